@@ -1,0 +1,251 @@
+"""Settings: defaults, then the ``--config`` file, the environment, the command line.
+
+A key has one name in all four places: ``--notify-every`` is ``notify_every`` in
+section ``[bulkwav]`` of the file and ``BULKWAV_NOTIFY_EVERY`` in the environment.
+"""
+
+import configparser
+import ipaddress
+import os
+import re
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from twisted_bulk.errors import ConfigError
+
+SECTION = "bulkwav"
+ROLES = ("intake", "worker", "files")
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+_SCALE = {"": 1, "k": 1000, "M": 1000**2, "G": 1000**3, "T": 1000**4}
+_SCALE |= {"Ki": 1024, "Mi": 1024**2, "Gi": 1024**3, "Ti": 1024**4}
+_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+
+
+def size(text: str) -> int:
+    """Bytes: ``200k`` is 200,000 and ``200Ki`` 204,800."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(|k|M|G|T|Ki|Mi|Gi|Ti)B?", text)
+    if not match:
+        raise ValueError("a number of bytes such as 200000, 200k or 4Gi")
+    return int(float(match[1]) * _SCALE[match[2]])
+
+
+def duration(text: str) -> float:
+    """Seconds: ``90``, ``1.5h``, ``7d``."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(|s|m|h|d|w)", text)
+    if not match:
+        raise ValueError("a time such as 90, 30s, 5m, 2h or 7d")
+    return float(match[1]) * _SECONDS[match[2]]
+
+
+def positive(text: str) -> float:
+    """A duration longer than nothing."""
+    seconds = duration(text)
+    if seconds <= 0:
+        raise ValueError("a time longer than 0, such as 0.5 or 3s")
+    return seconds
+
+
+def number(least: int, most: int) -> Callable[[str], int]:
+    """A parser of whole numbers from ``least`` to ``most``."""
+
+    def parse(text: str) -> int:
+        if not re.fullmatch(r"\d{1,18}", text) or not least <= int(text) <= most:
+            raise ValueError(f"a whole number from {least} to {most}")
+        return int(text)
+
+    return parse
+
+
+def choice(*words: str) -> Callable[[str], str]:
+    """A parser that takes one of ``words``."""
+
+    def parse(text: str) -> str:
+        if text not in words:
+            raise ValueError("one of " + ", ".join(words))
+        return text
+
+    return parse
+
+
+def roles(text: str) -> frozenset[str]:
+    """A comma-separated subset of :data:`ROLES`."""
+    chosen = frozenset(text.replace(" ", "").split(","))
+    if not chosen or not chosen <= set(ROLES):
+        raise ValueError("a comma-separated choice of " + ", ".join(ROLES))
+    return chosen
+
+
+def networks(text: str) -> tuple[Network, ...]:
+    """Networks in CIDR notation, separated by commas or spaces."""
+    try:
+        return tuple(ipaddress.ip_network(net) for net in re.split(r"[,\s]+", text) if net)
+    except ValueError:
+        raise ValueError("networks such as 10.0.0.0/8 or fd00::/8, separated by commas") from None
+
+
+def flag(text: str) -> bool:
+    """``yes`` or ``no``."""
+    if text.lower() in ("yes", "true", "on", "1"):
+        return True
+    if text.lower() in ("no", "false", "off", "0"):
+        return False
+    raise ValueError("yes or no")
+
+
+def endpoint(text: str) -> str:
+    """A Twisted server endpoint; its details are checked when it is opened."""
+    if not re.match(r"[a-z0-9]+:", text):
+        raise ValueError("a Twisted endpoint such as tcp:10000 or unix:/run/bulkwav.sock")
+    return text
+
+
+def redis_url(text: str) -> str:
+    """``embedded``, ``redis://[user:password@]host[:port][/db]`` or ``unix:///path``."""
+    if text != "embedded":
+        expected = "embedded, redis://[user:password@]host[:port][/db] or unix:///path[?db=n]"
+        try:
+            parts = urlsplit(text)
+            known = (parts.scheme == "redis" and parts.hostname) or (
+                parts.scheme == "unix" and parts.path not in ("", "/")
+            )
+            database = parts.path.lstrip("/") if parts.scheme == "redis" else ""
+            if not known or parts.port == 0 or not re.fullmatch(r"\d{0,6}", database):
+                raise ValueError
+        except ValueError:
+            raise ValueError(expected) from None
+    return text
+
+
+def public_url(text: str) -> str:
+    """An http(s) URL that links begin with, or nothing."""
+    if text and not re.fullmatch(r"https?://[^/?#\s]+(/[^?#\s]*)?", text):
+        raise ValueError("an http or https URL without query")
+    return text.rstrip("/")
+
+
+def _key(parse: Callable[[str], Any], default: str, metavar: str, text: str) -> Any:
+    # Every default is written as a user would write it, and read the same way.
+    return field(
+        default_factory=lambda: parse(default),
+        metadata={"parse": parse, "default": default, "metavar": metavar, "help": text},
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Every setting at its default; the order is that of ``twistd.conf``."""
+
+    data: Path = _key(
+        lambda text: Path(text).absolute(),
+        os.environ.get("STATE_DIRECTORY", "").split(":")[0] or "bulkwav-data",
+        "DIR",
+        "folder of everything on disk: finished zips, unfinished work, the embedded server",
+    )
+    roles: frozenset[str] = _key(
+        roles, "intake,worker,files", "LIST", "what this node does: intake, worker, files"
+    )
+    intake: str = _key(endpoint, "tcp:10000", "ENDPOINT", "where the API listens")
+    files: str = _key(endpoint, "tcp:10001", "ENDPOINT", "where finished zips are served")
+    public_url: str = _key(
+        public_url, "", "URL", "what links begin with [http://<host name>:<port of --files>]"
+    )
+    redis: str = _key(
+        redis_url,
+        "embedded",
+        "URL",
+        "embedded, redis://[user:password@]host[:port][/db] or unix:///path",
+    )
+    rate: int = _key(size, "200k", "BYTES", "bytes a second per client address; 0 for no limit")
+    concurrency: int = _key(number(1, 10_000), "32", "N", "downloads at once on this node")
+    per_host: int = _key(number(1, 10_000), "8", "N", "of these to one host")
+    parts: int = _key(number(1, 500), "4", "N", "zips being made at once on this node")
+    retries: int = _key(number(0, 100), "3", "N", "further tries for a member when that may help")
+    connect_timeout: float = _key(positive, "10s", "TIME", "deadline to connect, DNS included")
+    header_timeout: float = _key(positive, "30s", "TIME", "deadline for response headers")
+    idle_timeout: float = _key(positive, "30s", "TIME", "longest silence within a body")
+    notify_every: float = _key(positive, "3s", "TIME", "time between progress callbacks")
+    compress: str = _key(
+        choice("auto", "store", "deflate"),
+        "auto",
+        "MODE",
+        "auto deflates what gets smaller; or store, deflate",
+    )
+    part_files: int = _key(
+        number(1, 1_000_000), "10000", "N", "members in one zip; a larger batch becomes several"
+    )
+    max_urls: int = _key(number(1, 10_000_000), "1000000", "N", "URLs in one POST")
+    max_body: int = _key(size, "256M", "BYTES", "size of one POST's body")
+    queue_cap: int = _key(
+        number(1, 100_000_000), "2000000", "N", "members waiting in all; beyond it 503"
+    )
+    keep: float = _key(positive, "7d", "TIME", "how long a finished zip and its record stay")
+    allow_net: tuple[Network, ...] = _key(
+        networks, "", "CIDR", "non-public networks that may be reached; may be given repeatedly"
+    )
+    tokens: str = _key(
+        str, "", "FILE", "one SHA-256 of a bearer token a line; without it only loopback clients"
+    )
+    open: bool = _key(flag, "no", "", "let clients from anywhere in without a token")
+    secret: str = _key(
+        str, "", "FILE", "secret that signs callbacks [<data>/secret, made at first start]"
+    )
+    drain: float = _key(duration, "30s", "TIME", "how long a stop waits for running work")
+
+    @property
+    def link_base(self) -> str:
+        """What links begin with, without a final slash."""
+        if self.public_url:
+            return self.public_url
+        port = re.match(r"tcp6?:(?:port=)?(\d+)", self.files)
+        return f"http://{socket.gethostname()}:{port[1] if port else 10001}"
+
+
+KEYS = {key.name: key for key in fields(Settings)}
+
+
+def _from_file(path: str) -> dict[str, tuple[str, str]]:
+    parser = configparser.ConfigParser(interpolation=None)
+    try:
+        with open(path, encoding="utf-8") as file:
+            parser.read_file(file)
+    except (OSError, UnicodeDecodeError, configparser.Error) as error:
+        reason = str(error).replace("\n", " ")
+        raise ConfigError(f"config: cannot read {path}: {reason}") from None
+    others = [name for name in parser.sections() if name != SECTION]
+    if others:
+        raise ConfigError(f"[{others[0]}] in {path}: unknown section, expected [{SECTION}]")
+    section = parser[SECTION] if parser.has_section(SECTION) else {}
+    return {key: (value, f"in {path}") for key, value in section.items()}
+
+
+def load(
+    options: Mapping[str, str], environ: Mapping[str, str], config: str | None = None
+) -> Settings:
+    """Merge the four sources.
+
+    :param options: what the command line says, by key
+    :param config: path of the configuration file, if there is one
+    :raises ConfigError: names the key, where it was given, and what was expected
+    """
+    config = config or environ.get("BULKWAV_CONFIG")
+    given = _from_file(config) if config else {}
+    prefix = "BULKWAV_"
+    for name, value in environ.items():
+        if name.startswith(prefix) and name != "BULKWAV_CONFIG":
+            given[name.removeprefix(prefix).lower()] = (value, f"in the environment ({name})")
+    for key, value in options.items():
+        given[key] = (value, f"on the command line (--{key.replace('_', '-')})")
+    values = {}
+    for key, (text, source) in given.items():
+        if key not in KEYS:
+            raise ConfigError(f"{key} {source}: unknown key; twistd.conf lists them all")
+        try:
+            values[key] = KEYS[key].metadata["parse"](text.strip())
+        except ValueError as error:
+            raise ConfigError(f"{key} {source}: {text!r} is not {error}") from None
+    return Settings(**values)

@@ -1,0 +1,158 @@
+"""Everything that can go wrong, as one tree.
+
+::
+
+    BulkError
+    ├── ConfigError                 a setting is wrong; the daemon does not start
+    ├── RequestError                the API's client has to change the request
+    │   ├── InvalidRequest, UnsupportedMedia, TooLarge
+    │   ├── Unauthorized, ProtectedMode
+    │   └── NoSuchBatch, TaskConflict
+    ├── Unavailable                 it may pass: the API's client tries again later
+    │   ├── QueueUnavailable, QueueFull, Stopping
+    └── MemberError                 one URL could not be put into the archive
+
+``code`` is what users see and may rely on, ``status`` the HTTP answer, ``retry``
+says whether trying the same again can help.
+"""
+
+from http import HTTPStatus
+
+
+class BulkError(Exception):
+    """Base class of all our errors."""
+
+    code = "internal"
+    status = HTTPStatus.INTERNAL_SERVER_ERROR
+    retry = False
+
+
+class ConfigError(BulkError):
+    """A setting is unknown, unreadable or out of range."""
+
+    code = "config"
+
+
+class RequestError(BulkError):
+    """The request cannot be served as it is."""
+
+    code = "bad_request"
+    status = HTTPStatus.BAD_REQUEST
+
+
+class InvalidRequest(RequestError):
+    """The body is not what the API asks for; the message names the field."""
+
+    code = "invalid_request"
+
+
+class UnsupportedMedia(RequestError):
+    """The body is not JSON."""
+
+    code = "unsupported_media_type"
+    status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+
+
+class TooLarge(RequestError):
+    """The body is larger than ``max_body``."""
+
+    code = "body_too_large"
+    status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+
+
+class Unauthorized(RequestError):
+    """No bearer token, or one that is not known."""
+
+    code = "unauthorized"
+    status = HTTPStatus.UNAUTHORIZED
+
+
+class ProtectedMode(RequestError):
+    """No tokens are set up, and the client is not on this machine."""
+
+    code = "protected_mode"
+    status = HTTPStatus.FORBIDDEN
+
+
+class NoSuchBatch(RequestError):
+    """No batch has this id (any more)."""
+
+    code = "no_such_batch"
+    status = HTTPStatus.NOT_FOUND
+
+
+class TaskConflict(RequestError):
+    """This id belongs to a batch with another body."""
+
+    code = "task_conflict"
+    status = HTTPStatus.CONFLICT
+
+
+class Unavailable(BulkError):
+    """It cannot be done now and may work later.
+
+    :param retry_after: seconds that the client should wait
+    """
+
+    code = "unavailable"
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    retry = True
+
+    def __init__(self, message: str, retry_after: int = 5) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class QueueUnavailable(Unavailable):
+    """Redis does not answer, or not in time."""
+
+    code = "queue_unavailable"
+
+
+class QueueFull(Unavailable):
+    """As many members wait as ``queue_cap`` allows, or Redis has no memory left."""
+
+    code = "queue_full"
+
+
+class Stopping(Unavailable):
+    """The daemon is on its way out."""
+
+    code = "stopping"
+
+
+class MemberError(BulkError):
+    """One member was not fetched; ``code`` and ``retry`` differ from case to case.
+
+    :param code: one of :data:`MEMBER_CODES`
+    """
+
+    status = HTTPStatus.BAD_GATEWAY
+
+    def __init__(self, code: str, detail: str, *, retry_after: float | None = None) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.detail = detail
+        self.retry = MEMBER_CODES[code]
+        self.retry_after = retry_after
+
+
+#: What can become of a member that is not in the archive -> can another try help?
+MEMBER_CODES = {
+    "dns_failed": True,
+    "address_refused": False,
+    "connect_failed": True,
+    "connect_timeout": True,
+    "tls_failed": False,
+    "header_timeout": True,
+    "idle_timeout": True,
+    "connection_lost": True,
+    "http_error": False,  # an answer that will not change: 4xx
+    "http_unavailable": True,  # 408, 425, 429 and 5xx
+    "too_many_redirects": False,
+    "bad_response": False,
+    "content_encoded": False,
+    "body_short": True,
+    "checksum_mismatch": False,
+    "batch_failed": False,  # not tried any more: the batch's policy cannot be met
+}

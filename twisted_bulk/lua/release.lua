@@ -1,0 +1,23 @@
+-- Give jobs back without using up a try.
+-- ARGV: worker, 'only' or 'except', then pairs: id attempt      reply: how many
+-- 'only' gives those back; 'except' all others that the server thinks the worker
+-- holds (the reply of a reserve was lost).
+drains()
+local wid, named, n = ARGV[1], {}, 0
+for i = 3, #ARGV, 2 do named[ARGV[i]] = ARGV[i + 1] end
+for _, id in ipairs(call('SMEMBERS', P .. 'w:' .. wid)) do
+  local key = P .. 'j:' .. id
+  local j = call('HMGET', key, 'state', 'tries', 'wid', 'score')
+  local mine
+  if ARGV[2] == 'only' then mine = named[id] == j[2] else mine = not named[id] end
+  if mine and j[1] == 'doing' and j[3] == wid then
+    call('ZREM', P .. 'doing', id)
+    call('SREM', P .. 'w:' .. wid, id)
+    call('HINCRBY', key, 'tries', -1)
+    call('HDEL', key, 'wid')
+    call('HSET', key, 'state', 'todo')
+    call('ZADD', P .. 'todo', j[4], id)
+    n = n + 1
+  end
+end
+return n

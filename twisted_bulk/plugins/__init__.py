@@ -1,0 +1,1 @@
+"""The twistd plugin; ``twisted/plugins/bulkwav.py`` is where twistd looks for it."""
