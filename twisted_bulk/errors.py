@@ -155,4 +155,5 @@ MEMBER_CODES = {
     "body_short": True,
     "checksum_mismatch": False,
     "batch_failed": False,  # not tried any more: the batch's policy cannot be met
+    "batch_timeout": False,
 }

@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import txredisapi
+from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as DeadlinePassed
 from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint
@@ -192,3 +193,33 @@ def connection(reactor: Any, url: str) -> Redis:
         endpoint = HostnameEndpoint(reactor, host, port, timeout=5)
         database = int(parts.path.lstrip("/") or 0)
     return Redis(reactor, endpoint, where, credentials, database)
+
+
+class Connection(Service):
+    """A :class:`Redis` that lives as long as the service, checked once it answers."""
+
+    def __init__(self, redis: Redis) -> None:
+        self.redis = redis
+
+    def startService(self) -> None:
+        super().startService()
+        self.redis.connect()
+        self._checking = Deferred.fromCoroutine(self._check())
+        self._checking.addErrback(lambda f: f.trap(CancelledError))
+
+    def stopService(self) -> Deferred[None]:
+        super().stopService()
+        self._checking.cancel()
+        return Deferred.fromCoroutine(self.redis.disconnect())
+
+    async def _check(self) -> None:
+        while True:
+            try:
+                found = await self.redis.warnings()
+            except QueueUnavailable:
+                continue  # it waited for its deadline
+            except txredisapi.ResponseError as error:
+                found = [f"it does not say how it keeps its data ({error})"]
+            for warning in found:
+                log.warn("redis at {where}: {warning}", where=self.redis.where, warning=warning)
+            return

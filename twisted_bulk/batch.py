@@ -1,0 +1,322 @@
+"""A batch: the request read and checked, its members' names, its arithmetic, its report.
+
+Pure: no I/O, no clock, no reactor.
+"""
+
+import hashlib
+import math
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+import msgspec
+from isal import isal_zlib
+
+from twisted_bulk.errors import InvalidRequest
+from twisted_bulk.jobs import ENDED, GroupRecord, PartRecord
+
+MAX_ERRORS = 100  # failed members named in a report
+MAX_PARTS = 10_000
+MAX_URL = 8192
+MAX_HEADERS = 16_384
+
+_TASK_ID = re.compile(r"[A-Za-z0-9._~-]{1,128}")
+# What is refused here would be refused or misread by the HTTP client later.
+_URL = re.compile(
+    r"(?i:https?)://(?:[^\s/?#@]*@)?(\[[0-9A-Fa-f:.]+\]|[^\s/?#@:\[\]\\]+)(?::(\d{1,5}))?"
+    r"(?:[/?#][^\s\x00-\x1f\x7f]*)?"
+)
+_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+# Headers that belong to the connection, or on which our own checks depend.
+_OURS = frozenset(
+    (
+        *("accept-encoding", "connection", "content-length", "expect", "host", "if-match"),
+        *("if-modified-since", "if-none-match", "if-range", "if-unmodified-since", "keep-alive"),
+        *("proxy-authorization", "proxy-connection", "range", "te", "trailer"),
+        *("transfer-encoding", "upgrade"),
+    )
+)
+
+Mode = Literal["auto", "store", "deflate"]
+
+
+class Member(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One URL of a batch; ``name`` is its file's in the archive."""
+
+    url: str
+    name: str = ""
+    headers: dict[str, str] = {}
+    sha256: str = ""
+
+
+class Submission(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The body of a POST."""
+
+    download: list[str | Member]
+    task_id: str | int | None = None
+    url: str = ""
+    policy: Literal["partial", "strict"] | Annotated[float, msgspec.Meta(gt=0, le=1)] = "partial"
+    priority: Annotated[int, msgspec.Meta(ge=-1000, le=1000)] = 0
+    compress: Mode | None = None
+    headers: dict[str, str] = {}
+    expires: Annotated[float, msgspec.Meta(ge=0, le=31_536_000)] = 0
+    timeout: Annotated[float, msgspec.Meta(ge=0, le=31_536_000)] = 0
+    layout: Literal["flat", "sharded"] = "flat"
+    notify_format: Literal["json", "form"] = "json"
+
+
+class Spec(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What is kept of a submission beside its members."""
+
+    url: str = ""
+    notify_format: str = "json"
+
+
+class PartSpec(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A part's job.
+
+    :param spare: members that may fail before the batch has failed
+    :param notify: whether somebody wants progress callbacks
+    """
+
+    batch: str
+    part: int
+    parts: int
+    spare: int
+    compress: Mode = "auto"
+    headers: dict[str, str] = {}
+    timeout: float = 0
+    layout: str = "flat"
+    notify: bool = False
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What became of one member: a line of the manifest.
+
+    :param status: ``done``, ``unverified`` (whole as far as the server said) or ``failed``
+    """
+
+    url: str
+    name: str
+    status: str
+    code: str
+    detail: str
+    bytes: int
+    sha256: str
+    attempts: int
+    part: int
+
+
+class PartProgress(msgspec.Struct, frozen=True):
+    """What a worker tells with its heartbeats."""
+
+    done: int = 0
+    failed: int = 0
+    bytes: int = 0
+    rate: float = 0.0
+
+
+class PartResult(msgspec.Struct, frozen=True):
+    """What a part's ack leaves; ``link`` is its path on the file port, or empty."""
+
+    link: str
+    size: int
+    sha256: str
+    done: int
+    failed: int
+    bytes: int
+    errors: list[dict[str, Any]]
+
+
+_submission = msgspec.json.Decoder(Submission)
+_members = msgspec.msgpack.Decoder(list[Member])
+
+
+def _check_headers(headers: dict[str, str], where: str) -> None:
+    for name, value in headers.items():
+        if not _TOKEN.fullmatch(name) or re.search(r"[\x00-\x08\x0a-\x1f\x7f]", value):
+            raise InvalidRequest(f"{where}: {name!r} is not a header that can be sent")
+        if name.lower() in _OURS:
+            raise InvalidRequest(f"{where}: {name} is set by bulkwav itself")
+    if sum(len(name) + len(value) for name, value in headers.items()) > MAX_HEADERS:
+        raise InvalidRequest(f"{where}: more than {MAX_HEADERS} bytes")
+
+
+def host_of(url: str) -> str:
+    """The lower-case ``host[:port]`` of a checked URL: what per-host limits count by."""
+    match = _URL.fullmatch(url)
+    assert match is not None, url
+    return f"{match[1]}:{match[2]}".lower() if match[2] else match[1].lower()
+
+
+def is_url(url: str) -> bool:
+    """Whether ``url`` is one that we would fetch."""
+    match = _URL.fullmatch(url) if len(url) <= MAX_URL else None
+    return match is not None and (not match[2] or 0 < int(match[2]) < 65536)
+
+
+def _check_url(url: str, where: str) -> None:
+    if not is_url(url):
+        raise InvalidRequest(f"{where}: not an http or https URL of at most {MAX_URL} characters")
+
+
+def _check_member(entry: str | Member, where: str) -> Member:
+    member = Member(entry) if isinstance(entry, str) else entry
+    _check_url(member.url, where)
+    if member.headers:
+        _check_headers(member.headers, f"{where}.headers")
+    if member.sha256 and not re.fullmatch(r"[0-9a-fA-F]{64}", member.sha256):
+        raise InvalidRequest(f"{where}.sha256: not 64 hexadecimal digits")
+    return member
+
+
+def read_submission(body: bytes, max_urls: int) -> tuple[Submission, list[Member]]:
+    """Decode and check a POST's body.
+
+    :raises InvalidRequest: names the field and what was expected there
+    """
+    try:
+        submission = _submission.decode(body)
+    except msgspec.ValidationError as error:
+        raise InvalidRequest(str(error)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidRequest(f"not JSON: {error}") from None
+    task_id = submission.task_id
+    if task_id is not None and not _TASK_ID.fullmatch(str(task_id)):
+        raise InvalidRequest("$.task_id: expected 1 to 128 of A-Z a-z 0-9 . _ ~ -, or an integer")
+    if not submission.download:
+        raise InvalidRequest("$.download: expected at least one URL")
+    if len(submission.download) > max_urls:
+        raise InvalidRequest(f"$.download: {len(submission.download)} URLs, at most {max_urls}")
+    if submission.url:
+        _check_url(submission.url, "$.url")
+    _check_headers(submission.headers, "$.headers")
+    members = [
+        _check_member(entry, f"$.download[{n}]") for n, entry in enumerate(submission.download)
+    ]
+    return submission, members
+
+
+def digest(submission: Submission) -> str:
+    """The same for the same request, however its JSON was written."""
+    return hashlib.sha256(msgspec.json.encode(submission, order="deterministic")).hexdigest()
+
+
+def need(submission: Submission, total: int) -> int:
+    """How many members must succeed for the batch not to have failed."""
+    if submission.policy == "strict":
+        return total
+    if submission.policy == "partial":
+        return 1
+    return max(1, math.ceil(submission.policy * total - 1e-9))
+
+
+def pack_members(members: Sequence[Member]) -> bytes:
+    """Members as they are kept in the queue: msgpack, deflated."""
+    packed: bytes = isal_zlib.compress(msgspec.msgpack.encode(members), 1)
+    return packed
+
+
+def unpack_members(data: bytes) -> list[Member]:
+    """The reverse of :func:`pack_members`."""
+    return _members.decode(isal_zlib.decompress(data))
+
+
+def percent(units: int, total: int, state: str) -> int:
+    """``schedule``: whole percents of thousandths, 100 only when all has ended."""
+    if state in ENDED:
+        return 100
+    return min(99, units // (total * 10)) if total else 0
+
+
+def _time(seconds: float | None) -> str | None:
+    if seconds is None:
+        return None
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
+
+
+def _part_status(part: PartRecord, result: PartResult | None) -> str:
+    if part.state == "doing":
+        return "running"
+    if part.state in ("todo", "later"):
+        return "queued"
+    if result is None:
+        return part.why if part.why in ("cancelled", "expired") else "failed"
+    if not result.failed:
+        return "done"
+    return "partial" if result.done else "failed"
+
+
+def part_results(record: GroupRecord) -> list[PartResult | None]:
+    """The result of each part that has one."""
+    return [
+        msgspec.json.decode(part.result, type=PartResult) if part.result else None
+        for part in record.parts
+    ]
+
+
+def report(record: GroupRecord, link_base: str) -> dict[str, Any]:
+    """A batch as the API shows it; links appear only when it has ended well."""
+    done = failed = size = 0
+    rate = 0.0
+    errors: list[dict[str, Any]] = []
+    parts = []
+    good = record.state in ("done", "partial")
+    for number, (part, result) in enumerate(
+        zip(record.parts, part_results(record), strict=True), 1
+    ):
+        link = f"{link_base}/{result.link}" if good and result and result.link else ""
+        shown: dict[str, Any] = {"part": number, "status": _part_status(part, result)}
+        shown |= {"download": link, "members": part.size}
+        if result:
+            shown |= {"size": result.size, "sha256": result.sha256}
+            done, failed = done + result.done, failed + result.failed
+            size += result.bytes
+            errors += result.errors
+        elif part.progress and part.state == "doing":
+            now = msgspec.json.decode(part.progress, type=PartProgress)
+            done, failed = done + now.done, failed + now.failed
+            size, rate = size + now.bytes, rate + now.rate
+        elif part.state == "dead":
+            failed += part.size
+            errors.append({"part": number, "code": part.why, "detail": part.error})
+        parts.append(shown)
+    eta = None
+    if record.state == "running" and record.started is not None and record.units:
+        left = record.total * 1000 - record.units
+        eta = round((record.now - record.started) * left / record.units, 1)
+    return {
+        "task_id": record.id,
+        "status": record.state,
+        "schedule": percent(record.units, record.total, record.state),
+        "total": record.total,
+        "done": done,
+        "failed": failed,
+        "bytes": size,
+        "rate": round(rate),
+        "eta": eta,
+        "position": None if record.place is None else record.place + 1,
+        "download": next((part["download"] for part in parts if part["download"]), ""),
+        "parts": parts,
+        "errors": errors[:MAX_ERRORS],
+        "created": _time(record.created),
+        "started": _time(record.started),
+        "finished": _time(record.ended),
+    }
+
+
+def callback(shown: dict[str, Any], seq: int) -> dict[str, Any]:
+    """The callback's body from a report: the original service's three fields first."""
+    last = shown["status"] in ENDED
+    body = {
+        "task_id": shown["task_id"],
+        "download": shown["download"],
+        "schedule": str(shown["schedule"]),
+        "status": shown["status"],
+        "seq": seq,
+    }
+    body |= {key: shown[key] for key in ("total", "done", "failed", "bytes", "eta")}
+    if last:
+        body |= {key: shown[key] for key in ("parts", "errors")}
+    return body

@@ -1,0 +1,160 @@
+"""Batches in the queue: taken in, looked up, listed, cancelled, deleted."""
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from twisted_bulk.batch import (
+    MAX_PARTS,
+    Member,
+    PartSpec,
+    Spec,
+    Submission,
+    digest,
+    need,
+    pack_members,
+    report,
+)
+from twisted_bulk.errors import InvalidRequest, NoSuchBatch, TaskConflict
+from twisted_bulk.jobs import GROUP_STATES, Group, GroupPart, Submitted
+from twisted_bulk.queue import RedisQueue
+
+PAGE = 100  # batches in one answer
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """A batch that was taken in, now (``new``) or before."""
+
+    task_id: str
+    new: bool
+    shown: dict[str, Any]
+
+
+class Intake:
+    """The batches of one queue.
+
+    :param link_base: what links begin with
+    :param part_files: members in one part
+    :param callback_tries: attempts at a last callback
+    :param submitted: told after a batch was queued; ``deleted``: its id, after its record went
+    :param keep: seconds that a deletion is remembered
+    """
+
+    def __init__(
+        self,
+        queue: RedisQueue,
+        *,
+        link_base: str,
+        part_files: int,
+        compress: str,
+        callback_tries: int,
+        keep: float,
+        submitted: Callable[[], object] = lambda: None,
+        deleted: Callable[[str], object] = lambda batch: None,
+    ) -> None:
+        self._queue = queue
+        self._link_base = link_base
+        self._part_files = part_files
+        self._compress = compress
+        self._callback_tries = callback_tries
+        self._keep = keep
+        self._submitted = submitted
+        self._deleted = deleted
+
+    async def submit(self, submission: Submission, members: list[Member]) -> Ticket:
+        """Queue a batch; the same one again is answered with the first.
+
+        :raises TaskConflict: the id belongs to a batch with another body
+        """
+        task_id = secrets.token_hex(8)
+        if submission.task_id is not None:
+            task_id = str(submission.task_id)
+            known = await self._queue.group(task_id)
+            if known is not None:
+                return await self._repeated(task_id, known.digest == digest(submission))
+        group = await self._group(task_id, submission, members)
+        submitted = await self._queue.submit(group)
+        if submitted is not Submitted.QUEUED:
+            return await self._repeated(task_id, submitted is Submitted.REPEATED)
+        self._submitted()
+        return Ticket(task_id, True, await self.show(task_id))
+
+    async def _repeated(self, task_id: str, same: bool) -> Ticket:
+        if not same:
+            raise TaskConflict(f"task_id {task_id} belongs to a batch with another body")
+        return Ticket(task_id, False, await self.show(task_id))
+
+    async def _group(self, task_id: str, submission: Submission, members: list[Member]) -> Group:
+        total, each = len(members), self._part_files
+        count = -(-total // each)
+        if count > MAX_PARTS:
+            raise InvalidRequest(f"$.download: would make {count} zips, at most {MAX_PARTS}")
+        needed = need(submission, total)
+        parts = []
+        for number in range(1, count + 1):
+            share = members[(number - 1) * each : number * each]
+            spec = PartSpec(
+                batch=task_id,
+                part=number,
+                parts=count,
+                spare=total - needed,
+                compress=submission.compress or self._compress,  # type: ignore[arg-type]
+                headers=submission.headers,
+                timeout=submission.timeout,
+                layout=submission.layout,
+                notify=bool(submission.url),
+            )
+            attachment = await self._queue.attach(pack_members(share))
+            payload = msgspec.json.encode(spec)
+            parts.append(GroupPart(size=len(share), attachment=attachment, payload=payload))
+        spec_of_batch = Spec(url=submission.url, notify_format=submission.notify_format)
+        return Group(
+            id=task_id,
+            digest=digest(submission),
+            spec=msgspec.json.encode(spec_of_batch),
+            need=needed,
+            parts=parts,
+            priority=submission.priority,
+            expires=submission.expires,
+            after=task_id.encode() if submission.url else b"",
+            after_tries=self._callback_tries,
+        )
+
+    async def show(self, task_id: str) -> dict[str, Any]:
+        """The batch as the API shows it."""
+        record = await self._queue.group(task_id)
+        if record is None:
+            raise NoSuchBatch(f"there is no batch {task_id}")
+        return report(record, self._link_base)
+
+    async def page(self, status: str, limit: str, cursor: str) -> dict[str, Any]:
+        """Batches, newest first, as ``{"batches", "cursor"}``."""
+        if status and status not in GROUP_STATES:
+            raise InvalidRequest(f"status: expected one of {', '.join(GROUP_STATES)}")
+        if not limit.isdigit() or not 1 <= int(limit[:6]) <= PAGE:
+            raise InvalidRequest(f"limit: expected 1 to {PAGE}")
+        if cursor and not (cursor.isascii() and cursor.isdigit() and len(cursor) < 16):
+            raise InvalidRequest("cursor: expected the cursor of an earlier answer")
+        ids, more = await self._queue.groups(status, cursor, int(limit))
+        records = [await self._queue.group(task_id) for task_id in ids]
+        shown = [report(record, self._link_base) for record in records if record is not None]
+        return {"batches": shown, "cursor": more or None}
+
+    async def remove(self, task_id: str) -> dict[str, Any]:
+        """Cancel a batch that has not ended; of one that has, record and files go."""
+        cancelled = await self._queue.cancel_group(task_id)
+        if cancelled is None:
+            raise NoSuchBatch(f"there is no batch {task_id}")
+        shown = await self.show(task_id)
+        if not cancelled:
+            await self._queue.forget(task_id, tombstone=self._keep)
+            self._deleted(task_id)
+        return shown
+
+    async def ready(self) -> None:
+        """:raises QueueUnavailable: new batches could not be queued"""
+        await self._queue.ping()

@@ -1,0 +1,94 @@
+"""What has to be done now and then: lost leases, dead processes, old and orphaned files."""
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+from twisted_bulk.batch import part_results
+from twisted_bulk.errors import Unavailable
+from twisted_bulk.jobs import ENDED
+from twisted_bulk.queue import RedisQueue
+from twisted_bulk.shelf import Published, Shelf
+
+log = Logger()
+
+MAINTAIN = 1.0  # seconds between rounds in the queue
+SWEEP = 60  # rounds between sweeps of the folders
+
+
+class Janitor(Service):
+    """Keep queue and folders in order.
+
+    :param queues: all that have jobs; the first one's groups own the zips
+    :param keep: seconds that zips and records stay
+    """
+
+    def __init__(
+        self, queues: list[RedisQueue], shelf: Shelf, clock: IReactorTime, keep: float
+    ) -> None:
+        self._queues = queues
+        self._shelf = shelf
+        self._keep = keep
+        self._rounds = 0
+        self._working = LoopingCall(self._soundly)
+        self._working.clock = clock
+        self._poked: set[str] = set()
+
+    def startService(self) -> None:
+        super().startService()
+        self._working.start(MAINTAIN)
+
+    def stopService(self) -> None:
+        super().stopService()
+        self._working.stop()
+
+    def poke(self, batch: str) -> None:
+        """This batch's record has changed: look at its files in the next round."""
+        self._poked.add(batch)
+
+    def _soundly(self) -> Deferred[None]:
+        # An error would end the LoopingCall.
+        return Deferred.fromCoroutine(self._round()).addErrback(
+            lambda f: None if f.check(Unavailable) else log.failure("housekeeping failed", f)
+        )
+
+    async def _round(self) -> None:
+        for queue in self._queues:
+            await queue.maintain(self._keep)
+        while self._poked:
+            await self._sweep(self._poked.pop())
+        if self._rounds % SWEEP == 0:
+            await self._bury_workers()
+            await self._sweep("")
+        self._rounds += 1
+
+    async def _bury_workers(self) -> None:
+        for worker in self._shelf.dead_workers():
+            for queue in self._queues:
+                freed = await queue.reclaim(worker)
+                if freed:
+                    log.warn("{worker} died with {n} jobs; they are free", worker=worker, n=freed)
+
+    async def _sweep(self, batch: str) -> None:
+        for found in self._shelf.published(batch):
+            if not found.files:
+                if found.age > self._keep:
+                    found.path.rmdir()
+            elif await self._is_orphan(found):
+                log.info("removing {folder}", folder=found.path.name)
+                self._shelf.withdraw(found.path)
+
+    async def _is_orphan(self, found: Published) -> bool:
+        """Whether nothing names this zip, and nothing can any more."""
+        queue = self._queues[0]
+        record = await queue.group(found.batch)
+        if record is None:
+            return found.age > self._keep or await queue.was_deleted(found.batch)
+        if record.state not in ENDED:
+            return False  # its part may be about to be acknowledged
+        if record.state not in ("done", "partial"):
+            return True
+        named = {result.link for result in part_results(record) if result}
+        return not named.intersection(found.links)

@@ -1,0 +1,74 @@
+"""File names in an archive: safe on every system, and each one once. Pure."""
+
+import hashlib
+import re
+import unicodedata
+from urllib.parse import unquote
+
+MANIFEST = "manifest.json"
+LONGEST = 200  # bytes of UTF-8 in one path segment
+
+# Control characters, what Windows refuses, and marks that turn the direction of text.
+_UNSAFE = re.compile(
+    '[\x00-\x1f\x7f-\x9f<>:"\\\\|?*\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]'
+)
+_RESERVED = re.compile(r"(?i)(con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?")
+
+
+def _segment(text: str) -> str:
+    text = _UNSAFE.sub("_", unicodedata.normalize("NFC", text)).strip(" ").rstrip(". ")
+    if not text.strip("."):
+        return ""
+    if _RESERVED.fullmatch(text):
+        text = "_" + text
+    if len(text.encode()) > LONGEST:
+        stem, dot, ending = text.rpartition(".")
+        if not dot or len(ending.encode()) > 20:
+            stem, dot, ending = text, "", ""
+        room = LONGEST - len((dot + ending).encode())
+        text = stem.encode()[:room].decode(errors="ignore").rstrip(". ") + dot + ending
+    return text
+
+
+def safe(name: str) -> str:
+    """``name`` as a relative path without anything hostile; may be empty.
+
+    Slashes separate folders; ``..``, drive letters and absolute paths lose their effect.
+    """
+    return "/".join(filter(None, map(_segment, name.replace("\\", "/").split("/"))))
+
+
+def from_url(url: str) -> str:
+    """The name that a URL suggests: its last path segment, decoded once."""
+    path = re.split(r"[?#]", url.split("://", 1)[1], maxsplit=1)[0]
+    last = path.rstrip("/").split("/")[-1] if "/" in path.rstrip("/") else ""
+    return _segment(unquote(last).replace("/", "_").replace("\\", "_"))
+
+
+def sharded(name: str) -> str:
+    """``name`` four folders down, by the first hexadecimal digits of its SHA-1."""
+    digits = hashlib.sha1(name.encode(), usedforsecurity=False).hexdigest()
+    return "/".join([*digits[:4], name])
+
+
+class Names:
+    """Gives out each name once, ``a (2).wav`` after ``a.wav``, whatever the case."""
+
+    def __init__(self) -> None:
+        self._taken = {MANIFEST}
+        self._next: dict[str, int] = {}
+
+    def take(self, wanted: str) -> str:
+        """``wanted``, or the nearest name to it that is free."""
+        wanted = wanted or "file"
+        folder, slash, last = wanted.rpartition("/")
+        stem, dot, ending = last.rpartition(".")
+        if not stem:
+            stem, dot, ending = last, "", ""
+        name, key = wanted, wanted.casefold()
+        while name.casefold() in self._taken:
+            number = self._next.get(key, 2)
+            self._next[key] = number + 1
+            name = f"{folder}{slash}{stem} ({number}){dot}{ending}"
+        self._taken.add(name.casefold())
+        return name

@@ -1,0 +1,233 @@
+"""Callbacks: progress while a batch runs, and the last one until it arrives.
+
+Progress is best effort: a LoopingCall posts it every few seconds, one at a time for
+each batch; a tick that finds one on its way is merged into the next. The last
+callback is a job of its own, queued in the step that ended the batch.
+"""
+
+import base64
+import hashlib
+import os
+import random
+import secrets
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import msgspec
+from standardwebhooks.webhooks import Webhook
+from treq.client import HTTPClient
+from twisted.application.service import Service
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.protocol import Protocol
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.iweb import IAgent, IResponse
+
+from twisted_bulk.batch import Spec, callback, report
+from twisted_bulk.errors import ConfigError, MemberError, Unavailable
+from twisted_bulk.jobs import ENDED, GroupRecord
+from twisted_bulk.queue import RedisQueue
+from twisted_bulk.worker import Result, Retry, Task
+
+log = Logger()
+
+#: Seconds after each failed try of a last callback, +- 20 %; then it stays undelivered.
+SCHEDULE = (5, 300, 1800, 7200, 18000, 36000, 36000)
+TRIES = len(SCHEDULE) + 1
+PROGRESS_TIMEOUT, LAST_TIMEOUT = 10.0, 15.0
+MAX_REPLY = 64 * 1024
+
+
+def load_secret(path: str, data: Path) -> Webhook:
+    """The signer; without ``path`` its secret is kept in ``data``, made at first use."""
+    file = Path(path) if path else data / "secret"
+    if not path and not file.exists():
+        young = data / f".secret-{secrets.token_hex(4)}"
+        text = "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
+        with open(os.open(young, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:
+            out.write(text + "\n")
+        try:
+            os.link(young, file)  # unlike rename, never over one that is in use
+        except FileExistsError:
+            pass
+        finally:
+            young.unlink()
+    try:
+        return Webhook(file.read_text(encoding="ascii").strip())
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ConfigError(f"secret: {file} is not readable as whsec_<base64>: {error}") from None
+
+
+class _Drain(Protocol):
+    """Read a reply to its end, but not an endless one."""
+
+    def __init__(self) -> None:
+        self.done: Deferred[None] = Deferred()
+        self._left = MAX_REPLY
+
+    def dataReceived(self, data: bytes) -> None:
+        self._left -= len(data)
+        if self._left < 0 and self.transport is not None:
+            self.transport.loseConnection()
+
+    def connectionLost(self, reason: Failure | None = None) -> None:
+        if not self.done.called:
+            self.done.callback(None)
+
+
+class Poster:
+    """Signed POSTs to callback URLs."""
+
+    def __init__(self, agent: IAgent, clock: IReactorTime, signer: Webhook) -> None:
+        self._agent = agent
+        self._clock = clock
+        self._signer = signer
+
+    async def post(
+        self, record: GroupRecord, body: dict[str, Any], kind: str, timeout: float
+    ) -> IResponse:
+        """Send one callback; the response's body has been read."""
+        spec = msgspec.json.decode(record.spec, type=Spec)
+        if spec.notify_format == "form":
+            flat = {
+                key: value if isinstance(value, str) else msgspec.json.encode(value).decode()
+                for key, value in body.items()
+            }
+            data, media = urlencode(flat).encode(), "application/x-www-form-urlencoded"
+        else:
+            data, media = msgspec.json.encode(body), "application/json"
+        name = f"{record.id}@{record.nonce}/{kind}"
+        message = "msg_" + hashlib.sha256(name.encode()).hexdigest()[:32]
+        now = datetime.now(UTC)
+        headers = {
+            "Content-Type": media,
+            "webhook-id": message,
+            "webhook-timestamp": str(int(now.timestamp())),
+            "webhook-signature": self._signer.sign(message, now, data.decode()),
+        }
+        sending = Deferred.fromCoroutine(self._send(spec.url, data, headers))
+        return await sending.addTimeout(timeout, self._clock)
+
+    async def _send(self, url: str, data: bytes, headers: dict[str, str]) -> IResponse:
+        client = HTTPClient(self._agent)
+        response: IResponse = await client.post(
+            url, data=data, headers=headers, allow_redirects=False, unbuffered=True,
+            reactor=self._clock,
+        )  # fmt: skip
+        drain = _Drain()
+        response.deliverBody(drain)
+        await drain.done
+        return response
+
+
+class Notifier(Service):
+    """Progress callbacks of the batches that run on this node, and all last callbacks.
+
+    :param speaker: this process's id: of several nodes one reports a batch
+    :param reporting: ids of running batches that have a callback
+    """
+
+    def __init__(
+        self,
+        queue: RedisQueue,
+        poster: Poster,
+        clock: IReactorTime,
+        *,
+        speaker: str,
+        every: float,
+        link_base: str,
+        reporting: Iterable[str],
+    ) -> None:
+        self._queue = queue
+        self._poster = poster
+        self._speaker = speaker
+        self._every = every
+        self._link_base = link_base
+        self._reporting = reporting
+        self._posting: dict[str, Deferred[None]] = {}
+        self._ticking = LoopingCall(self._tick)
+        self._ticking.clock = clock
+
+    def startService(self) -> None:
+        super().startService()
+        self._ticking.start(self._every, now=False)
+
+    def stopService(self) -> None:
+        super().stopService()
+        self._ticking.stop()
+        for posting in list(self._posting.values()):
+            posting.cancel()
+
+    def _tick(self) -> None:
+        for batch in list(self._reporting):
+            if batch not in self._posting:
+                self._begin(batch)
+
+    def _begin(self, batch: str) -> None:
+        posting = Deferred.fromCoroutine(self._progress(batch))
+        self._posting[batch] = posting
+
+        def ended(failure: Failure | None) -> None:
+            del self._posting[batch]
+            if failure is not None and not failure.check(CancelledError, Unavailable):
+                log.info("progress of {batch}: {error}", batch=batch, error=_brief(failure.value))
+
+        posting.addBoth(ended)
+
+    async def _progress(self, batch: str) -> None:
+        seq = await self._queue.speak(batch, self._speaker, 3 * self._every)
+        record = await self._queue.group(batch) if seq else None
+        if record is None or record.state in ENDED:
+            return
+        body = callback(report(record, self._link_base), seq)
+        await self._poster.post(record, body, f"{seq}", PROGRESS_TIMEOUT)
+
+    def _ended(self, batch: str) -> Deferred[None]:
+        """Fires once the progress callback that is on its way has ended."""
+        waiting: Deferred[None] = Deferred()
+        self._posting[batch].addBoth(lambda _: waiting.callback(None))
+        return waiting
+
+    async def deliver(self, task: Task) -> Result:
+        """The job that follows a batch: its last callback.
+
+        :raises Retry: it has not arrived; with the schedule's next pause
+        """
+        batch, _, nonce = task.job.id.rpartition("@")
+        record = await self._queue.group(batch)
+        if record is None or record.nonce != nonce:
+            return Result()  # deleted meanwhile
+        while batch in self._posting:
+            await self._ended(batch)  # nothing may be sent after the last one
+        body = callback(report(record, self._link_base), record.seq)
+        retry_after = 0.0
+        try:
+            response = await self._poster.post(record, body, "last", LAST_TIMEOUT)
+        except CancelledError:
+            raise
+        except Exception as problem:
+            trouble = _brief(problem)
+        else:
+            if 200 <= response.code < 300:
+                return Result(data=b"delivered")
+            if response.code == 410:
+                return Result(data=b"refused for good")
+            trouble = f"HTTP {response.code}"
+            after = response.headers.getRawHeaders("Retry-After", [""])[0]
+            retry_after = float(after) if after.isdigit() and len(after) < 7 else 0.0
+        step = SCHEDULE[min(task.job.attempt, len(SCHEDULE)) - 1] * random.uniform(0.8, 1.2)
+        pause = max(step, min(retry_after, 2 * step))
+        log.warn("last callback of {batch}, try {n}: {trouble}", batch=batch, n=task.job.attempt,
+                 trouble=trouble)  # fmt: skip
+        raise Retry(trouble, pause)
+
+
+def _brief(problem: BaseException) -> str:
+    if isinstance(problem, MemberError):
+        return f"{problem.code}: {problem.detail}"
+    return type(problem).__name__

@@ -1,0 +1,199 @@
+"""The API on port 10000: Klein over :class:`Intake`."""
+
+import hashlib
+import hmac
+import ipaddress
+import re
+from collections.abc import Iterable
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from klein import Klein
+from twisted.internet.threads import deferToThread
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.http import Request
+from werkzeug.exceptions import HTTPException
+
+from twisted_bulk.batch import read_submission
+from twisted_bulk.errors import (
+    BulkError,
+    ConfigError,
+    ProtectedMode,
+    Stopping,
+    Unauthorized,
+    Unavailable,
+    UnsupportedMedia,
+)
+from twisted_bulk.intake import Intake
+from twisted_bulk.site import problem, problem_body
+
+log = Logger()
+
+LARGE = 256 * 1024  # bodies from this size on are read on a thread
+
+
+class Access:
+    """Who may use the API.
+
+    :param digests: SHA-256 of each bearer token that is let in
+    :param open: whether clients from anywhere need no token
+    """
+
+    def __init__(self, digests: Iterable[bytes] = (), open: bool = False) -> None:
+        self._digests = tuple(digests)
+        self._open = open
+
+    @classmethod
+    def load(cls, path: str, open: bool) -> "Access":
+        """Read a file of hexadecimal SHA-256 digests, one a line; ``#`` begins a comment."""
+        if not path:
+            return cls((), open)
+        try:
+            lines = Path(path).read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"tokens: cannot read {path}: {error}") from None
+        words = [line.partition("#")[0].strip() for line in lines]
+        for number, word in enumerate(words, 1):
+            if word and not re.fullmatch(r"[0-9a-fA-F]{64}", word):
+                raise ConfigError(f"tokens: line {number} of {path} is not a SHA-256 in hex")
+        return cls([bytes.fromhex(word) for word in words if word], open)
+
+    def check(self, request: Request) -> None:
+        """:raises Unauthorized: or :class:`ProtectedMode`, if the client may not come in"""
+        if self._digests:
+            scheme, _, token = (request.getHeader("Authorization") or "").partition(" ")
+            given = hashlib.sha256(token.strip().encode()).digest()
+            # All of them, each in constant time: the time must not tell which came close.
+            known = sum(hmac.compare_digest(given, digest) for digest in self._digests)
+            if scheme.lower() != "bearer" or not known:
+                raise Unauthorized("a valid bearer token is needed")
+        elif not self._open and not _is_local(request):
+            raise ProtectedMode(
+                "without --tokens only clients on the same machine are let in; see --tokens, --open"
+            )
+
+
+def _is_local(request: Request) -> bool:
+    host = getattr(request.getClientAddress(), "host", None)
+    if host is None:
+        return True  # a unix socket
+    address = ipaddress.ip_address(host.partition("%")[0])
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
+        address = address.ipv4_mapped
+    return address.is_loopback
+
+
+def _json(request: Request, value: Any, status: int = HTTPStatus.OK) -> bytes:
+    request.setResponseCode(status)
+    request.setHeader("Content-Type", "application/json")
+    request.setHeader("Cache-Control", "no-store")
+    return msgspec.json.encode(value) + b"\n"
+
+
+def _argument(request: Request, name: str, default: str = "") -> str:
+    values: list[bytes] = (request.args or {}).get(name.encode(), [])
+    return values[-1].decode("utf-8", "replace") if values else default
+
+
+class Api:
+    """The resource of the API port.
+
+    :param max_urls: URLs in one POST
+    """
+
+    app = Klein()
+
+    def __init__(self, intake: Intake, access: Access, max_urls: int) -> None:
+        self._intake = intake
+        self._access = access
+        self._max_urls = max_urls
+        self.stopping = False
+
+    @app.route("/", methods=["POST"])
+    @app.route("/v1/batches", methods=["POST"])
+    async def submit(self, request: Request) -> bytes:
+        """Take a batch in."""
+        self._access.check(request)
+        if self.stopping:
+            raise Stopping("this node is stopping")
+        media = (request.getHeader("Content-Type") or "").partition(";")[0].strip().lower()
+        if media != "application/json" and not re.fullmatch(r"application/[\w.-]+\+json", media):
+            raise UnsupportedMedia(f"Content-Type is {media or 'absent'}, not application/json")
+        assert request.content is not None
+        body = request.content.read()
+        if len(body) < LARGE:
+            submission, members = read_submission(body, self._max_urls)
+        else:
+            submission, members = await deferToThread(read_submission, body, self._max_urls)
+        ticket = await self._intake.submit(submission, members)
+        where = f"/v1/batches/{ticket.task_id}"
+        request.setHeader("Location", where)
+        if not ticket.new:
+            return _json(request, ticket.shown | {"self": where})
+        answer = {key: ticket.shown[key] for key in ("task_id", "status", "total", "position")}
+        return _json(request, answer | {"self": where}, HTTPStatus.ACCEPTED)
+
+    @app.route("/v1/batches", methods=["GET"])
+    async def batches(self, request: Request) -> bytes:
+        """List batches, newest first."""
+        self._access.check(request)
+        limit = _argument(request, "limit", "50")
+        status, cursor = _argument(request, "status"), _argument(request, "cursor")
+        return _json(request, await self._intake.page(status, limit, cursor))
+
+    @app.route("/v1/batches/<task_id>", methods=["GET"])
+    async def batch(self, request: Request, task_id: str) -> bytes:
+        """Show one batch."""
+        self._access.check(request)
+        return _json(request, await self._intake.show(task_id))
+
+    @app.route("/v1/batches/<task_id>", methods=["DELETE"])
+    async def delete(self, request: Request, task_id: str) -> bytes:
+        """Cancel a batch, or remove one that has ended."""
+        self._access.check(request)
+        return _json(request, await self._intake.remove(task_id))
+
+    @app.route("/healthz", methods=["GET"])
+    def healthz(self, request: Request) -> bytes:
+        """Say that the process lives."""
+        return _json(request, {"status": "ok"})
+
+    @app.route("/readyz", methods=["GET"])
+    async def readyz(self, request: Request) -> bytes:
+        """Say whether a batch would be taken in now."""
+        if self.stopping:
+            raise Stopping("this node is stopping")
+        await self._intake.ready()
+        return _json(request, {"status": "ready"})
+
+    @app.handle_errors(BulkError)
+    def refused(self, request: Request, failure: Failure) -> bytes:
+        """Answer with one of our own errors."""
+        error = failure.value
+        assert isinstance(error, BulkError)
+        if isinstance(error, Unavailable):
+            log.warn("{path}: {error}", path=request.path, error=error)
+        return problem(request, error)
+
+    @app.handle_errors(HTTPException)
+    def not_routed(self, request: Request, failure: Failure) -> bytes:
+        """Answer for a path or a method that there is not."""
+        error = failure.value
+        assert isinstance(error, HTTPException)
+        status = error.code or 500
+        for name, value in error.get_headers():
+            if name.lower() in ("allow", "location"):
+                request.setHeader(name, value)
+        request.setResponseCode(status)
+        request.setHeader("Content-Type", "application/problem+json")
+        code = {404: "not_found", 405: "method_not_allowed"}.get(status, "bad_request")
+        return problem_body(status, code, f"{request.method.decode()} is not possible here")
+
+    @app.handle_errors(Exception)
+    def broken(self, request: Request, failure: Failure) -> bytes:
+        """Answer for a mistake of ours without showing it."""
+        log.failure("{path} broke", failure, path=request.path)
+        return problem(request, BulkError("an internal error; the log tells more"))

@@ -1,0 +1,97 @@
+"""The records of a zip file (PKWARE APPNOTE 6.3.10). Pure.
+
+Sizes and CRC stand in the local headers; there are no data descriptors. Zip64
+records appear only where a number does not fit without them.
+"""
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+STORED, DEFLATED = 0, 8
+_MAX16, _MAX32 = 0xFFFF, 0xFFFFFFFF
+_UTF8 = 0x0800
+_UNIX = 3 << 8
+_REGULAR_0644 = 0o100644 << 16
+_EPOCH = datetime(1980, 1, 1, tzinfo=UTC)
+_END_OF_DOS = datetime(2107, 12, 31, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One member as the central directory lists it.
+
+    :param size: bytes before and ``packed`` after compression
+    :param offset: of its local header
+    :param modified: seconds since 1970, shown in UTC
+    """
+
+    name: bytes
+    method: int
+    crc: int
+    size: int
+    packed: int
+    modified: float
+    offset: int
+
+
+def _dos(seconds: float) -> tuple[int, int]:
+    """The time and date words; zip files know 1980 to 2107, two seconds apart."""
+    try:
+        at = datetime.fromtimestamp(seconds, UTC)
+    except (ValueError, OverflowError, OSError):
+        at = _EPOCH
+    at = min(max(at, _EPOCH), _END_OF_DOS)
+    return (
+        at.hour << 11 | at.minute << 5 | at.second // 2,
+        (at.year - 1980) << 9 | at.month << 5 | at.day,
+    )
+
+
+def _common(entry: Entry, big: bool, extra: bytes) -> bytes:
+    """The fields that both headers share, from "version needed" to "extra length"."""
+    flags = 0 if entry.name.isascii() else _UTF8
+    needed = 45 if extra else (20 if entry.method == DEFLATED else 10)
+    packed, size = (_MAX32, _MAX32) if big else (entry.packed, entry.size)
+    time, date = _dos(entry.modified)
+    lengths = (len(entry.name), len(extra))
+    fields = (needed, flags, entry.method, time, date, entry.crc, packed, size, *lengths)
+    return struct.pack("<5H3L2H", *fields)
+
+
+def _big(entry: Entry) -> bool:
+    return entry.size >= _MAX32 or entry.packed >= _MAX32
+
+
+def local_header(entry: Entry) -> bytes:
+    """What stands before a member's data (4.3.7)."""
+    big = _big(entry)
+    extra = struct.pack("<2H2Q", 1, 16, entry.size, entry.packed) if big else b""
+    return b"PK\x03\x04" + _common(entry, big, extra) + entry.name + extra
+
+
+def central_header(entry: Entry) -> bytes:
+    """A member's line in the central directory (4.3.12)."""
+    big, far = _big(entry), entry.offset >= _MAX32
+    numbers = [entry.size, entry.packed] if big else []
+    numbers += [entry.offset] if far else []
+    extra = struct.pack(f"<2H{len(numbers)}Q", 1, 8 * len(numbers), *numbers) if numbers else b""
+    common = _common(entry, big, extra)
+    offset = _MAX32 if far else entry.offset
+    made_by = struct.pack("<H", _UNIX | 45)
+    rest = struct.pack("<3H2L", 0, 0, 0, _REGULAR_0644, offset)
+    return b"PK\x01\x02" + made_by + common + rest + entry.name + extra
+
+
+def end_records(entries: Sequence[Entry], start: int, size: int) -> bytes:
+    """What stands after a central directory of ``size`` bytes at ``start`` (4.3.14 to 16)."""
+    count = len(entries)
+    records = b""
+    if count >= _MAX16 or start >= _MAX32 or size >= _MAX32:
+        zip64 = (44, _UNIX | 45, 45, 0, 0, count, count, size, start)
+        records = b"PK\x06\x06" + struct.pack("<Q2H2L4Q", *zip64)
+        records += b"PK\x06\x07" + struct.pack("<LQL", 0, start + size, 1)
+    short = min(count, _MAX16)
+    end = (0, 0, short, short, min(size, _MAX32), min(start, _MAX32), 0)
+    return records + b"PK\x05\x06" + struct.pack("<4H2LH", *end)
