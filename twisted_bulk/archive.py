@@ -86,7 +86,8 @@ class Encoder:
 
     def flush(self) -> bytes:
         """The rest of the encoded form."""
-        return b"" if self._deflate is None else self._deflate.flush()
+        deflate, self._deflate = self._deflate, None  # its state takes 100 KB
+        return b"" if deflate is None else deflate.flush()
 
     def _pays(self, piece: bytes) -> bool:
         if self._mode != "auto":
@@ -279,13 +280,12 @@ class MemberSink:
 
     def _finish_memory(self, pieces: list[bytes]) -> None:
         encoder = self._encoder
-        whole = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        pieces.clear()
-        packed = encoder.update(whole) + encoder.flush() if whole else b""
+        packed = [*map(encoder.update, pieces), encoder.flush()]
         self._check()
-        if len(packed) >= len(whole) and self._archive.mode == "auto":
-            encoder.method, packed = STORED, whole
-        self._archive.add(self._name, encoder, len(packed), [packed], self._modified)
+        count = sum(map(len, packed))
+        if count >= encoder.size and self._archive.mode == "auto":
+            encoder.method, packed, count = STORED, pieces, encoder.size
+        self._archive.add(self._name, encoder, count, packed, self._modified)
 
     def _to_spool(self, pieces: list[bytes]) -> None:
         if self._spool is None:

@@ -161,6 +161,8 @@ class _GuardedEndpoint:
 
     async def _connect(self, factory: IProtocolFactory) -> IProtocol:
         where = f"{self._host}:{self._port}"
+        for each in (factory, getattr(factory, "wrappedFactory", factory)):
+            each.noisy = False  # a line in the log for each connection says nothing
         endpoint = HostnameEndpoint(self._reactor, self._host, self._port, timeout=self._timeout)
         connecting = endpoint.connect(factory)
         connecting.addTimeout(self._timeout, self._reactor)

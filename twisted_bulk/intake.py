@@ -80,8 +80,9 @@ class Intake:
         submitted = await self._queue.submit(group)
         if submitted is not Submitted.QUEUED:
             return await self._repeated(task_id, submitted is Submitted.REPEATED)
+        ticket = Ticket(task_id, True, await self.show(task_id))
         self._submitted()
-        return Ticket(task_id, True, await self.show(task_id))
+        return ticket
 
     async def _repeated(self, task_id: str, same: bool) -> Ticket:
         if not same:

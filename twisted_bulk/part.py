@@ -181,7 +181,9 @@ class PartMaker:
                 return sink
 
             def ended(fetch: Fetch, error: MemberError | None) -> None:
+                nonlocal sink
                 part.note(number, fetch, sink, error)
+                sink = None
                 if part.failed == spec.spare + 1:
                     hopeless = MemberError("batch_failed", "too many others had failed")
                     self._downloader.give_up(part.crew, hopeless)

@@ -90,7 +90,9 @@ def _json(request: Request, value: Any, status: int = HTTPStatus.OK) -> bytes:
     request.setResponseCode(status)
     request.setHeader("Content-Type", "application/json")
     request.setHeader("Cache-Control", "no-store")
-    return msgspec.json.encode(value) + b"\n"
+    body = msgspec.json.encode(value) + b"\n"
+    request.setHeader("Content-Length", str(len(body)))
+    return body
 
 
 def _argument(request: Request, name: str, default: str = "") -> str:
@@ -133,8 +135,10 @@ class Api:
         request.setHeader("Location", where)
         if not ticket.new:
             return _json(request, ticket.shown | {"self": where})
-        answer = {key: ticket.shown[key] for key in ("task_id", "status", "total", "position")}
-        return _json(request, answer | {"self": where}, HTTPStatus.ACCEPTED)
+        # A worker may have taken it already; what was accepted was queued.
+        answer = {"task_id": ticket.task_id, "status": "queued", "total": len(members)}
+        answer |= {"position": ticket.shown["position"], "self": where}
+        return _json(request, answer, HTTPStatus.ACCEPTED)
 
     @app.route("/v1/batches", methods=["GET"])
     async def batches(self, request: Request) -> bytes:

@@ -1,0 +1,1 @@
+"""Benchmarks: each measures us beside its peers in one run and prints ratios."""

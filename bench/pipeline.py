@@ -1,0 +1,206 @@
+"""POST to finished zip, beside curl, curl + zip, and requests + zipfile.
+
+    python -m bench.pipeline [--files 2000] [--size 600000] [--runs 3] [--compress auto]
+
+Needs nginx, curl and zip, and the Python package requests. Everything runs on
+loopback. The files are recordings of noisy tones, 50 different ones under 2,000 names.
+"""
+
+import argparse
+import contextlib
+import json
+import math
+import os
+import random
+import resource
+import shutil
+import statistics
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+import wave
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from tests.daemon import Daemon
+from tests.servers import free_port
+
+DISTINCT = 50
+PARALLEL = 32
+
+REQUESTS_ZIPFILE = """
+import sys, threading, zipfile
+from concurrent.futures import ThreadPoolExecutor
+import requests
+urls = open(sys.argv[1]).read().split()
+lock, local = threading.Lock(), threading.local()
+with zipfile.ZipFile(sys.argv[2], "w", zipfile.ZIP_DEFLATED) as archive:
+    def fetch(url):
+        if not hasattr(local, "session"):
+            local.session = requests.Session()
+        answer = local.session.get(url, timeout=30)
+        answer.raise_for_status()
+        with lock:
+            archive.writestr(url.rsplit("/", 1)[1], answer.content)
+    with ThreadPoolExecutor(int(sys.argv[3])) as pool:
+        list(pool.map(fetch, urls))
+"""
+
+
+def make_recordings(folder: Path, count: int, size: int) -> list[str]:
+    """``count`` names for WAV files of about ``size`` bytes."""
+    dice = random.Random(1)
+    names = []
+    for number in range(min(count, DISTINCT)):
+        path = folder / f"take-{number}.wav"
+        pitch = dice.uniform(5, 60)
+        frames = struct.pack(
+            f"<{size // 2}h",
+            *(
+                int(4000 * math.sin(n / pitch) * math.sin(n / 9000) + dice.gauss(0, 120))
+                for n in range(size // 2)
+            ),
+        )
+        with wave.open(str(path), "wb") as out:
+            out.setnchannels(1)
+            out.setsampwidth(2)
+            out.setframerate(8000)
+            out.writeframes(frames)
+    for number in range(count):
+        name = f"rec-{number:06}.wav"
+        os.link(folder / f"take-{number % DISTINCT}.wav", folder / name)
+        names.append(name)
+    return names
+
+
+@contextlib.contextmanager
+def nginx(folder: Path, root: Path) -> Iterator[int]:
+    """nginx serving ``root``; yields its port."""
+    port = free_port()
+    config = folder / "nginx.conf"
+    config.write_text(
+        f"""daemon off; pid {folder}/nginx.pid; error_log {folder}/nginx.log; worker_processes 1;
+        events {{ worker_connections 1024; }}
+        http {{ access_log off; sendfile on; tcp_nopush on; keepalive_requests 1000000;
+        client_body_temp_path {folder}/t1; proxy_temp_path {folder}/t2;
+        fastcgi_temp_path {folder}/t3; uwsgi_temp_path {folder}/t4; scgi_temp_path {folder}/t5;
+        server {{ listen 127.0.0.1:{port}; root {root}; }} }}"""
+    )
+    program = shutil.which("nginx") or "/usr/sbin/nginx"
+    process = subprocess.Popen([program, "-c", str(config)], stderr=subprocess.DEVNULL)
+    try:
+        for _ in range(100):
+            with contextlib.suppress(OSError):
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/take-0.wav").close()
+                break
+            time.sleep(0.05)
+        yield port
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def children_cpu() -> float:
+    """CPU seconds of all child processes that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def commands(*lines: list[str]) -> tuple[float, float]:
+    """Wall and CPU seconds of commands that run one after the other."""
+    cpu, wall = children_cpu(), time.perf_counter()
+    for line in lines:
+        subprocess.run(line, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return time.perf_counter() - wall, children_cpu() - cpu
+
+
+def bulkwav(daemon: Daemon, urls: list[str], number: int, compress: str) -> tuple[float, float]:
+    """Wall and CPU seconds from the POST until the zip is there."""
+    cpu, wall = daemon.cpu(), time.perf_counter()
+    batch = daemon.post({"task_id": f"run-{number}", "download": urls, "compress": compress})
+    done = daemon.wait(batch["task_id"], 600)
+    wall, cpu = time.perf_counter() - wall, daemon.cpu() - cpu
+    if done["status"] != "done":
+        raise SystemExit(f"bulkwav: {json.dumps(done['errors'])}")
+    daemon.call("DELETE", f"/v1/batches/{batch['task_id']}")
+    return wall, cpu
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--files", type=int, default=2000)
+    parser.add_argument("--size", type=int, default=600_000)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--compress", default="auto")
+    parser.add_argument("--only", default="", help="part of a name: measure just those, and curl")
+    options = parser.parse_args()
+    folder = Path(tempfile.mkdtemp(prefix="bench"))
+    root = folder / "www"
+    root.mkdir()
+    folder.chmod(0o755)
+    names = make_recordings(root, options.files, options.size)
+    results: dict[str, list[tuple[float, float]]] = {}
+    with (
+        nginx(folder, root) as port,
+        Daemon(folder / "data", f"--concurrency={PARALLEL}", f"--per-host={PARALLEL}") as daemon,
+    ):
+        urls = [f"http://127.0.0.1:{port}/{name}" for name in names]
+        listing, script = folder / "urls", folder / "urls.curl"
+        listing.write_text("\n".join(urls))
+        out = folder / "out"
+        script.write_text(
+            "\n".join(f'url = "{url}"\noutput = "{out}/{url.rsplit("/", 1)[1]}"' for url in urls)
+        )
+        curl = [
+            "curl",
+            "-s",
+            "-f",
+            "--parallel",
+            "--parallel-max",
+            str(PARALLEL),
+            "-K",
+            str(script),
+        ]
+        packed = folder / "out.zip"
+        peers: dict[str, Callable[[int], Any]] = {
+            "curl, download only": lambda n: commands(curl),
+            "bulkwav": lambda n: bulkwav(daemon, urls, n, options.compress),
+            "curl + zip -1": lambda n: commands(
+                curl, ["zip", "-1", "-q", "-r", str(packed), str(out)]
+            ),
+            "requests + zipfile": lambda n: commands(
+                [sys.executable, "-c", REQUESTS_ZIPFILE, str(listing), str(packed), str(PARALLEL)]
+            ),
+        }
+        peers = {name: run for name, run in peers.items() if options.only in name or "only" in name}
+        for number in range(options.runs):
+            for name, run in peers.items():
+                out.mkdir()
+                results.setdefault(name, []).append(run(number))
+                shutil.rmtree(out)
+                packed.unlink(missing_ok=True)
+        peak = daemon.peak_memory()
+    shutil.rmtree(folder)
+    total = options.files * options.size / 1e6
+    base = statistics.median(wall for wall, _ in results["curl, download only"])
+    print(
+        f"{options.files} files of {options.size} bytes ({total:.0f} MB),"
+        f" {options.runs} runs, medians"
+    )
+    print(f"{'':22}{'wall s':>8}{'CPU s':>8}{'x curl':>8}")
+    for name, runs in results.items():
+        wall, cpu = (statistics.median(column) for column in zip(*runs, strict=True))
+        print(f"{name:22}{wall:8.2f}{cpu:8.2f}{wall / base:8.2f}")
+    print(
+        f"peak memory of bulkwav: {peak / 1e6:.0f} MB"
+        f" (its Redis: {daemon.redis_memory / 1e6:.0f} MB)"
+    )
+
+
+if __name__ == "__main__":
+    main()

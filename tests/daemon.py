@@ -1,0 +1,144 @@
+"""A real daemon in a process of its own, for tests and benchmarks."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from tests.servers import free_port
+
+ROOT = Path(__file__).parent.parent
+TICK = os.sysconf("SC_CLK_TCK")
+
+
+def command(*options: str) -> list[str]:
+    """``twistd -n bulkwav`` that works from a checkout, whatever is installed."""
+    run = "from twisted.scripts.twistd import run; run()"
+    return [sys.executable, "-c", run, "-n", "--pidfile=", "bulkwav", *options]
+
+
+def environment() -> dict[str, str]:
+    """The environment in which the checkout's plugin is found."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("BULKWAV_")}
+    return kept | {"PYTHONPATH": str(ROOT)}
+
+
+def status_of(pid: int) -> dict[str, int]:
+    """The numbers of ``/proc/<pid>/status``, in bytes where they are sizes."""
+    numbers = {}
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        name, _, value = line.partition(":")
+        words = value.split()
+        if words and words[0].isdigit():
+            numbers[name] = int(words[0]) * (1024 if words[-1] == "kB" else 1)
+    return numbers
+
+
+class Daemon:
+    """``twistd bulkwav`` on free ports of loopback, which it may download from."""
+
+    def __init__(self, data: Path, *options: str) -> None:
+        self.data = data
+        self.intake, self.files = free_port(), free_port()
+        self.api = f"http://127.0.0.1:{self.intake}"
+        self.redis_memory = 0
+        self.options = (
+            f"--data={data}",
+            f"--intake=tcp:{self.intake}:interface=127.0.0.1",
+            f"--files=tcp:{self.files}:interface=127.0.0.1",
+            f"--public-url=http://127.0.0.1:{self.files}",
+            "--allow-net=127.0.0.0/8",
+            *options,
+        )
+        data.mkdir(parents=True, exist_ok=True)
+        self.log = data / "twistd.log"
+        self.start()
+
+    def start(self) -> None:
+        """Start it (again) and wait until it is ready."""
+        with open(self.log, "ab") as log:
+            self.process = subprocess.Popen(
+                command(*self.options), stdout=log, stderr=log, env=environment(), cwd=self.data
+            )
+        end = time.monotonic() + 20
+        while time.monotonic() < end:
+            try:
+                self.call("GET", "/readyz")
+                return
+            except (OSError, urllib.error.URLError):
+                if self.process.poll() is not None:
+                    break
+                time.sleep(0.02)
+        raise AssertionError(f"bulkwav did not start:\n{self.log.read_text()}")
+
+    def call(self, method: str, path: str, body: Any = None) -> Any:
+        """One call of the API; an answer that is not 2xx raises HTTPError."""
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self.api + path, data, method=method)
+        request.add_header("Content-Type", "application/json")
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return json.load(answer)
+
+    def post(self, body: dict[str, Any]) -> Any:
+        """Submit a batch."""
+        return self.call("POST", "/v1/batches", body)
+
+    def wait(self, batch: str, seconds: float = 30) -> Any:
+        """The batch once it has ended."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            shown = self.call("GET", f"/v1/batches/{batch}")
+            if shown["schedule"] == 100:
+                return shown
+            time.sleep(0.02)
+        raise AssertionError(f"{shown}\n{self.log.read_text()}")
+
+    def redis_pid(self) -> int:
+        """The embedded server's process, found by its folder."""
+        wanted = str(self.data / "redis")
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                try:
+                    cwd = os.readlink(entry / "cwd")
+                    name = (entry / "comm").read_text()
+                except OSError:
+                    continue
+                if cwd == wanted and "server" in name:
+                    return int(entry.name)
+        raise AssertionError("no embedded server runs")
+
+    def cpu(self) -> float:
+        """CPU seconds used so far by the daemon and its Redis."""
+        used = 0
+        for pid in (self.process.pid, self.redis_pid()):
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            used += int(fields[11]) + int(fields[12])
+        return used / TICK
+
+    def peak_memory(self) -> int:
+        """The daemon's largest resident size in bytes; its Redis's is noted as well."""
+        self.redis_memory = status_of(self.redis_pid())["VmHWM"]
+        return status_of(self.process.pid)["VmHWM"]
+
+    def stop(self) -> int:
+        """SIGTERM, and wait; returns the exit status."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout=60)
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self.process.kill()
+        self.process.wait()
+
+    def __enter__(self) -> "Daemon":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.stop()
