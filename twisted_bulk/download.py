@@ -10,21 +10,23 @@ from base64 import b64encode
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
 
 from OpenSSL import SSL
+from service_identity import VerificationError
 from treq.client import HTTPClient
 from twisted.application.service import Service
 from twisted.internet import error
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
 from twisted.internet.protocol import Protocol as TwistedProtocol
 from twisted.internet.task import Cooperator, SchedulerStopped
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.client import ResponseDone, ResponseFailed
 from twisted.web.http import PotentialDataLoss, stringToDatetime
+from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IResponse
 
 from twisted_bulk.batch import Member, host_of, is_url
@@ -260,7 +262,10 @@ class Downloader(Service):
             url, own = _take_userinfo(url, headers)
             # A client of its own each time: treq's share their cookies.
             asked = HTTPClient(self._agent).get(
-                url, headers=own, allow_redirects=False, unbuffered=True, reactor=self._clock
+                url,
+                headers=Headers({name: [value] for name, value in own.items()}),
+                allow_redirects=False,
+                unbuffered=True,
             )
             try:
                 response = await asked
@@ -269,7 +274,7 @@ class Downloader(Service):
             except Exception as problem:
                 if any(reason.check(CancelledError) for reason in getattr(problem, "reasons", ())):
                     raise CancelledError() from problem
-                raise _explain(problem) from problem
+                raise _explain(Failure(problem)) from problem
             if response.code == 200:
                 return response
             location = response.headers.getRawHeaders("Location")
@@ -312,20 +317,18 @@ def _status(response: IResponse) -> MemberError:
     return MemberError(code, f"HTTP {response.code} {phrase}".strip(), retry_after=retry_after)
 
 
-def _explain(problem: BaseException) -> MemberError:
+def _explain(failure: Failure) -> MemberError:
     """The member's error for what an HTTP client raised."""
-    reasons = getattr(problem, "reasons", None)
-    for reason in reasons or ():
-        problem = reason.value
-        if isinstance(problem, MemberError):
-            return problem
-    if isinstance(problem, SSL.Error) or "certificate" in str(problem):
-        return MemberError(
-            "tls_failed", "the TLS handshake failed, or the certificate is not valid"
-        )
-    if isinstance(problem, error.ConnectionDone | error.ConnectionLost | error.ConnectionClosed):
+    reasons: list[Failure] = [failure, *getattr(failure.value, "reasons", ())]
+    for reason in reasons:
+        if isinstance(reason.value, MemberError):
+            return reason.value
+        if reason.check(SSL.Error, VerificationError):
+            return MemberError("tls_failed", "no TLS, or the certificate is not valid for it")
+    last = reasons[-1]
+    if last.check(error.ConnectionClosed, error.ConnectionDone, error.ConnectionLost):
         return MemberError("connection_lost", "the connection was closed before an answer")
-    return MemberError("bad_response", f"not an HTTP answer ({type(problem).__name__})")
+    return MemberError("bad_response", f"not an HTTP answer ({type(last.value).__name__})")
 
 
 class _Body(TwistedProtocol):
@@ -361,20 +364,16 @@ class _Body(TwistedProtocol):
         busy = self._sink.write(data)
         if busy is not None:
             self._busy = True
-            assert self.transport is not None
-            self.transport.pauseProducing()
-            busy.addCallbacks(self._resume, self._fail_with)
+            cast(IPushProducer, self.transport).pauseProducing()
+            busy.addCallbacks(self._resume, self._fail)
 
     def _resume(self, _: None) -> None:
         self._busy = False
         self._heard = self._clock.seconds()
         if self.transport is not None:
-            self.transport.resumeProducing()
+            cast(IPushProducer, self.transport).resumeProducing()
 
-    def _fail_with(self, failure: Failure) -> None:
-        self._fail(failure.value)
-
-    def _fail(self, problem: BaseException) -> None:
+    def _fail(self, problem: BaseException | Failure) -> None:
         if not self.done.called:
             self.done.errback(problem)
         self.abort()
@@ -394,7 +393,7 @@ class _Body(TwistedProtocol):
                 got += f" of {self._fetch.length}"
             self.done.errback(MemberError("body_short", f"the connection ended after {got}"))
         else:
-            self.done.errback(_explain(reason.value))
+            self.done.errback(_explain(reason))
 
     def _stop_timer(self) -> None:
         if self._timer is not None and self._timer.active():

@@ -18,7 +18,7 @@ from zope.interface import implementer
 
 from twisted_bulk.conditional import Answer, Conditions, Representation, evaluate
 from twisted_bulk.shelf import DIGEST, FILE, FOLDER, Shelf
-from twisted_bulk.site import problem_body
+from twisted_bulk.site import abort, problem_body
 from twisted_bulk.throttle import Ticker, key_of
 
 log = Logger()
@@ -62,7 +62,7 @@ class Files(Resource):
     def _broken(self, failure: Failure, request: Request) -> None:
         if not failure.check(CancelledError):
             log.failure("serving {path} failed", failure, path=request.path)
-            request.channel.transport.abortConnection()
+            abort(request)
 
     async def _serve(self, request: Request) -> None:
         key = key_of(getattr(request.getClientAddress(), "host", ""))
@@ -215,7 +215,7 @@ class _Transfer:
         if not data:
             # The file shrank. Ending short would pass for the whole.
             self.stopProducing()
-            self._request.channel.transport.abortConnection()
+            abort(self._request)
             return 0
         self._at += len(data)
         self._request.write(data)

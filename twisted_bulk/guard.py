@@ -24,6 +24,7 @@ from twisted.internet.interfaces import (
     IProtocol,
     IProtocolFactory,
     IReactorPluggableNameResolver,
+    IReactorTime,
     IResolutionReceiver,
     IStreamClientEndpoint,
 )
@@ -151,6 +152,7 @@ class _GuardedEndpoint:
     def __init__(
         self, reactor: Any, resolver: IHostnameResolver, guard: Guard, uri: URI, timeout: float
     ) -> None:
+        self._clock: IReactorTime = reactor
         self._reactor = _GuardedReactor(reactor, resolver, guard)
         self._host = uri.host.decode("ascii").strip("[]")
         self._port = uri.port
@@ -159,13 +161,13 @@ class _GuardedEndpoint:
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
         return Deferred.fromCoroutine(self._connect(protocolFactory))
 
-    async def _connect(self, factory: IProtocolFactory) -> IProtocol:
+    async def _connect(self, factory: Any) -> IProtocol:
         where = f"{self._host}:{self._port}"
         for each in (factory, getattr(factory, "wrappedFactory", factory)):
             each.noisy = False  # a line in the log for each connection says nothing
         endpoint = HostnameEndpoint(self._reactor, self._host, self._port, timeout=self._timeout)
         connecting = endpoint.connect(factory)
-        connecting.addTimeout(self._timeout, self._reactor)
+        connecting.addTimeout(self._timeout, self._clock)
         try:
             protocol = await connecting
         except error.DNSLookupError:
@@ -183,7 +185,7 @@ class _GuardedEndpoint:
 class _Lookups(ThreadPool):
     """Threads that nobody waits for: getaddrinfo may take a minute and cannot be stopped."""
 
-    threadFactory = staticmethod(partial(Thread, daemon=True))
+    threadFactory = staticmethod(partial(Thread, daemon=True))  # type: ignore[assignment]
 
     def stop(self) -> None:
         self.threads.clear()
@@ -251,7 +253,8 @@ class GuardedAgent(Service):
         headers.setRawHeaders(b"Accept-Encoding", [b"identity"])
         if not headers.hasHeader(b"User-Agent"):
             headers.setRawHeaders(b"User-Agent", [b"bulkwav"])
-        return self._agent.request(method, uri, headers, bodyProducer).addCallback(_refuse_encoded)
+        asked: Deferred[IResponse] = self._agent.request(method, uri, headers, bodyProducer)
+        return asked.addCallback(_refuse_encoded)
 
 
 def _refuse_encoded(response: IResponse) -> IResponse:

@@ -26,6 +26,7 @@ from twisted.internet.protocol import Protocol
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IResponse
 
 from twisted_bulk.batch import Spec, callback, report
@@ -59,7 +60,7 @@ def load_secret(path: str, data: Path) -> Webhook:
             young.unlink()
     try:
         return Webhook(file.read_text(encoding="ascii").strip())
-    except (OSError, ValueError, RuntimeError) as error:
+    except Exception as error:  # the library has a family of its own
         raise ConfigError(f"secret: {file} is not readable as whsec_<base64>: {error}") from None
 
 
@@ -104,20 +105,18 @@ class Poster:
         name = f"{record.id}@{record.nonce}/{kind}"
         message = "msg_" + hashlib.sha256(name.encode()).hexdigest()[:32]
         now = datetime.now(UTC)
-        headers = {
-            "Content-Type": media,
-            "webhook-id": message,
-            "webhook-timestamp": str(int(now.timestamp())),
-            "webhook-signature": self._signer.sign(message, now, data.decode()),
-        }
+        signature = self._signer.sign(message, now, data.decode())
+        headers = Headers({"Content-Type": [media], "webhook-id": [message]})
+        headers.addRawHeader("webhook-timestamp", str(int(now.timestamp())))
+        headers.addRawHeader("webhook-signature", signature)
         sending = Deferred.fromCoroutine(self._send(spec.url, data, headers))
         return await sending.addTimeout(timeout, self._clock)
 
-    async def _send(self, url: str, data: bytes, headers: dict[str, str]) -> IResponse:
+    async def _send(self, url: str, data: bytes, headers: Headers) -> IResponse:
         client = HTTPClient(self._agent)
         response: IResponse = await client.post(
             url, data=data, headers=headers, allow_redirects=False, unbuffered=True,
-            reactor=self._clock,
+
         )  # fmt: skip
         drain = _Drain()
         response.deliverBody(drain)
@@ -227,7 +226,7 @@ class Notifier(Service):
         raise Retry(trouble, pause)
 
 
-def _brief(problem: BaseException) -> str:
+def _brief(problem: BaseException | None) -> str:
     if isinstance(problem, MemberError):
         return f"{problem.code}: {problem.detail}"
     return type(problem).__name__

@@ -10,7 +10,7 @@ from twisted_bulk.jobs import Acked, Group, GroupRecord, Job, PartRecord, Submit
 from twisted_bulk.redis import Argument, Redis, Script
 
 LEASE = 30.0  # seconds without a heartbeat after which others take a job
-BEAT = 3.0
+BEAT = 1.0  # seconds between heartbeats: as old as the progress that users see may be
 ATTACHMENT_WAITS = 3600  # seconds that an attachment lives before its group is submitted
 RESERVE_BYTES = 8 << 20  # payloads in one reply
 
@@ -121,8 +121,7 @@ class RedisQueue:
         words: list[Argument] = []
         for job, units, progress in held:
             words += (job.id, job.attempt, units, progress)
-        # Shorter than a beat: a late answer must not keep the next one from going out.
-        lost = await self._run("beat", worker, _ms(LEASE), *words, deadline=BEAT)
+        lost = await self._run("beat", worker, _ms(LEASE), *words, deadline=5.0)
         return [job_id.decode() for job_id in lost]
 
     async def ack(self, worker: str, job: Job, ok: int, result: bytes) -> Acked:

@@ -1,10 +1,10 @@
 """What both ports share: bounded requests, and errors as RFC 9457 problems."""
 
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 
 import msgspec
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IPushProducer, IReactorTime, ITCPTransport
 from twisted.logger import Logger
 from twisted.web.http import Request as HTTPRequest
 from twisted.web.resource import Resource
@@ -35,21 +35,30 @@ def problem_body(status: int, code: str, detail: str) -> bytes:
     return msgspec.json.encode(about | {"code": code, "detail": detail}) + b"\n"
 
 
+def abort(request: HTTPRequest) -> None:
+    """Cut the request's connection."""
+    cast(Any, request.channel).transport.abortConnection()
+
+
 class BoundedRequest(Request):
     """A request whose body ends the connection when it exceeds the site's limit."""
 
-    site: "BoundedSite"
     _refused = False
 
     def gotLength(self, length: int | None) -> None:
         super().gotLength(length)
-        if length is not None and length > self.channel.site.max_body:
+        if length is not None and length > self._site.max_body:
             self._refuse()
+
+    @property
+    def _site(self) -> "BoundedSite":
+        return cast(Any, self.channel).site  # type: ignore[no-any-return]
 
     def handleContentChunk(self, data: bytes) -> None:
         if self._refused:
             return
-        if self.content.tell() + len(data) > self.channel.site.max_body:
+        assert self.content is not None
+        if self.content.tell() + len(data) > self._site.max_body:
             self._refuse()
             return
         super().handleContentChunk(data)
@@ -61,19 +70,18 @@ class BoundedRequest(Request):
     def _refuse(self) -> None:
         """Say 413, read no more, and close once the client could read it."""
         self._refused = True
-        site = self.channel.site
-        error = TooLarge(f"the body is larger than {site.max_body} bytes")
+        error = TooLarge(f"the body is larger than {self._site.max_body} bytes")
         body = problem_body(error.status, error.code, str(error))
-        transport = self.channel.transport
+        transport = cast(ITCPTransport, cast(Any, self.channel).transport)
         transport.write(
             b"HTTP/1.1 413 Content Too Large\r\nContent-Type: application/problem+json\r\n"
             b"Connection: close\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
         )
         # Else Twisted would invite the body with "100 Continue".
         self.requestHeaders.removeHeader(b"Expect")
-        transport.pauseProducing()
+        cast(IPushProducer, transport).pauseProducing()
         # Closing at once, with unread data, would reset the connection under the answer.
-        site.reactor.callLater(LINGER, transport.abortConnection)
+        self._site.reactor.callLater(LINGER, transport.abortConnection)
 
     def render(self, resrc: Resource) -> None:
         self.setHeader("Server", "bulkwav")

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from klein import Klein
@@ -15,6 +15,7 @@ from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.http import Request
+from twisted.web.iweb import IRequest
 from werkzeug.exceptions import HTTPException
 
 from twisted_bulk.batch import read_submission
@@ -174,16 +175,16 @@ class Api:
         return _json(request, {"status": "ready"})
 
     @app.handle_errors(BulkError)
-    def refused(self, request: Request, failure: Failure) -> bytes:
+    def refused(self, request: IRequest, failure: Failure) -> bytes:
         """Answer with one of our own errors."""
         error = failure.value
         assert isinstance(error, BulkError)
         if isinstance(error, Unavailable):
             log.warn("{path}: {error}", path=request.path, error=error)
-        return problem(request, error)
+        return problem(cast(Request, request), error)
 
     @app.handle_errors(HTTPException)
-    def not_routed(self, request: Request, failure: Failure) -> bytes:
+    def not_routed(self, request: IRequest, failure: Failure) -> bytes:
         """Answer for a path or a method that there is not."""
         error = failure.value
         assert isinstance(error, HTTPException)
@@ -197,7 +198,7 @@ class Api:
         return problem_body(status, code, f"{request.method.decode()} is not possible here")
 
     @app.handle_errors(Exception)
-    def broken(self, request: Request, failure: Failure) -> bytes:
+    def broken(self, request: IRequest, failure: Failure) -> bytes:
         """Answer for a mistake of ours without showing it."""
         log.failure("{path} broke", failure, path=request.path)
-        return problem(request, BulkError("an internal error; the log tells more"))
+        return problem(cast(Request, request), BulkError("an internal error; the log tells more"))
