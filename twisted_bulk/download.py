@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
 
+from hyperlink import EncodedURL
+from idna import IDNAError
 from OpenSSL import SSL
 from service_identity import VerificationError
 from treq.client import HTTPClient
@@ -261,14 +263,13 @@ class Downloader(Service):
         for _ in range(MAX_REDIRECTS + 1):
             url, own = _take_userinfo(url, headers)
             # A client of its own each time: treq's share their cookies.
-            asked = HTTPClient(self._agent).get(
-                url,
-                headers=Headers({name: [value] for name, value in own.items()}),
-                allow_redirects=False,
-                unbuffered=True,
-            )
             try:
-                response = await asked
+                response = await HTTPClient(self._agent).get(
+                    _Literal.from_text(url) if "://[" in url else url,
+                    headers=Headers({name: [value] for name, value in own.items()}),
+                    allow_redirects=False,
+                    unbuffered=True,
+                )
             except (MemberError, CancelledError):
                 raise
             except Exception as problem:
@@ -301,6 +302,13 @@ def _take_userinfo(url: str, headers: dict[str, str]) -> tuple[str, dict[str, st
     return urlunsplit(parts._replace(netloc=host)), headers | {"Authorization": f"Basic {token}"}
 
 
+class _Literal(EncodedURL):
+    """A URL of an IPv6 address, which hyperlink would run through IDNA, in vain."""
+
+    def to_uri(self) -> "_Literal":
+        return self
+
+
 def _modified(response: IResponse) -> int | None:
     said = response.headers.getRawHeaders(b"Last-Modified")
     try:
@@ -326,6 +334,8 @@ def _explain(failure: Failure) -> MemberError:
         if reason.check(SSL.Error, VerificationError):
             return MemberError("tls_failed", "no TLS, or the certificate is not valid for it")
     last = reasons[-1]
+    if last.check(IDNAError, UnicodeError):
+        return MemberError("bad_url", "the host's name is not one that DNS can hold")
     if last.check(error.ConnectionClosed, error.ConnectionDone, error.ConnectionLost):
         return MemberError("connection_lost", "the connection was closed before an answer")
     return MemberError("bad_response", f"not an HTTP answer ({type(last.value).__name__})")
@@ -361,7 +371,11 @@ class _Body(TwistedProtocol):
             return
         self._heard = self._clock.seconds()
         self._fetch.received += len(data)
-        busy = self._sink.write(data)
+        try:
+            busy = self._sink.write(data)
+        except Exception as problem:
+            self._fail(problem)
+            return
         if busy is not None:
             self._busy = True
             cast(IPushProducer, self.transport).pauseProducing()

@@ -139,6 +139,7 @@ class MemberError(BulkError):
 
 #: What can become of a member that is not in the archive -> can another try help?
 MEMBER_CODES = {
+    "bad_url": False,
     "dns_failed": True,
     "address_refused": False,
     "connect_failed": True,

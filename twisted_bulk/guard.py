@@ -14,8 +14,7 @@ from typing import Any
 from twisted.application.service import Service
 from twisted.internet import error
 from twisted.internet._resolver import GAIResolver
-from twisted.internet.defer import Deferred
-from twisted.internet.defer import TimeoutError as DeadlinePassed
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.interfaces import (
     IAddress,
@@ -29,6 +28,7 @@ from twisted.internet.interfaces import (
     IStreamClientEndpoint,
 )
 from twisted.internet.protocol import Protocol
+from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 from twisted.web.client import URI, Agent, BrowserLikePolicyForHTTPS, HTTPConnectionPool
 from twisted.web.http_headers import Headers
@@ -167,15 +167,18 @@ class _GuardedEndpoint:
             each.noisy = False  # a line in the log for each connection says nothing
         endpoint = HostnameEndpoint(self._reactor, self._host, self._port, timeout=self._timeout)
         connecting = endpoint.connect(factory)
-        connecting.addTimeout(self._timeout, self._clock)
+        late = MemberError("connect_timeout", f"{where} took too long to connect")
+        connecting.addTimeout(self._timeout, self._clock, lambda *_: Failure(late))
         try:
             protocol = await connecting
         except error.DNSLookupError:
             if self._reactor.refused:
                 raise MemberError("address_refused", f"{where} is not a public address") from None
             raise MemberError("dns_failed", f"{self._host} cannot be resolved") from None
-        except (DeadlinePassed, error.TimeoutError):
-            raise MemberError("connect_timeout", f"{where} took too long to connect") from None
+        except error.ConnectingCancelledError as stopped:
+            raise CancelledError() from stopped
+        except error.TimeoutError:
+            raise late from None
         except error.ConnectError as problem:
             raise MemberError("connect_failed", f"{where}: {problem}") from None
         protocol.transport.bufferSize = RECEIVE_BUFFER  # type: ignore[attr-defined]

@@ -1,0 +1,358 @@
+"""Members fetched from servers that do as tests tell them."""
+
+from ipaddress import ip_network
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet import reactor
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import deferLater
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+
+from tests.web import Exchange, Site, ok, respond
+from twisted_bulk import download
+from twisted_bulk.batch import Member
+from twisted_bulk.download import Crew, Downloader, Fetch
+from twisted_bulk.errors import MemberError
+from twisted_bulk.guard import Guard, GuardedAgent
+from twisted_bulk.lanes import Lanes
+
+
+class LanesTests(SynchronousTestCase):
+    """Who is next."""
+
+    def test_owners_take_turns(self) -> None:
+        """A big batch does not hold up a small one."""
+        lanes: Lanes[str] = Lanes(99)
+        for n in range(5):
+            lanes.add("big", "h", f"b{n}")
+        lanes.add("small", "h", "s0")
+        self.assertEqual([lanes.take() for _ in range(4)], ["b0", "s0", "b1", "b2"])
+
+    def test_per_host(self) -> None:
+        """A host's limit counts over all owners; other hosts go on."""
+        lanes: Lanes[str] = Lanes(2)
+        for owner in ("a", "b"):
+            for n in range(2):
+                lanes.add(owner, "slow", f"{owner}{n}")
+        lanes.add("a", "fast", "f")
+        self.assertEqual([lanes.take() for _ in range(4)], ["a0", "b0", "f", None])
+        lanes.release("slow")
+        self.assertEqual(lanes.take(), "b1")
+
+    def test_drop(self) -> None:
+        """What is taken away is not given out."""
+        lanes: Lanes[int] = Lanes(9)
+        lanes.add("a", "h", 1)
+        lanes.add("b", "h", 2)
+        self.assertEqual(lanes.drop("a"), [1])
+        self.assertEqual((lanes.take(), lanes.take()), (2, None))
+
+    @given(
+        st.lists(st.tuples(st.integers(0, 3), st.sampled_from("xyz")), max_size=60),
+        st.integers(1, 4),
+    )
+    def test_all_once(self, items: list[tuple[int, str]], per_host: int) -> None:
+        """Everything comes out once, never more than the limit of a host at a time."""
+        lanes: Lanes[tuple[int, str]] = Lanes(per_host)
+        for number, (owner, host) in enumerate(items):
+            lanes.add(owner, host, (number, host))
+        out: list[tuple[int, str]] = []
+        seen: list[int] = []
+        while True:
+            item = lanes.take()
+            if item is None:
+                if not out:
+                    break
+                lanes.release(out.pop(0)[1])
+                continue
+            out.append(item)
+            seen.append(item[0])
+            self.assertLessEqual(sum(host == item[1] for _, host in out), per_host)
+        self.assertEqual(sorted(seen), list(range(len(items))))
+
+
+class Bucket:
+    """A sink that keeps what it gets."""
+
+    def __init__(self, busy: bool = False) -> None:
+        self.data = b""
+        self.finished = self.discarded = False
+        self._busy = busy
+
+    def write(self, data: bytes) -> Deferred[None] | None:
+        self.data += data
+        return deferLater(reactor, 0.001) if self._busy else None  # type: ignore[arg-type]
+
+    async def finish(self) -> None:
+        self.finished = True
+
+    def discard(self) -> None:
+        self.discarded = True
+
+
+class DownloadTests(TestCase):
+    """Each way in which a fetch can end."""
+
+    timeout = 20
+
+    def setUp(self) -> None:
+        self.site = Site(self)
+        self.patch(download, "BACKOFF", (0.01,))
+        self.sinks: list[Bucket] = []
+        self.errors: dict[str, MemberError | None] = {}
+
+    def start(self, **settings: Any) -> Downloader:
+        agent = GuardedAgent(reactor, Guard([ip_network("127.0.0.0/8")]), 8, 1)
+        given = {"concurrency": 8, "per_host": 8, "retries": 2}
+        timeouts = {"header_timeout": 5.0, "idle_timeout": 5.0}
+        downloader = Downloader(agent, reactor, **given | timeouts | settings)  # type: ignore[arg-type]
+        agent.startService()
+        downloader.startService()
+        self.addCleanup(agent.stopService)
+        self.addCleanup(downloader.stopService)
+        # Not from within the event that ended the test.
+        self.addCleanup(deferLater, reactor, 0)
+        return downloader
+
+    def one(self, url: str, busy: bool = False, **member: Any) -> Fetch:
+        def sink(fetch: Fetch) -> Bucket:
+            self.sinks.append(Bucket(busy))
+            return self.sinks[-1]
+
+        def ended(fetch: Fetch, error: MemberError | None) -> None:
+            self.errors[url] = error
+
+        where = url if "://" in url else self.site.url + url
+        return Fetch(Member(where, **member), {"X-Batch": "b"}, sink, ended)
+
+    async def get(self, *fetches: Fetch, **settings: Any) -> None:
+        await self.start(**settings).fetch(Crew(left=len(fetches)), fetches)
+
+    async def fails(self, url: str, **settings: Any) -> tuple[str, int]:
+        """The code with which ``url`` fails, and after how many attempts."""
+        fetch = self.one(url)
+        await self.get(fetch, **settings)
+        error = self.errors[url]
+        assert error is not None
+        self.assertFalse(any(sink.finished for sink in self.sinks))
+        self.assertTrue(all(sink.discarded for sink in self.sinks))
+        return error.code, fetch.attempts
+
+    async def test_good(self) -> None:
+        """Length, body and headers, the member's before the batch's."""
+        self.site.answers["/a"] = ok(b"hello", "Last-Modified: Sun, 06 Nov 1994 08:49:37 GMT")
+        fetch = self.one("/a", headers={"x-own": "o"})
+        await self.get(fetch)
+        self.assertEqual((self.sinks[0].data, self.errors), (b"hello", {"/a": None}))
+        self.assertEqual((fetch.verified, fetch.length, fetch.modified), (True, 5, 784111777))
+        headers = self.site.headers()
+        self.assertEqual((headers["x-batch"], headers["x-own"]), ("b", "o"))
+        self.assertEqual(headers["accept-encoding"], "identity")
+
+    async def test_chunked(self) -> None:
+        """A chunked body's end is certain."""
+        self.site.answers["/a"] = (
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
+        )
+        fetch = self.one("/a")
+        await self.get(fetch)
+        self.assertEqual((self.sinks[0].data, fetch.verified), (b"abc", True))
+
+    async def test_until_close(self) -> None:
+        """A body that ends with the connection is not certain."""
+
+        def answer(exchange: Exchange) -> None:
+            exchange.write(b"HTTP/1.0 200 OK\r\n\r\nabc")
+            exchange.close()
+
+        self.site.answers["/a"] = answer
+        fetch = self.one("/a")
+        await self.get(fetch)
+        self.assertEqual((self.sinks[0].data, fetch.verified), (b"abc", False))
+
+    async def test_slow_sink(self) -> None:
+        """A busy sink pauses the server; nothing is lost or doubled."""
+        body = bytes(range(256)) * 8000
+        self.site.answers["/a"] = ok(body)
+        await self.get(self.one("/a", busy=True))
+        self.assertEqual(self.sinks[0].data, body)
+
+    async def test_statuses(self) -> None:
+        """4xx is final; 5xx, 429 and 408 may pass."""
+        for number, status in enumerate((404, 403, 410, 451, 204, 304)):
+            self.site.answers[f"/{number}"] = respond(f"{status} No")
+            self.assertEqual(await self.fails(f"/{number}"), ("http_error", 1))
+        for status in (500, 503, 429, 408):
+            self.site.answers["/a"] = respond(f"{status} No")
+            self.assertEqual(await self.fails("/a"), ("http_unavailable", 3))
+
+    async def test_passes(self) -> None:
+        """What fails at first and then works is done, each attempt from the start."""
+
+        def cut(exchange: Exchange) -> None:
+            exchange.write(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc")
+            exchange.close()
+
+        self.site.answers["/a"] = [respond("503 No"), cut, ok(b"abcdefghi")]
+        await self.get(self.one("/a"))
+        self.assertEqual(self.errors, {"/a": None})
+        self.assertEqual([sink.data for sink in self.sinks], [b"abc", b"abcdefghi"])
+        self.assertEqual([sink.discarded for sink in self.sinks], [True, False])
+
+    async def test_short(self) -> None:
+        """A body shorter than announced fails."""
+
+        def cut(exchange: Exchange) -> None:
+            exchange.write(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc")
+            exchange.close()
+
+        self.site.answers["/a"] = cut
+        self.assertEqual(await self.fails("/a"), ("body_short", 3))
+
+    async def test_broken_chunks(self) -> None:
+        """A chunked body cut off fails."""
+
+        def cut(exchange: Exchange) -> None:
+            exchange.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nabc")
+            exchange.close()
+
+        self.site.answers["/a"] = cut
+        self.assertEqual(await self.fails("/a"), ("body_short", 3))
+
+    async def test_silences(self) -> None:
+        """No answer, half an answer, an answer that stops: each has its deadline."""
+        self.site.answers["/none"] = lambda exchange: None
+        self.site.answers["/half"] = b"HTTP/1.1 200 OK\r\nContent-"
+        self.site.answers["/stop"] = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc"
+        brief = {"header_timeout": 0.2, "idle_timeout": 0.2, "retries": 0}
+        self.assertEqual(await self.fails("/none", **brief), ("header_timeout", 1))
+        self.assertEqual(await self.fails("/half", **brief), ("header_timeout", 1))
+        self.assertEqual(await self.fails("/stop", **brief), ("idle_timeout", 1))
+
+    async def test_unreachable(self) -> None:
+        """Names, ports and addresses that lead nowhere."""
+        port = Site(self)
+        dead = port.url
+        await port.port.stopListening()
+        self.assertEqual(await self.fails(dead + "/", retries=0), ("connect_failed", 1))
+        self.assertEqual(await self.fails("http://no.invalid/", retries=1), ("dns_failed", 2))
+        self.assertEqual(await self.fails("http://10.0.0.1/"), ("address_refused", 1))
+        self.assertEqual(await self.fails("http://[::1]:1/"), ("address_refused", 1))
+        self.assertEqual(await self.fails("http://a..b/"), ("bad_url", 1))
+
+    async def test_nonsense(self) -> None:
+        """Not HTTP, or no TLS where TLS was asked for."""
+        self.site.answers["/a"] = b"+PONG\r\n\r\n"
+        code, _ = await self.fails("/a", retries=0)
+        self.assertEqual(code, "bad_response")
+        tls = self.site.url.replace("http", "https") + "/a"
+        self.assertEqual(
+            await self.fails(tls, retries=0, header_timeout=1.0), ("header_timeout", 1)
+        )
+        self.site.answers["/b"] = lambda exchange: exchange.abort()
+        self.assertEqual((await self.fails("/b", retries=0))[0], "connection_lost")
+
+    async def test_encoded(self) -> None:
+        """A gzip bomb is not inflated."""
+        self.site.answers["/a"] = ok(b"\x1f\x8b...", "Content-Encoding: gzip")
+        self.assertEqual(await self.fails("/a"), ("content_encoded", 1))
+
+    async def test_redirects(self) -> None:
+        """Followed, at most five, checked anew; secrets stay with their host."""
+        other = Site(self)
+        other.answers["/c"] = ok(b"there")
+        self.site.answers["/a"] = respond("302 Found", b"x" * 99, "Location: b?q=1")
+        self.site.answers["/b?q=1"] = respond("307 T", b"", f"Location: {other.url}/c")
+        secret = {"Authorization": "Bearer s", "X-Keep": "k"}
+        await self.get(self.one("/a", headers=secret))
+        self.assertEqual(self.sinks[0].data, b"there")
+        self.assertEqual(self.site.headers()["authorization"], "Bearer s")
+        self.assertNotIn("authorization", other.headers())
+        self.assertEqual(other.headers()["x-keep"], "k")
+        self.sinks.clear()
+        self.site.answers["/loop"] = respond("301 M", b"", "Location: /loop")
+        self.site.answers["/file"] = respond("301 M", b"", "Location: file:///etc/passwd")
+        self.site.answers["/meta"] = respond("301 M", b"", "Location: http://169.254.169.254/")
+        self.assertEqual(await self.fails("/loop"), ("too_many_redirects", 1))
+        self.assertEqual(await self.fails("/file"), ("bad_response", 1))
+        self.assertEqual(await self.fails("/meta"), ("address_refused", 1))
+
+    async def test_userinfo(self) -> None:
+        """A password in the URL goes into a header, decoded."""
+        self.site.answers["/a"] = ok(b"")
+        await self.get(self.one(self.site.url.replace("//", "//u%40x:p@") + "/a"))
+        self.assertEqual(self.site.headers()["authorization"], "Basic dUB4OnA=")
+        self.assertNotIn("@", self.site.headers()["host"])
+
+    async def test_limits(self) -> None:
+        """Never more at once than concurrency, and than per_host to one host."""
+        flying, most = 0, 0
+        waiting: list[Exchange] = []
+
+        def answer(exchange: Exchange) -> None:
+            nonlocal flying, most
+            flying += 1
+            most = max(most, flying)
+            waiting.append(exchange)
+            reactor.callLater(0.005, release)  # type: ignore[attr-defined]
+
+        def release() -> None:
+            nonlocal flying
+            flying -= 1
+            waiting.pop(0).write(ok(b"x"))
+
+        fetches = []
+        for number in range(30):
+            self.site.answers[f"/{number}"] = answer
+            fetches.append(self.one(f"/{number}"))
+        await self.get(*fetches, concurrency=8, per_host=3)
+        self.assertEqual((most, len(self.errors)), (3, 30))
+        self.assertLessEqual(self.site.connections, 3)
+
+    async def test_cancelled(self) -> None:
+        """A fetch that nobody wants any more closes its connections and leaves no trace."""
+        reached: Deferred[None] = Deferred()
+
+        def answer(exchange: Exchange) -> None:
+            exchange.write(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc")
+            reached.callback(None)
+
+        self.site.answers["/a"] = answer
+        downloader = self.start(concurrency=1)
+        fetches = [self.one("/a"), self.one("/b")]
+        running = Deferred.fromCoroutine(downloader.fetch(Crew(left=2), fetches))
+        await reached
+        running.cancel()
+        with self.assertRaises(CancelledError):
+            await running
+        self.assertEqual(self.errors, {})
+        self.assertTrue(all(sink.discarded for sink in self.sinks))
+        self.site.answers["/c"] = ok(b"c")
+        await downloader.fetch(Crew(left=1), [self.one("/c")])
+        self.assertEqual(self.errors, {"/c": None})
+
+    async def test_give_up(self) -> None:
+        """What has not come yet ends with the reason given; what has, stays."""
+        self.site.answers["/a"] = ok(b"a")
+        self.site.answers["/b"] = lambda exchange: downloader.give_up(crew, reason)
+        reason = MemberError("batch_failed", "enough")
+        crew = Crew(left=3)
+        downloader = self.start(concurrency=1)
+        await downloader.fetch(crew, [self.one(f"/{name}") for name in "abc"])
+        self.assertEqual(self.errors, {"/a": None, "/b": reason, "/c": reason})
+
+    async def test_broken_sink(self) -> None:
+        """A full disk is not the member's fault: the whole fetch fails."""
+
+        class Full(Bucket):
+            def write(self, data: bytes) -> None:
+                raise OSError(28, "No space left on device")
+
+        self.site.answers["/a"] = ok(b"a")
+        fetch = self.one("/a")
+        fetch.open = lambda _: Full()
+        with self.assertRaises(OSError):
+            await self.get(fetch)
+        self.flushLoggedErrors(OSError)
