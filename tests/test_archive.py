@@ -1,0 +1,248 @@
+"""The zip writer, judged by other people's readers."""
+
+import hashlib
+import io
+import os
+import random
+import struct
+import subprocess
+import tempfile
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+
+from tests.servers import need
+from twisted_bulk.archive import MEMORY, SMALL, Archive, Encoder, MemberSink, Packer
+from twisted_bulk.errors import MemberError
+from twisted_bulk.zipformat import (
+    DEFLATED,
+    STORED,
+    Entry,
+    central_header,
+    end_records,
+    local_header,
+)
+
+NOISE = random.Random(5).randbytes(300_000)
+TEXT = b"all work and no play makes jack a dull boy\n" * 9000
+
+
+def build(members: dict[str, bytes], mode: str = "auto") -> bytes:
+    """An archive of ``members``, each given to the encoder in two pieces."""
+    folder = Path(tempfile.mkdtemp(prefix="bw"))
+    archive = Archive(folder, "a.zip", mode)
+    for name, data in members.items():
+        encoder = Encoder(mode)
+        pieces = [encoder.update(piece) for piece in (data[:70_000], data[70_000:]) if piece]
+        pieces.append(encoder.flush())
+        archive.add(name, encoder, sum(map(len, pieces)), pieces, 784111777)
+    size, sha256 = archive.close()
+    data = archive.path.read_bytes()
+    assert (size, sha256) == (len(data), hashlib.sha256(data).hexdigest())
+    return data
+
+
+class FormatTests(SynchronousTestCase):
+    """Records, and archives as wholes."""
+
+    def test_readers(self) -> None:
+        """Python, unzip, bsdtar and 7-Zip accept it and find the same content."""
+        members = {"noise.bin": NOISE, "text.txt": TEXT, "empty": b"", "你好/😀 é.wav": b"RIFF" * 9}
+        path = Path(self.mktemp())
+        path.write_bytes(build(members))
+        with zipfile.ZipFile(path) as archive:
+            self.assertIsNone(archive.testzip())
+            self.assertEqual({n: archive.read(n) for n in archive.namelist()}, members)
+            info = archive.getinfo("noise.bin")
+            self.assertEqual(info.date_time, (1994, 11, 6, 8, 49, 36))
+            self.assertEqual(info.external_attr >> 16, 0o100644)
+            self.assertEqual(archive.getinfo("text.txt").compress_type, zipfile.ZIP_DEFLATED)
+            self.assertEqual(info.compress_type, zipfile.ZIP_STORED)
+        for words in (["unzip", "-tqq"], ["bsdtar", "-tf"], ["7z", "t", "-bso0"]):
+            done = subprocess.run([need(words[0]), *words[1:], str(path)], capture_output=True)
+            self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+
+    def test_as_a_stream(self) -> None:
+        """Sizes and checksum stand before the data: no descriptors, no gaps, nothing after."""
+        data, at, found = build({"a": TEXT, "b": NOISE, "c": b""}), 0, {}
+        while data[at : at + 4] == b"PK\x03\x04":
+            fields = struct.unpack("<5H3L2H", data[at + 4 : at + 30])
+            flags, method, crc, packed, size, name, extra = (
+                fields[n] for n in (1, 2, 5, 6, 7, 8, 9)
+            )
+            begin = at + 30 + name + extra
+            body = data[begin : begin + packed]
+            body = zlib.decompress(body, -15) if method == 8 else body
+            self.assertEqual((flags & 8, zlib.crc32(body), len(body)), (0, crc, size))
+            found[data[at + 30 : at + 30 + name]] = body
+            at = begin + packed
+        self.assertEqual(found, {b"a": TEXT, b"b": NOISE, b"c": b""})
+        self.assertEqual(data[at : at + 4], b"PK\x01\x02")
+        self.assertEqual(data[-22:-18], b"PK\x05\x06")
+
+    @settings(max_examples=40, deadline=None)
+    @given(
+        st.dictionaries(
+            st.text(
+                st.characters(codec="utf-8", exclude_characters="\x00/\\"), min_size=1, max_size=30
+            ),
+            st.binary(max_size=2000),
+            max_size=8,
+        ),
+        st.sampled_from(["auto", "store", "deflate"]),
+    )
+    def test_any_members(self, members: dict[str, bytes], mode: str) -> None:
+        """Whatever goes in comes out, in each mode."""
+        with zipfile.ZipFile(io.BytesIO(build(members, mode))) as archive:
+            self.assertIsNone(archive.testzip())
+            self.assertEqual({n: archive.read(n) for n in archive.namelist()}, members)
+
+    def test_many(self) -> None:
+        """More members than 16 bits can count need, and get, zip64."""
+        data = build({f"{n}": b"" for n in range(66_000)})
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            self.assertEqual(len(archive.namelist()), 66_000)
+        self.assertIn(b"PK\x06\x06", data[-200:])
+
+    def test_huge(self) -> None:
+        """A member over 4 GiB, and one that begins behind it, in a sparse file."""
+        size, path = 5 << 30, self.mktemp()
+        big = Entry(b"big", STORED, 0, size, size, 0, 0)
+        behind = len(local_header(big)) + size
+        small = Entry(b"small", STORED, zlib.crc32(b"hello"), 5, 5, 0, behind)
+        with open(path, "wb") as file:
+            file.write(local_header(big))
+            file.seek(behind)
+            file.write(local_header(small) + b"hello")
+            start = file.tell()
+            directory = central_header(big) + central_header(small)
+            file.write(directory + end_records([big, small], start, len(directory)))
+        with zipfile.ZipFile(path) as archive:
+            self.assertEqual(archive.read("small"), b"hello")
+            self.assertEqual(archive.getinfo("big").file_size, size)
+        done = subprocess.run([need("unzip"), "-p", path, "small"], capture_output=True)
+        self.assertEqual(done.stdout, b"hello", done.stderr)
+
+    def test_no_zip64_without_need(self) -> None:
+        """Small archives can be read by the oldest programs."""
+        entry = Entry(b"a", DEFLATED, 1, 0xFFFFFFFE, 5, 0, 0xFFFFFFFE)
+        self.assertEqual(len(local_header(entry)), 31)
+        self.assertEqual(len(central_header(entry)), 47)
+        self.assertEqual(len(end_records([entry], 0xFFFFFFFE, 47)), 22)
+
+    def test_dates(self) -> None:
+        """Times that zip files do not know become the nearest that they do."""
+        for seconds, year in ((0, 1980), (-1e30, 1980), (5e9, 2107), (9e99, 1980)):
+            words = struct.unpack("<5H", local_header(Entry(b"", 0, 0, 0, 0, seconds, 0))[4:14])
+            self.assertEqual(
+                (words[4] >> 9) + 1980, year if seconds < 5e9 or year == 1980 else 2107
+            )
+
+
+class SinkTests(TestCase):
+    """Members on their way in, with real threads."""
+
+    timeout = 30
+
+    def setUp(self) -> None:
+        self.packer = Packer(reactor, 2)
+        self.packer.startService()
+        self.addCleanup(self.packer.stopService)
+        self.archive = Archive(Path(tempfile.mkdtemp(prefix="bw")), "a.zip", "auto")
+
+    def sink(self, name: str, **options: Any) -> MemberSink:
+        given = {"length": None, "modified": 0.0}
+        return MemberSink(self.packer, self.archive, name, **given | options)
+
+    async def put(self, sink: MemberSink, data: bytes, piece: int = 100_000) -> None:
+        for at in range(0, len(data), piece):
+            busy = sink.write(data[at : at + piece])
+            if busy is not None:
+                await busy
+        await sink.finish()
+
+    async def content(self) -> dict[str, bytes]:
+        await self.packer.run(self.archive.close)
+        self.assertEqual(os.listdir(self.archive.folder), ["a.zip"])
+        while self.packer.held:  # writes of discarded members that are still under way
+            await deferLater(reactor, 0.001)  # type: ignore[arg-type]
+        with zipfile.ZipFile(self.archive.path) as archive:
+            self.assertIsNone(archive.testzip())
+            return {n: archive.read(n) for n in archive.namelist()}
+
+    async def test_sizes(self) -> None:
+        """Through memory or through a file, known length or not, all at once."""
+        members = {
+            "empty": b"",
+            "small": NOISE,
+            "text": TEXT,
+            "edge": TEXT[:1] * SMALL,
+            "large": NOISE * 20,
+            "large text": TEXT * 20,
+        }
+        putting = []
+        for name, data in members.items():
+            for length in (None, len(data)):
+                sink = self.sink(f"{name} {length}", length=length)
+                putting.append(Deferred.fromCoroutine(self.put(sink, data)))
+        for done in putting:
+            await done
+        found = await self.content()
+        expected = {f"{name} {n}": d for name, d in members.items() for n in (None, len(d))}
+        self.assertEqual(found, expected)
+
+    async def test_bounded_memory(self) -> None:
+        """A sink that is not waited for says so; many together spill into files."""
+        sinks = [self.sink(str(n)) for n in range(80)]
+        most = 0
+        for _ in range(9):
+            for sink in sinks:
+                busy = sink.write(NOISE[:100_000])
+                most = max(most, self.packer.held)
+                if busy is not None:
+                    await busy
+        # Beyond the limit each may have one piece in hand and one being written.
+        self.assertGreater(most, MEMORY)
+        self.assertLess(most, MEMORY + 80 * 2 * 100_000)
+        for sink in sinks:
+            await sink.finish()
+        self.assertEqual(await self.content(), {str(n): NOISE[:100_000] * 9 for n in range(80)})
+
+    async def test_checksum(self) -> None:
+        """Content with another SHA-256 than was asked for stays out, small or large."""
+        for name, data in (("small", TEXT), ("large", TEXT * 20)):
+            right = hashlib.sha256(data).hexdigest()
+            await self.put(self.sink(name, sha256=right.upper()), data)
+            wrong = self.sink("wrong", sha256="0" * 64)
+            with self.assertRaises(MemberError) as caught:
+                await self.put(wrong, data)
+            wrong.discard()
+            self.assertEqual(caught.exception.code, "checksum_mismatch")
+        self.assertEqual(set(await self.content()), {"small", "large"})
+
+    async def test_discarded(self) -> None:
+        """Nothing is left of an attempt that failed half-way."""
+        for size in (1000, 5 * SMALL):
+            sink = self.sink("gone", length=size)
+            for _ in range(size // 2000):
+                sink.write(NOISE[:1000])
+            sink.discard()
+        await self.put(self.sink("kept"), TEXT)
+        self.assertEqual(set(await self.content()), {"kept"})
+
+    async def test_abandoned(self) -> None:
+        """What still comes after the archive was given up goes nowhere."""
+        sink = self.sink("late")
+        sink.write(TEXT)
+        self.archive.abandon()
+        with self.assertRaises(ValueError):
+            await sink.finish()
+        self.assertEqual(self.archive.path.stat().st_size, 0)
