@@ -43,7 +43,8 @@ def status_of(pid: int) -> dict[str, int]:
 class Daemon:
     """``twistd bulkwav`` on free ports of loopback, which it may download from."""
 
-    def __init__(self, data: Path, *options: str) -> None:
+    def __init__(self, data: Path, *options: str, ready: str = "/readyz") -> None:
+        self.ready = ready
         self.data = data
         self.intake, self.files = free_port(), free_port()
         self.api = f"http://127.0.0.1:{self.intake}"
@@ -69,7 +70,7 @@ class Daemon:
         end = time.monotonic() + 20
         while time.monotonic() < end:
             try:
-                self.call("GET", "/readyz")
+                self.call("GET", self.ready)
                 return
             except (OSError, urllib.error.URLError):
                 if self.process.poll() is not None:

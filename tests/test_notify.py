@@ -1,0 +1,199 @@
+"""Callbacks, received by a real server and checked by the standard's own library."""
+
+import json
+import tempfile
+from datetime import UTC, datetime
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs
+
+from standardwebhooks.webhooks import Webhook
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+
+from tests.servers import RedisTestCase
+from tests.web import Exchange, Site, ok, respond
+from twisted_bulk.guard import Guard, GuardedAgent
+from twisted_bulk.jobs import Group, GroupPart
+from twisted_bulk.notify import SCHEDULE, TRIES, Notifier, Poster, load_secret
+from twisted_bulk.queue import RedisQueue
+from twisted_bulk.worker import Result, Retry, Task
+
+
+class NotifyTests(RedisTestCase):
+    """Progress and last callbacks of one batch."""
+
+    async def setUp(self) -> None:  # type: ignore[override]
+        await super().setUp()
+        self.calls = RedisQueue(self.redis, "calls")
+        self.queue = RedisQueue(self.redis, "parts", after=self.calls)
+        self.site = Site(self)
+        self.site.answers["/n"] = ok(b"thanks")
+        agent = GuardedAgent(reactor, Guard([ip_network("127.0.0.0/8")]), 2, 5)
+        agent.startService()
+        self.addCleanup(agent.stopService)
+        self.data = Path(tempfile.mkdtemp(prefix="bw"))
+        self.reporting: set[str] = set()
+        poster = Poster(agent, reactor, load_secret("", self.data))  # type: ignore[arg-type]
+        self.notifier = Notifier(
+            self.queue,
+            poster,
+            reactor,  # type: ignore[arg-type]
+            speaker="me",
+            every=0.05,
+            link_base="http://l",
+            reporting=self.reporting,
+        )
+
+    async def begin(self, form: str = "json", path: str = "/n") -> Any:
+        spec = json.dumps({"url": self.site.url + path, "notify_format": form}).encode()
+        part = GroupPart(size=4, attachment="", payload=b"")
+        await self.queue.submit(
+            Group(id="b", digest="", spec=spec, need=1, parts=[part], after=b"b", after_tries=TRIES)
+        )
+        return (await self.queue.reserve("w", 1))[1][0]
+
+    async def last(self) -> Result:
+        """Deliver the last callback as its consumer would."""
+        (job,) = (await self.calls.reserve("w", 1))[1]
+        return await self.notifier.deliver(Task(job))
+
+    def received(self, number: int = -1) -> dict[str, Any]:
+        """A callback's body, if its signature is right."""
+        body, headers = self.site.requests[number][2], self.site.headers(number)
+        secret = (self.data / "secret").read_text().strip()
+        checked: dict[str, Any] = Webhook(secret).verify(body, headers)
+        return checked
+
+    async def posts(self, count: int) -> None:
+        while len(self.site.requests) < count:
+            await deferLater(reactor, 0.01)  # type: ignore[arg-type]
+
+    async def test_progress_and_last(self) -> None:
+        """Signed, in order, nothing after the last one."""
+        job = await self.begin()
+        self.reporting.add("b")
+        self.notifier.startService()
+        await self.posts(2)
+        await self.queue.beat("w", [(job, 1700, b"")])
+        await self.posts(4)
+        await self.queue.ack("w", job, 4, b"")
+        await self.last()
+        count = len(self.site.requests)
+        await deferLater(reactor, 0.15)  # type: ignore[arg-type]
+        self.notifier.stopService()
+        self.assertEqual(len(self.site.requests), count)
+        bodies = [self.received(n) for n in range(count)]
+        self.assertEqual([body["seq"] for body in bodies], list(range(1, count + 1)))
+        self.assertEqual({body["task_id"] for body in bodies}, {"b"})
+        schedules = [int(body["schedule"]) for body in bodies]
+        self.assertEqual(schedules, sorted(schedules))
+        self.assertEqual((schedules[0], schedules[-1], bodies[-1]["status"]), (0, 100, "done"))
+        self.assertIn(42, schedules)
+        ids = {self.site.headers(n)["webhook-id"] for n in range(count)}
+        self.assertEqual(len(ids), count)
+
+    async def test_merged(self) -> None:
+        """A receiver that does not answer has one progress callback, not a queue of them."""
+        self.site.answers["/n"] = lambda exchange: None
+        await self.begin()
+        self.reporting.add("b")
+        self.notifier.startService()
+        await self.posts(1)
+        await deferLater(reactor, 0.3)  # type: ignore[arg-type]
+        self.assertEqual(len(self.site.requests), 1)
+        self.notifier.stopService()
+
+    async def test_repeated(self) -> None:
+        """Each failed try asks for the schedule's next pause; all have the same id."""
+        await self.queue.ack("w", await self.begin(), 4, b"")
+        (job,) = (await self.calls.reserve("w", 1))[1]
+        self.site.answers["/n"] = [
+            respond("500 No"),
+            respond("302 Found", b"", "Location: /n"),
+            lambda exchange: exchange.abort(),
+            respond("503 No", b"", "Retry-After: 2700"),
+            ok(b"x" * 200_000),
+        ]
+        for number, expected in enumerate((5, 300, 1800, 7200)):
+            attempt = type(job)(id=job.id, attempt=number + 1, attachment="", payload=b"")
+            with self.assertRaises(Retry) as caught:
+                await self.notifier.deliver(Task(attempt))
+            self.assertTrue(0.8 * expected <= caught.exception.delay <= 1.2 * expected)
+        self.assertEqual((await self.notifier.deliver(Task(job))).data, b"delivered")
+        self.assertEqual(len({self.site.headers(n)["webhook-id"] for n in range(5)}), 1)
+        self.assertEqual(len({self.site.requests[n][2] for n in range(5)}), 1)
+        self.assertEqual(len(SCHEDULE) + 1, TRIES)
+
+    async def test_retry_after(self) -> None:
+        """A receiver may ask for twice the pause at most."""
+        await self.queue.ack("w", await self.begin(), 4, b"")
+        self.site.answers["/n"] = respond("503 No", b"", "Retry-After: 999999")
+        with self.assertRaises(Retry) as caught:
+            await self.last()
+        self.assertTrue(8 <= caught.exception.delay <= 12)
+
+    async def test_gone(self) -> None:
+        """410: it wants no more."""
+        await self.queue.ack("w", await self.begin(), 4, b"")
+        self.site.answers["/n"] = respond("410 Gone")
+        self.assertEqual((await self.last()).data, b"refused for good")
+
+    async def test_last_waits_for_progress(self) -> None:
+        """A progress callback on its way is let in before the last one is sent."""
+        waiting: list[Exchange] = []
+        self.site.answers["/n"] = [waiting.append, ok(b"")]
+        job = await self.begin()
+        self.reporting.add("b")
+        self.notifier.startService()
+        await self.posts(1)
+        await self.queue.ack("w", job, 4, b"")
+        delivering = Deferred.fromCoroutine(self.last())
+        await deferLater(reactor, 0.1)  # type: ignore[arg-type]
+        self.assertEqual(len(self.site.requests), 1)
+        waiting[0].write(ok(b""))
+        await delivering
+        self.notifier.stopService()
+        self.assertEqual([self.received(n)["seq"] for n in range(2)], [1, 2])
+
+    async def test_form(self) -> None:
+        """For receivers that read forms; the signature is over what is sent."""
+        await self.queue.ack("w", await self.begin(form="form"), 4, b"")
+        await self.last()
+        fields = parse_qs(self.site.requests[0][2].decode(), keep_blank_values=True)
+        self.assertEqual(
+            (fields["task_id"], fields["schedule"], fields["total"]), (["b"], ["100"], ["4"])
+        )
+        headers = self.site.headers()
+        self.assertEqual(headers["content-type"], "application/x-www-form-urlencoded")
+        signer = load_secret("", self.data)
+        when = datetime.fromtimestamp(int(headers["webhook-timestamp"]), UTC)
+        signed = signer.sign(headers["webhook-id"], when, self.site.requests[0][2].decode())
+        self.assertEqual(headers["webhook-signature"], signed)
+
+    async def test_private_receiver(self) -> None:
+        """Callbacks go through the guard like everything else."""
+        await self.queue.ack("w", await self.begin(path=""), 4, b"")
+        spec = json.dumps({"url": "http://10.0.0.1/"})
+        await self.redis.command("HSET", f"{self.queue.prefix}g:b", "spec", spec)
+        with self.assertRaises(Retry) as caught:
+            await self.last()
+        self.assertIn("address_refused", str(caught.exception))
+
+    async def test_deleted(self) -> None:
+        """A batch that was deleted meanwhile has nothing to say."""
+        await self.queue.ack("w", await self.begin(), 4, b"")
+        await self.queue.forget("b")
+        await self.last()
+        self.assertEqual(self.site.requests, [])
+
+    def test_secret(self) -> None:
+        """Made once, readable by us alone."""
+        path = self.data / "secret"
+        first = path.read_text()
+        load_secret("", self.data)
+        self.assertEqual(path.read_text(), first)
+        self.assertEqual(path.stat().st_mode & 0o777, 0o600)
+        self.assertTrue(first.startswith("whsec_"))

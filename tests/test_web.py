@@ -1,0 +1,270 @@
+"""The API, over real sockets and a real queue."""
+
+import hashlib
+import json
+import socket
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from treq.client import HTTPClient
+from twisted.internet import reactor
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThread
+from twisted.trial.unittest import SynchronousTestCase
+from twisted.web.client import Agent
+from twisted.web.test.requesthelper import DummyRequest
+
+from tests.servers import RedisServer, RedisTestCase, need
+from twisted_bulk.errors import ConfigError, ProtectedMode, Unauthorized
+from twisted_bulk.intake import Intake
+from twisted_bulk.queue import RedisQueue
+from twisted_bulk.redis import Redis
+from twisted_bulk.site import BoundedSite
+from twisted_bulk.web import Access, Api
+
+MAX_BODY = 20_000_000
+BATCH = {"task_id": "b", "download": ["http://h.example/a.wav", "http://h.example/b.wav"]}
+
+
+class ApiTestCase(RedisTestCase):
+    """An API on a free port of loopback."""
+
+    async def setUp(self) -> None:  # type: ignore[override]
+        await super().setUp()
+        self.serve(self.redis)
+
+    def serve(self, redis: Redis) -> None:
+        self.deleted: list[str] = []
+        self.queue = RedisQueue(redis, "parts", cap=200_000, after=RedisQueue(redis, "calls"))
+        intake = Intake(
+            self.queue, link_base="http://l", part_files=10_000, compress="auto",
+            callback_tries=8, keep=60, deleted=self.deleted.append,
+        )  # fmt: skip
+        self.api = Api(intake, Access(), 150_000)
+        site = BoundedSite(self.api.app.resource(), reactor, MAX_BODY)  # type: ignore[arg-type]
+        port: Any = reactor.listenTCP(0, site, interface="127.0.0.1")  # type: ignore[attr-defined]
+        self.addCleanup(port.stopListening)
+        self.port = port.getHost().port
+        self.client = HTTPClient(Agent(reactor))
+
+    async def call(
+        self, method: str, path: str, body: Any = None, **headers: str
+    ) -> tuple[int, Any, Any]:
+        data = (
+            body if isinstance(body, bytes) else None if body is None else json.dumps(body).encode()
+        )
+        given: Any = {"Content-Type": "application/json"} | headers
+        url = f"http://127.0.0.1:{self.port}{path}"
+        answer = await self.client.request(method, url, data=data, headers=given)
+        return answer.code, json.loads(await answer.content()), answer.headers
+
+    async def refused(self, status: int, code: str, *asked: Any, **headers: str) -> dict[str, Any]:
+        """A call that must end in this problem."""
+        got, body, answered = await self.call(*asked, **headers)
+        self.assertEqual((got, body["code"]), (status, code), body)
+        self.assertEqual(answered.getRawHeaders("Content-Type"), ["application/problem+json"])
+        self.assertEqual(body["status"], status)
+        self.assertNotIn("Traceback", str(body))
+        return dict(body)
+
+
+class BatchTests(ApiTestCase):
+    """The calls on batches."""
+
+    async def test_submit(self) -> None:
+        """Both paths take a batch; again it is the same one; another body is a conflict."""
+        status, body, headers = await self.call("POST", "/", BATCH)
+        expected = {
+            "task_id": "b",
+            "status": "queued",
+            "total": 2,
+            "position": 1,
+            "self": "/v1/batches/b",
+        }
+        self.assertEqual((status, body), (202, expected))
+        self.assertEqual(headers.getRawHeaders("Location"), ["/v1/batches/b"])
+        status, body, _ = await self.call("POST", "/v1/batches", BATCH)
+        self.assertEqual((status, body["task_id"], body["status"]), (200, "b", "queued"))
+        other = BATCH | {"policy": "strict"}
+        await self.refused(409, "task_conflict", "POST", "/v1/batches", other)
+
+    async def test_at_once(self) -> None:
+        """Twenty clients with the same id make one batch."""
+        calls = [Deferred.fromCoroutine(self.call("POST", "/", BATCH)) for _ in range(20)]
+        statuses = sorted([(await call)[0] for call in calls])
+        self.assertEqual(statuses, [200] * 19 + [202])
+        self.assertEqual(len((await self.queue.reserve("w", 99))[1]), 1)
+
+    async def test_made_id(self) -> None:
+        """Without an id one is made; a number is one."""
+        _, body, _ = await self.call("POST", "/", {"download": ["http://h/"]})
+        self.assertRegex(body["task_id"], r"^[0-9a-f]{16}$")
+        _, body, _ = await self.call("POST", "/", {"download": ["http://h/"], "task_id": 7})
+        self.assertEqual(body["task_id"], "7")
+
+    async def test_show_and_list(self) -> None:
+        """One batch, and all of them."""
+        await self.call("POST", "/", BATCH)
+        status, body, _ = await self.call("GET", "/v1/batches/b")
+        self.assertEqual((status, body["total"], body["schedule"]), (200, 2, 0))
+        await self.refused(404, "no_such_batch", "GET", "/v1/batches/c")
+        for n in range(3):
+            await self.call("POST", "/", BATCH | {"task_id": f"n{n}"})
+        status, body, _ = await self.call("GET", "/v1/batches?limit=3")
+        self.assertEqual([b["task_id"] for b in body["batches"]], ["n2", "n1", "n0"])
+        status, body, _ = await self.call("GET", f"/v1/batches?limit=3&cursor={body['cursor']}")
+        self.assertEqual(([b["task_id"] for b in body["batches"]], body["cursor"]), (["b"], None))
+        status, body, _ = await self.call("GET", "/v1/batches?status=running")
+        self.assertEqual(body["batches"], [])
+        for query in ("status=odd", "limit=0", "limit=x", "cursor=x", "limit=101"):
+            await self.refused(400, "invalid_request", "GET", f"/v1/batches?{query}")
+
+    async def test_delete(self) -> None:
+        """First it is cancelled, then it goes, and its files with it."""
+        await self.call("POST", "/", BATCH)
+        status, body, _ = await self.call("DELETE", "/v1/batches/b")
+        self.assertEqual((status, body["status"], self.deleted), (200, "cancelled", []))
+        status, body, _ = await self.call("DELETE", "/v1/batches/b")
+        self.assertEqual((status, body["status"], self.deleted), (200, "cancelled", ["b"]))
+        await self.refused(404, "no_such_batch", "GET", "/v1/batches/b")
+        await self.refused(404, "no_such_batch", "DELETE", "/v1/batches/b")
+        self.assertEqual((await self.call("POST", "/", BATCH))[0], 202)
+
+    async def test_large(self) -> None:
+        """100,000 URLs in one POST, in ten parts."""
+        urls = [f"http://h.example/recordings/{n:09}.wav" for n in range(100_000)]
+        status, body, _ = await self.call("POST", "/", {"task_id": "big", "download": urls})
+        self.assertEqual((status, body["total"]), (202, 100_000))
+        jobs = (await self.queue.reserve("w", 99))[1]
+        self.assertEqual(len(jobs), 10)
+        self.assertIsNotNone(await self.queue.attachment(jobs[9].attachment))
+        await self.refused(400, "invalid_request", "POST", "/", {"download": urls + urls[:60_000]})
+
+    async def test_full(self) -> None:
+        """Over the cap: 503 and when to come back."""
+        urls = ["http://h/"] * 150_000
+        await self.call("POST", "/", {"task_id": "1", "download": urls})
+        await self.refused(503, "queue_full", "POST", "/", {"task_id": "2", "download": urls})
+        _, _, headers = await self.call("POST", "/", {"task_id": "3", "download": urls})
+        self.assertEqual(headers.getRawHeaders("Retry-After"), ["30"])
+
+    async def test_refused(self) -> None:
+        """What is wrong is said, by field and with a code."""
+        await self.refused(
+            415, "unsupported_media_type", "POST", "/", b"{}", **{"Content-Type": "text/plain"}
+        )
+        await self.refused(400, "invalid_request", "POST", "/", b"{")
+        body = await self.refused(
+            400, "invalid_request", "POST", "/", {"download": ["http://h/", 1]}
+        )
+        self.assertIn("$.download[1]", body["detail"])
+        await self.refused(404, "not_found", "GET", "/v2")
+        await self.refused(405, "method_not_allowed", "PUT", "/v1/batches")
+
+    async def test_health(self) -> None:
+        """Alive, and ready until it stops."""
+        self.assertEqual((await self.call("GET", "/healthz"))[0], 200)
+        self.assertEqual((await self.call("GET", "/readyz"))[0], 200)
+        self.api.stopping = True
+        await self.refused(503, "stopping", "GET", "/readyz")
+        await self.refused(503, "stopping", "POST", "/", BATCH)
+
+
+class BodyTests(ApiTestCase):
+    """Bodies over the limit."""
+
+    async def curl(self, *words: str) -> str:
+        where = f"http://127.0.0.1:{self.port}/"
+        command = [need("curl"), "-s", "-w", "%{http_code}", *words, where]
+        done = await deferToThread(subprocess.run, command, capture_output=True, text=True)
+        return str(done.stdout)
+
+    async def test_announced_and_not(self) -> None:
+        """413 for a length that is too large, with or without asking first, and in chunks."""
+        path = Path(tempfile.mkdtemp(prefix="bw"), "body")
+        path.write_bytes(b" " * (MAX_BODY + 1))
+        send = ["-H", "Content-Type: application/json", "--data-binary", f"@{path}"]
+        for more in ([], ["-H", "Expect:"], ["-H", "Transfer-Encoding: chunked"]):
+            printed = await self.curl(*send, *more)
+            self.assertIn("body_too_large", printed, more)
+            self.assertTrue(printed.endswith("413"), more)
+
+    async def test_read_no_further(self) -> None:
+        """An endless body is not read: the client cannot get rid of it."""
+
+        def flood() -> int:
+            with socket.create_connection(("127.0.0.1", self.port), 10) as sock:
+                sock.sendall(b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n")
+                sent, piece = 0, b"10000\r\n" + b" " * 65536 + b"\r\n"
+                try:
+                    while sent < 10 * MAX_BODY:
+                        sock.sendall(piece)
+                        sent += len(piece)
+                except OSError:
+                    pass
+                return sent
+
+        self.assertLess(await deferToThread(flood), MAX_BODY + (20 << 20))
+
+
+class AwayTests(ApiTestCase):
+    """The API while Redis is not there."""
+
+    async def setUp(self) -> None:  # type: ignore[override]
+        self.server = RedisServer()
+        self.addCleanup(self.server.close)
+        self.server.kill()
+        self.serve(self.connect(self.server.url))
+
+    async def test_recovers(self) -> None:
+        """Alive but not ready; ready again by itself."""
+        self.assertEqual((await self.call("GET", "/healthz"))[0], 200)
+        await self.refused(503, "queue_unavailable", "GET", "/readyz")
+        self.server.start()
+        while (await self.call("GET", "/readyz"))[0] != 200:
+            pass
+        self.assertEqual((await self.call("POST", "/", BATCH))[0], 202)
+
+
+class AccessTests(SynchronousTestCase):
+    """Who is let in."""
+
+    def request(self, address: Any, token: str = "") -> Any:
+        request: Any = DummyRequest([b""])
+        request.getClientAddress = lambda: address
+        if token:
+            request.requestHeaders.setRawHeaders("Authorization", [token])
+        return request
+
+    def test_protected_mode(self) -> None:
+        """Without tokens, only clients of the same machine."""
+        for host in ("127.0.0.1", "127.9.9.9"):
+            Access().check(self.request(IPv4Address("TCP", host, 1)))
+        for host in ("::1", "::ffff:127.0.0.1"):
+            Access().check(self.request(IPv6Address("TCP", host, 1)))
+        Access().check(self.request(UNIXAddress("/s")))
+        for address in (IPv4Address("TCP", "192.0.2.1", 1), IPv6Address("TCP", "2001:db8::1", 1)):
+            self.assertRaises(ProtectedMode, Access().check, self.request(address))
+            Access(open=True).check(self.request(address))
+
+    def test_tokens(self) -> None:
+        """With tokens, whoever has one, from wherever, and nobody else."""
+        path = self.mktemp()
+        digests = [hashlib.sha256(token).hexdigest() for token in (b"one", b"two")]
+        Path(path).write_text(f"# clients\n{digests[0]}  # the first\n\n{digests[1].upper()}\n")
+        access = Access.load(path, open=False)
+        far, near = IPv4Address("TCP", "192.0.2.1", 1), IPv4Address("TCP", "127.0.0.1", 1)
+        access.check(self.request(far, "Bearer one"))
+        access.check(self.request(far, "bearer two"))
+        for token in ("", "Bearer three", "Basic one", "Bearer", "one", "Bearer " + digests[0]):
+            self.assertRaises(Unauthorized, access.check, self.request(near, token))
+
+    def test_bad_file(self) -> None:
+        """A token itself in the file is a mistake, named by its line."""
+        path = self.mktemp()
+        Path(path).write_text("\nsecret-token\n")
+        error = self.assertRaises(ConfigError, Access.load, path, False)
+        self.assertRegex(str(error), "tokens: line 2 of")
