@@ -10,10 +10,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SkipTest, TestCase
 
+from tests.reactor import reactor
 from twisted_bulk.embedded import candidates
 from twisted_bulk.redis import Redis, connection
 

@@ -14,11 +14,11 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
+from tests.reactor import reactor
 from tests.servers import need
 from twisted_bulk.archive import MEMORY, SMALL, Archive, Encoder, MemberSink, Packer
 from twisted_bulk.errors import MemberError
@@ -173,7 +173,7 @@ class SinkTests(TestCase):
         await self.packer.run(self.archive.close)
         self.assertEqual(os.listdir(self.archive.folder), ["a.zip"])
         while self.packer.held:  # writes of discarded members that are still under way
-            await deferLater(reactor, 0.001)  # type: ignore[arg-type]
+            await deferLater(reactor, 0.001)
         with zipfile.ZipFile(self.archive.path) as archive:
             self.assertIsNone(archive.testzip())
             return {n: archive.read(n) for n in archive.namelist()}

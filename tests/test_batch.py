@@ -39,7 +39,7 @@ class ReadTests(SynchronousTestCase):
 
     def test_everything(self) -> None:
         """Every field there is."""
-        member = {
+        member: dict[str, Any] = {
             "url": "https://h:8443/b?c=d",
             "name": "x/b.wav",
             "headers": {"A": "b"},
@@ -53,7 +53,7 @@ class ReadTests(SynchronousTestCase):
             ), 9,
         )  # fmt: skip
         self.assertEqual((submission.task_id, submission.policy), (7, 0.5))
-        self.assertEqual(members[1], Member(**member))  # type: ignore[arg-type]
+        self.assertEqual(members[1], Member(**member))
 
     def test_refused(self) -> None:
         """The field is named, and what was expected in it."""

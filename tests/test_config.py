@@ -18,7 +18,7 @@ class LoadTests(SynchronousTestCase):
     """Merging and reading."""
 
     def file(self, text: str) -> str:
-        path = self.mktemp()
+        path: str = self.mktemp()
         Path(path).write_text(text)
         return path
 

@@ -5,11 +5,11 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
+from tests.reactor import reactor
 from tests.web import Exchange, Site, ok, respond
 from twisted_bulk import download
 from twisted_bulk.batch import Member
@@ -83,7 +83,7 @@ class Bucket:
 
     def write(self, data: bytes) -> Deferred[None] | None:
         self.data += data
-        return deferLater(reactor, 0.001) if self._busy else None  # type: ignore[arg-type]
+        return deferLater(reactor, 0.001) if self._busy else None
 
     async def finish(self) -> None:
         self.finished = True
@@ -107,7 +107,7 @@ class DownloadTests(TestCase):
         agent = GuardedAgent(reactor, Guard([ip_network("127.0.0.0/8")]), 8, 1)
         given = {"concurrency": 8, "per_host": 8, "retries": 2}
         timeouts = {"header_timeout": 5.0, "idle_timeout": 5.0}
-        downloader = Downloader(agent, reactor, **given | timeouts | settings)  # type: ignore[arg-type]
+        downloader = Downloader(agent, reactor, **given | timeouts | settings)
         agent.startService()
         downloader.startService()
         self.addCleanup(agent.stopService)
@@ -296,7 +296,7 @@ class DownloadTests(TestCase):
             flying += 1
             most = max(most, flying)
             waiting.append(exchange)
-            reactor.callLater(0.005, release)  # type: ignore[attr-defined]
+            reactor.callLater(0.005, release)
 
         def release() -> None:
             nonlocal flying
@@ -336,10 +336,10 @@ class DownloadTests(TestCase):
     async def test_give_up(self) -> None:
         """What has not come yet ends with the reason given; what has, stays."""
         self.site.answers["/a"] = ok(b"a")
-        self.site.answers["/b"] = lambda exchange: downloader.give_up(crew, reason)
         reason = MemberError("batch_failed", "enough")
         crew = Crew(left=3)
         downloader = self.start(concurrency=1)
+        self.site.answers["/b"] = lambda exchange: downloader.give_up(crew, reason)
         await downloader.fetch(crew, [self.one(f"/{name}") for name in "abc"])
         self.assertEqual(self.errors, {"/a": None, "/b": reason, "/c": reason})
 

@@ -6,10 +6,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from twisted.internet import reactor
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
+from tests.reactor import reactor
 from tests.servers import need
 from tests.test_redis import eventually
 from twisted_bulk.embedded import (
@@ -93,7 +93,7 @@ class KeptTestCase(TestCase):
                     return
             except FileNotFoundError:
                 return
-            await deferLater(reactor, 0.01)  # type: ignore[arg-type]
+            await deferLater(reactor, 0.01)
 
 
 class LifeTests(KeptTestCase):

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from treq.client import HTTPClient
-from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 from twisted.web.client import Agent, HTTPConnectionPool
 
+from tests.reactor import reactor
 from tests.servers import need
 from twisted_bulk.files import Files
 from twisted_bulk.shelf import Shelf
@@ -34,9 +34,9 @@ class FilesTestCase(TestCase):
     def setUp(self) -> None:
         self.shelf = Shelf(Path(tempfile.mkdtemp(prefix="bw")))
         self.link = self.publish(BODY)
-        self.ticker = Ticker(Throttle(self.rate), reactor)  # type: ignore[arg-type]
-        site = BoundedSite(Files(self.shelf, self.ticker), reactor, 1000)  # type: ignore[arg-type]
-        self.port: Any = reactor.listenTCP(0, site, interface="127.0.0.1")  # type: ignore[attr-defined]
+        self.ticker = Ticker(Throttle(self.rate), reactor)
+        site = BoundedSite(Files(self.shelf, self.ticker), reactor, 1000)
+        self.port: Any = reactor.listenTCP(0, site, interface="127.0.0.1")
         self.url = f"http://127.0.0.1:{self.port.getHost().port}/"
         self.addCleanup(self.port.stopListening)
         self.addCleanup(lambda: Deferred.fromCoroutine(self.idle()))
@@ -47,7 +47,7 @@ class FilesTestCase(TestCase):
     async def idle(self) -> None:
         """Wait until nobody is served and no address is remembered any more."""
         while len(self.ticker.throttle):
-            await deferLater(reactor, 0.01)  # type: ignore[arg-type]
+            await deferLater(reactor, 0.01)
 
     def publish(self, body: bytes) -> str:
         workspace = self.shelf.enlist()
@@ -58,8 +58,8 @@ class FilesTestCase(TestCase):
 
     async def get(self, path: str | None = None, method: str = "GET", **headers: str) -> Any:
         path = self.link if path is None else path
-        given = {name.replace("_", "-"): value for name, value in headers.items()}
-        answer = await self.client.request(method, self.url + path, headers=given)  # type: ignore[arg-type]
+        given: Any = {name.replace("_", "-"): value for name, value in headers.items()}
+        answer = await self.client.request(method, self.url + path, headers=given)
         return answer, await answer.content()
 
     async def run_client(self, *words: str) -> subprocess.CompletedProcess[bytes]:

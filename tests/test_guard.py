@@ -5,7 +5,6 @@ from ipaddress import ip_network
 from typing import Any
 
 from treq.client import HTTPClient
-from twisted.internet import reactor
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IHostnameResolver
@@ -16,6 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from twisted.web.client import URI
 from zope.interface import implementer
 
+from tests.reactor import reactor
 from tests.web import Site, ok
 from twisted_bulk.errors import MemberError
 from twisted_bulk.guard import Guard, GuardedAgent, _GuardedEndpoint
@@ -61,13 +61,18 @@ class Answers:
         self.addresses = addresses
 
     def resolveHostName(
-        self, receiver: Any, hostName: str, portNumber: int = 0, *_: Any, **__: Any
+        self,
+        resolutionReceiver: Any,
+        hostName: str,
+        portNumber: int = 0,
+        addressTypes: Any = None,
+        transportSemantics: str = "TCP",
     ) -> Any:
-        receiver.resolutionBegan(None)
+        resolutionReceiver.resolutionBegan(None)
         for host in self.addresses:
             kind = IPv6Address if ":" in host else IPv4Address
-            receiver.addressResolved(kind("TCP", host, portNumber))
-        receiver.resolutionComplete()
+            resolutionReceiver.addressResolved(kind("TCP", host, portNumber))
+        resolutionReceiver.resolutionComplete()
 
 
 class DialTests(SynchronousTestCase):

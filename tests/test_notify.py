@@ -9,10 +9,10 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from standardwebhooks.webhooks import Webhook
-from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
+from tests.reactor import reactor
 from tests.servers import RedisTestCase
 from tests.web import Exchange, Site, ok, respond
 from twisted_bulk.guard import Guard, GuardedAgent
@@ -36,11 +36,11 @@ class NotifyTests(RedisTestCase):
         self.addCleanup(agent.stopService)
         self.data = Path(tempfile.mkdtemp(prefix="bw"))
         self.reporting: set[str] = set()
-        poster = Poster(agent, reactor, load_secret("", self.data))  # type: ignore[arg-type]
+        poster = Poster(agent, reactor, load_secret("", self.data))
         self.notifier = Notifier(
             self.queue,
             poster,
-            reactor,  # type: ignore[arg-type]
+            reactor,
             speaker="me",
             every=0.05,
             link_base="http://l",
@@ -69,7 +69,7 @@ class NotifyTests(RedisTestCase):
 
     async def posts(self, count: int) -> None:
         while len(self.site.requests) < count:
-            await deferLater(reactor, 0.01)  # type: ignore[arg-type]
+            await deferLater(reactor, 0.01)
 
     async def test_progress_and_last(self) -> None:
         """Signed, in order, nothing after the last one."""
@@ -82,7 +82,7 @@ class NotifyTests(RedisTestCase):
         await self.queue.ack("w", job, 4, b"")
         await self.last()
         count = len(self.site.requests)
-        await deferLater(reactor, 0.15)  # type: ignore[arg-type]
+        await deferLater(reactor, 0.15)
         self.notifier.stopService()
         self.assertEqual(len(self.site.requests), count)
         bodies = [self.received(n) for n in range(count)]
@@ -102,7 +102,7 @@ class NotifyTests(RedisTestCase):
         self.reporting.add("b")
         self.notifier.startService()
         await self.posts(1)
-        await deferLater(reactor, 0.3)  # type: ignore[arg-type]
+        await deferLater(reactor, 0.3)
         self.assertEqual(len(self.site.requests), 1)
         self.notifier.stopService()
 
@@ -151,7 +151,7 @@ class NotifyTests(RedisTestCase):
         await self.posts(1)
         await self.queue.ack("w", job, 4, b"")
         delivering = Deferred.fromCoroutine(self.last())
-        await deferLater(reactor, 0.1)  # type: ignore[arg-type]
+        await deferLater(reactor, 0.1)
         self.assertEqual(len(self.site.requests), 1)
         waiting[0].write(ok(b""))
         await delivering

@@ -3,11 +3,11 @@
 import signal
 from typing import Any
 
-from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
 
+from tests.reactor import reactor
 from tests.servers import RedisServer, RedisTestCase
 from twisted_bulk.errors import QueueFull, QueueUnavailable
 from twisted_bulk.redis import Script
@@ -30,8 +30,8 @@ class _Slam(Protocol):
     """Accept and close, as a proxy before its server is up."""
 
     def connectionMade(self) -> None:
-        self.factory.count += 1  # type: ignore[union-attr]
-        self.transport.abortConnection()  # type: ignore[union-attr]
+        self.factory.count += 1
+        self.transport.abortConnection()
 
 
 class ServerTestCase(RedisTestCase):
@@ -62,10 +62,10 @@ class LossTests(ServerTestCase):
         """A command given while the server is away fails at its deadline and never runs late."""
         self.server.kill()
         redis = self.connect(self.server.url)
-        began = reactor.seconds()  # type: ignore[attr-defined]
+        began = reactor.seconds()
         with self.assertRaises(QueueUnavailable):
             await redis.command("SET", "late", "1", deadline=0.3)
-        self.assertLess(reactor.seconds() - began, 5)  # type: ignore[attr-defined]
+        self.assertLess(reactor.seconds() - began, 5)
         self.server.start()
         self.assertIsNone(await eventually(lambda: redis.command("GET", "late", deadline=1)))
 
@@ -85,7 +85,7 @@ class LossTests(ServerTestCase):
         """However often the handshake fails, with password and database, we keep trying."""
         factory: Any = Factory.forProtocol(_Slam)
         factory.noisy, factory.count = False, 0
-        port = reactor.listenTCP(0, factory, interface="127.0.0.1")  # type: ignore[attr-defined]
+        port = reactor.listenTCP(0, factory, interface="127.0.0.1")
         number = port.getHost().port
         redis = self.connect(f"redis://user:secret@127.0.0.1:{number}/3")
         while factory.count < 8:
@@ -147,9 +147,10 @@ class ValueTests(RedisTestCase):
 
     async def test_refused_arguments(self) -> None:
         """What would be written as something else is not written."""
-        for argument in (None, 1.5, True, [], {}):
+        wrong: list[Any] = [None, 1.5, True, [], {}]
+        for argument in wrong:
             with self.assertRaises(TypeError):
-                await self.redis.command("SET", "k", argument)  # type: ignore[arg-type]
+                await self.redis.command("SET", "k", argument)
 
     async def test_script_reload(self) -> None:
         """A flushed script cache does not matter."""

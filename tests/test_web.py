@@ -9,15 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from treq.client import HTTPClient
-from twisted.internet import reactor
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.client import Agent
 from twisted.web.test.requesthelper import DummyRequest
 
+from tests.reactor import reactor
 from tests.servers import RedisServer, RedisTestCase, need
+from twisted_bulk import site
 from twisted_bulk.errors import ConfigError, ProtectedMode, Unauthorized
 from twisted_bulk.intake import Intake
 from twisted_bulk.queue import RedisQueue
@@ -44,8 +46,8 @@ class ApiTestCase(RedisTestCase):
             callback_tries=8, keep=60, deleted=self.deleted.append,
         )  # fmt: skip
         self.api = Api(intake, Access(), 150_000)
-        site = BoundedSite(self.api.app.resource(), reactor, MAX_BODY)  # type: ignore[arg-type]
-        port: Any = reactor.listenTCP(0, site, interface="127.0.0.1")  # type: ignore[attr-defined]
+        factory = BoundedSite(self.api.app.resource(), reactor, MAX_BODY)
+        port: Any = reactor.listenTCP(0, factory, interface="127.0.0.1")
         self.addCleanup(port.stopListening)
         self.port = port.getHost().port
         self.client = HTTPClient(Agent(reactor))
@@ -175,6 +177,12 @@ class BatchTests(ApiTestCase):
 
 class BodyTests(ApiTestCase):
     """Bodies over the limit."""
+
+    async def setUp(self) -> None:  # type: ignore[override]
+        self.patch(site, "LINGER", 0.3)
+        # The connections that were refused end after that time.
+        self.addCleanup(deferLater, reactor, 0.4)
+        await super().setUp()
 
     async def curl(self, *words: str) -> str:
         where = f"http://127.0.0.1:{self.port}/"

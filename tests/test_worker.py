@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
+from tests.reactor import reactor
 from tests.servers import RedisServer, RedisTestCase
 from tests.test_redis import eventually
 from twisted_bulk import worker
@@ -16,7 +16,7 @@ from twisted_bulk.worker import Consumer, Result, Retry, Task
 
 def tell(waiting: Deferred[None]) -> None:
     """Let a test go on, but not from within the consumer's own step."""
-    reactor.callLater(0, waiting.callback, None)  # type: ignore[attr-defined]
+    reactor.callLater(0, waiting.callback, None)
 
 
 class ConsumerTestCase(RedisTestCase):
@@ -29,7 +29,7 @@ class ConsumerTestCase(RedisTestCase):
 
     def make(self, function: Any, **options: Any) -> Consumer:
         given: dict[str, Any] = {"worker": "w1", "slots": 4, "drain": 5.0}
-        consumer = Consumer(self.queue, function, reactor, **given | options)  # type: ignore[arg-type]
+        consumer = Consumer(self.queue, function, reactor, **given | options)
         self.addCleanup(lambda: consumer.stopService() if consumer.running else None)
         return consumer
 
@@ -44,7 +44,7 @@ class ConsumerTestCase(RedisTestCase):
 
     async def until(self, job: str, state: bytes) -> None:
         while await self.field(job, "state") != state:
-            await deferLater(reactor, 0.01)  # type: ignore[arg-type]
+            await deferLater(reactor, 0.01)
 
 
 class ConsumerTests(ConsumerTestCase):
@@ -59,7 +59,7 @@ class ConsumerTests(ConsumerTestCase):
             nonlocal most, now
             now += 1
             most = max(most, now)
-            await deferLater(reactor, 0.02)  # type: ignore[arg-type]
+            await deferLater(reactor, 0.02)
             now -= 1
             seen.append(task.job.payload)
             return Result(data=b"r")
@@ -130,7 +130,7 @@ class ConsumerTests(ConsumerTestCase):
 
         async def function(task: Task) -> Result:
             tell(began)
-            await deferLater(reactor, 0.05)  # type: ignore[arg-type]
+            await deferLater(reactor, 0.05)
             return Result()
 
         await self.queue.enqueue([Work(id="a", payload=b"")])
@@ -187,18 +187,18 @@ class OutageTests(ConsumerTestCase):
 
         async def function(task: Task) -> Result:
             tell(began)
-            await deferLater(reactor, 0.1)  # type: ignore[arg-type]
+            await deferLater(reactor, 0.1)
             return Result(data=b"kept")
 
         await self.queue.enqueue([Work(id="a", payload=b"")])
         self.consume(function)
         await began
         self.server.kill()
-        await deferLater(reactor, 0.3)  # type: ignore[arg-type]
+        await deferLater(reactor, 0.3)
         self.server.start()
 
         async def result() -> bytes:
             return await self.field("a", "res") or b""
 
         while await eventually(result) != b"kept":
-            await deferLater(reactor, 0.02)  # type: ignore[arg-type]
+            await deferLater(reactor, 0.02)

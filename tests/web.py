@@ -3,10 +3,11 @@
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet import reactor
 from twisted.internet.protocol import Factory
 from twisted.protocols.basic import LineReceiver
 from twisted.trial.unittest import TestCase
+
+from tests.reactor import reactor
 
 Answer = bytes | Callable[["Exchange"], None]
 
@@ -81,9 +82,7 @@ class Site(Factory):
         self.requests: list[tuple[str, list[str], bytes]] = []
         self.connections = 0
         self._open: set[Exchange] = set()
-        self.port: Any = reactor.listenTCP(  # type: ignore[attr-defined]
-            0, self, interface="127.0.0.1"
-        )
+        self.port: Any = reactor.listenTCP(0, self, interface="127.0.0.1")
         self.url = f"http://127.0.0.1:{self.port.getHost().port}"
 
         def stop() -> Any:

@@ -165,6 +165,10 @@ class Embedded(Service):
         if lock is None:
             log.warn("the embedded server did not end within {s} s", s=STOP_WITHIN)
         else:
+            if self._socket.parent != self._folder:
+                with contextlib.suppress(OSError):
+                    self._socket.unlink(missing_ok=True)
+                    self._socket.parent.rmdir()
             os.close(lock)
         await self.redis.disconnect()
 
@@ -188,6 +192,7 @@ class Embedded(Service):
         """Spawn whenever nobody serves the folder."""
         failures, adopted = 0, False
         while True:
+            socket_path(self._folder)  # a private folder may have gone with an earlier server
             lock = self._lock()
             if lock is None:
                 if not adopted:
