@@ -31,7 +31,8 @@ class _Slam(Protocol):
 
     def connectionMade(self) -> None:
         self.factory.count += 1
-        self.transport.abortConnection()
+        transport: Any = self.transport
+        transport.abortConnection()
 
 
 class ServerTestCase(RedisTestCase):
