@@ -13,8 +13,9 @@ from tests.reactor import reactor
 from tests.web import Exchange, Site, ok, respond
 from twisted_bulk import download
 from twisted_bulk.batch import Member
-from twisted_bulk.download import Crew, Downloader, Fetch
+from twisted_bulk.download import Crew, Downloader
 from twisted_bulk.errors import MemberError
+from twisted_bulk.fetch import Fetch, Fetcher
 from twisted_bulk.guard import Guard, GuardedAgent
 from twisted_bulk.lanes import Lanes
 
@@ -106,8 +107,9 @@ class DownloadTests(TestCase):
     def start(self, **settings: Any) -> Downloader:
         agent = GuardedAgent(reactor, Guard([ip_network("127.0.0.0/8")]), 8, 1)
         given = {"concurrency": 8, "per_host": 8, "retries": 2}
-        timeouts = {"header_timeout": 5.0, "idle_timeout": 5.0}
-        downloader = Downloader(agent, reactor, **given | timeouts | settings)
+        timeouts = [settings.pop(f"{name}_timeout", 5.0) for name in ("header", "idle")]
+        fetcher = Fetcher(agent, reactor, *timeouts)
+        downloader = Downloader(fetcher, reactor, **given | settings)
         agent.startService()
         downloader.startService()
         self.addCleanup(agent.stopService)

@@ -138,11 +138,7 @@ class Embedded(Service):
         super().startService()
         self.redis.connect()
         self._keeping = Deferred.fromCoroutine(self._keep())
-        self._keeping.addErrback(self._failed)
-
-    def _failed(self, failure: Failure) -> None:
-        if not failure.check(CancelledError):
-            log.failure("the embedded server cannot be kept", failure)
+        self._keeping.addErrback(lambda f: f.trap(CancelledError))
 
     def stopService(self) -> Deferred[None]:
         """End the server, adopted or our own, once it has written everything."""
@@ -189,6 +185,16 @@ class Embedded(Service):
         return lock
 
     async def _keep(self) -> None:
+        while True:
+            try:
+                await self._keep_running()
+            except CancelledError:
+                raise
+            except Exception:  # no processes left, a full disk: it may pass
+                log.failure("the embedded server cannot be started")
+                await deferLater(self._reactor, BACKOFF[-1])
+
+    async def _keep_running(self) -> None:
         """Spawn whenever nobody serves the folder."""
         failures, adopted = 0, False
         while True:

@@ -20,8 +20,9 @@ from twisted_bulk.batch import (
     PartSpec,
     unpack_members,
 )
-from twisted_bulk.download import Crew, Downloader, Fetch
+from twisted_bulk.download import Crew, Downloader
 from twisted_bulk.errors import MemberError
+from twisted_bulk.fetch import Fetch
 from twisted_bulk.names import MANIFEST, Names, from_url, safe, sharded
 from twisted_bulk.queue import RedisQueue
 from twisted_bulk.shelf import Workspace

@@ -21,6 +21,7 @@ from twisted_bulk.config import KEYS, Settings, flag, load
 from twisted_bulk.download import Downloader
 from twisted_bulk.embedded import Embedded
 from twisted_bulk.errors import ConfigError
+from twisted_bulk.fetch import Fetcher
 from twisted_bulk.files import Files
 from twisted_bulk.guard import Guard, GuardedAgent
 from twisted_bulk.intake import Intake
@@ -209,13 +210,11 @@ class _Wiring:
         guard = Guard(settings.allow_net)
         agent = GuardedAgent(reactor, guard, settings.per_host, settings.connect_timeout)
         downloader = Downloader(
-            agent,
+            Fetcher(agent, reactor, settings.header_timeout, settings.idle_timeout),
             reactor,
             concurrency=settings.concurrency,
             per_host=settings.per_host,
             retries=settings.retries,
-            header_timeout=settings.header_timeout,
-            idle_timeout=settings.idle_timeout,
         )
         maker = PartMaker(self.parts, downloader, packer, workspace, reactor)
         notifier = Notifier(

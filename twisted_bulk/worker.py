@@ -134,6 +134,13 @@ class Consumer(Service):
                 await self._sleep(AWAY[min(away, len(AWAY) - 1)])
                 away += 1
                 continue
+            except CancelledError:
+                raise
+            except Exception:
+                # Whatever it is: a consumer that lives and is deaf would be worse.
+                log.failure("reserving failed")
+                await self._sleep(AWAY[-1])
+                continue
             if away:
                 log.info("the queue is back")
             idle, away = 0 if jobs else idle + 1, 0
