@@ -52,6 +52,7 @@ class LoadTests(SynchronousTestCase):
             ({"redis": "http://x"}, {}, None, r"redis://\[user:password@\]host"),
             ({"redis": "redis://h:99999"}, {}, None, r"redis://\[user:password@\]host"),
             ({"redis": "redis://h/x"}, {}, None, r"redis://\[user:password@\]host"),
+            ({"redis": "unix:///s?db=x"}, {}, None, r"unix:///path\[\?db=n\]"),
             ({"intake": "10000"}, {}, None, r"a Twisted endpoint such as"),
             ({"public_url": "example.com"}, {}, None, r"an http or https URL"),
             ({"compress": "zstd"}, {}, None, r"one of auto, store, deflate"),
@@ -122,6 +123,7 @@ class CommandLineTests(SynchronousTestCase):
             (["surplus"], "bulkwav: "),
             (["--data=/proc/nowhere"], "bulkwav: data: cannot use /proc/nowhere"),
             (["--intake=tcp:x"], "bulkwav: intake: not an endpoint"),
+            (["--files=ssl:1:privateKey=/nowhere"], "bulkwav: files: not an endpoint"),
             (["--tokens=/nowhere"], "bulkwav: tokens: cannot read /nowhere"),
             (["--secret=/dev/null"], "bulkwav: secret: "),
         ):

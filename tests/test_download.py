@@ -281,10 +281,27 @@ class DownloadTests(TestCase):
         self.assertEqual(await self.fails("/file"), ("bad_response", 1))
         self.assertEqual(await self.fails("/meta"), ("address_refused", 1))
 
+    async def test_odd_headers(self) -> None:
+        """Headers that mean nothing harm nobody."""
+        odd = ["Last-Modified:", "Last-Modified: yesterday", "Last-Modified: \xff"]
+        for number, header in enumerate(odd):
+            url = f"/{number}"
+            self.site.answers[url] = ok(b"a", header)
+            fetch = self.one(url)
+            await self.get(fetch)
+            self.assertEqual((self.errors[url], fetch.modified), (None, None))
+        self.sinks.clear()
+        for target in ("http://[foo/", "\xff://", "http://[1.2.3.4]/"):
+            self.site.answers["/l"] = respond("302 F", b"", f"Location: {target}")
+            self.assertEqual((await self.fails("/l"))[0], "bad_response", target)
+        self.site.answers["/r"] = respond("503 N", b"", "Retry-After: \xb2")
+        self.assertEqual(await self.fails("/r"), ("http_unavailable", 3))
+
     async def test_userinfo(self) -> None:
         """A password in the URL goes into a header, decoded."""
+        self.site.answers["/"] = respond("302 Found", b"", "Location: /a")
         self.site.answers["/a"] = ok(b"")
-        await self.get(self.one(self.site.url.replace("//", "//u%40x:p@") + "/a"))
+        await self.get(self.one(self.site.url.replace("//", "//u%40x:p@") + "/"))
         self.assertEqual(self.site.headers()["authorization"], "Basic dUB4OnA=")
         self.assertNotIn("@", self.site.headers()["host"])
 

@@ -165,12 +165,11 @@ class AnswerTests(FilesTestCase):
         """Every file that was opened is closed again, however it ended."""
         await self.get()
         before = len(os.listdir("/proc/self/fd"))
-        for headers in (
-            {},
-            {"Range": "bytes=0-9"},
-            {"Range": "bytes=900000-"},
-            {"If_Match": '"x"'},
-        ):
+        asked: list[dict[str, Any]] = [
+            *({}, {"Range": "bytes=0-9"}, {"Range": "bytes=900000-"}, {"If_Match": '"x"'}),
+            *({name: [b"\xff"]} for name in ("If_Match", "If_None_Match", "If_Range", "Range")),
+        ]
+        for headers in asked:
             await self.get(**headers)
             await self.get(method="HEAD", **headers)
         self.assertEqual(len(os.listdir("/proc/self/fd")), before)

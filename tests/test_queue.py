@@ -3,6 +3,9 @@
 import random
 from typing import Any
 
+from twisted.internet.task import deferLater
+
+from tests.reactor import reactor
 from tests.servers import RedisTestCase
 from twisted_bulk.errors import QueueFull
 from twisted_bulk.jobs import Acked, Group, GroupPart, Job, Submitted, Work
@@ -196,6 +199,29 @@ class JobTests(QueueTestCase):
         await self.put("a", expires=60)
         await self.age("exp")
         self.assertEqual(await self.take(), [])
+        await self.audit()
+
+    async def test_expiry_is_for_the_start(self) -> None:
+        """One that has started may begin anew, however late that is."""
+        await self.put("a", expires=0.01)
+        (job,) = await self.take()
+        await self.queue.release("w1", [job])
+        await deferLater(reactor, 0.02)
+        await self.queue.maintain(keep=60)
+        self.assertEqual(len(await self.take()), 1)
+        await self.audit()
+
+    async def test_living_holder(self) -> None:
+        """After an outage longer than the lease, whoever still works keeps the job."""
+        await self.put("a")
+        (job,) = await self.take("w1")
+        for _ in range(4):  # more often than it might lose its worker
+            await self.age("doing")
+            await self.queue.maintain(keep=60)
+            self.assertEqual(await self.queue.beat("w1", [(job, 1, b"")]), [])
+            await self.audit()
+        self.assertEqual(await self.take("w2"), [])
+        self.assertEqual(await self.queue.ack("w1", job, 1, b""), Acked.RECORDED)
         await self.audit()
 
     async def test_cancel(self) -> None:

@@ -20,7 +20,7 @@ def ok(body: bytes, *headers: str) -> bytes:
 def respond(status: str, body: bytes = b"", *headers: str) -> bytes:
     """A whole response with its length."""
     lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", *headers, "", ""]
-    return "\r\n".join(lines).encode() + body
+    return "\r\n".join(lines).encode("latin-1", "replace") + body
 
 
 class Exchange(LineReceiver):

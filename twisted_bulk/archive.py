@@ -17,6 +17,7 @@ from isal import isal_zlib
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
+from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
 from twisted_bulk.errors import MemberError
@@ -215,7 +216,10 @@ class MemberSink:
         resumed: Deferred[None] = Deferred()
 
         def passed(result: Any) -> Any:
-            resumed.callback(None)
+            if isinstance(result, Failure):
+                resumed.errback(result)
+            else:
+                resumed.callback(None)
             return result
 
         self._flushing.addBoth(passed)

@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import msgspec
 from isal import isal_zlib
@@ -19,6 +20,7 @@ from twisted_bulk.jobs import ENDED, GroupRecord, PartRecord
 MAX_ERRORS = 100  # failed members named in a report
 MAX_PARTS = 10_000
 MAX_URL = 8192
+MAX_NAME = 1000
 MAX_HEADERS = 16_384
 
 _TASK_ID = re.compile(r"[A-Za-z0-9._~-]{1,128}")
@@ -153,7 +155,12 @@ def host_of(url: str) -> str:
 def is_url(url: str) -> bool:
     """Whether ``url`` is one that we would fetch."""
     match = _URL.fullmatch(url) if len(url) <= MAX_URL else None
-    return match is not None and (not match[2] or 0 < int(match[2]) < 65536)
+    if match is None or (match[2] and not 0 < int(match[2]) < 65536):
+        return False
+    try:
+        return bool(urlsplit(url).hostname)
+    except ValueError:  # brackets around what is no address, look-alikes of separators
+        return False
 
 
 def _check_url(url: str, where: str) -> None:
@@ -164,6 +171,8 @@ def _check_url(url: str, where: str) -> None:
 def _check_member(entry: str | Member, where: str) -> Member:
     member = Member(entry) if isinstance(entry, str) else entry
     _check_url(member.url, where)
+    if len(member.name) > MAX_NAME:
+        raise InvalidRequest(f"{where}.name: more than {MAX_NAME} characters")
     if member.headers:
         _check_headers(member.headers, f"{where}.headers")
     if member.sha256 and not re.fullmatch(r"[0-9a-fA-F]{64}", member.sha256):

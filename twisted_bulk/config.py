@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from twisted_bulk.errors import ConfigError
 
@@ -113,7 +113,9 @@ def redis_url(text: str) -> str:
             known = (parts.scheme == "redis" and parts.hostname) or (
                 parts.scheme == "unix" and parts.path not in ("", "/")
             )
-            database = parts.path.lstrip("/") if parts.scheme == "redis" else ""
+            database = parts.path.lstrip("/")
+            if parts.scheme == "unix":
+                database = parse_qs(parts.query).get("db", ["0"])[0]
             if not known or parts.port == 0 or not re.fullmatch(r"\d{0,6}", database):
                 raise ValueError
         except ValueError:

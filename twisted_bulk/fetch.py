@@ -1,5 +1,6 @@
 """One attempt at one member: the request, redirects, the body, and their deadlines."""
 
+import re
 from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -89,7 +90,11 @@ class Fetcher:
         response = await self._respond(fetch)
         fetch.length = response.length if isinstance(response.length, int) else None
         fetch.modified = _modified(response)
-        sink = fetch.open(fetch)
+        try:
+            sink = fetch.open(fetch)
+        except BaseException:
+            hang_up(response)
+            raise
         body = _Body(fetch, sink, self._clock, self._idle_timeout)
         try:
             response.deliverBody(body)
@@ -119,12 +124,12 @@ class Fetcher:
     async def _ask(self, fetch: Fetch) -> IResponse:
         url, headers = fetch.member.url, fetch.headers | fetch.member.headers
         for _ in range(MAX_REDIRECTS + 1):
-            url, own = _take_userinfo(url, headers)
+            url, headers = _take_userinfo(url, headers)
             # A client of its own each time: treq's share their cookies.
             try:
                 response = await HTTPClient(self._agent).get(
                     _Literal.from_text(url) if "://[" in url else url,
-                    headers=Headers({name: [value] for name, value in own.items()}),
+                    headers=Headers({name: [value] for name, value in headers.items()}),
                     allow_redirects=False,
                     unbuffered=True,
                 )
@@ -136,12 +141,14 @@ class Fetcher:
                 raise _explain(Failure(problem)) from problem
             if response.code == 200:
                 return response
-            location = response.headers.getRawHeaders("Location")
-            if response.code not in REDIRECTS or not location:
-                hang_up(response)
-                raise _status(response)
+            location = _header(response, b"Location")
             hang_up(response)
-            target = urljoin(url, location[0])
+            if response.code not in REDIRECTS or not location:
+                raise _status(response)
+            try:
+                target = urljoin(url, location)
+            except ValueError:
+                target = ""
             if not is_url(target):
                 raise MemberError("bad_response", "redirected to something that is not a URL")
             if urlsplit(target)[:2] != urlsplit(url)[:2]:
@@ -167,19 +174,24 @@ class _Literal(EncodedURL):
         return self
 
 
+def _header(response: IResponse, name: bytes) -> str:
+    """The first value of a header, whatever bytes it has; empty where there is none."""
+    values: list[bytes] = response.headers.getRawHeaders(name) or [b""]
+    return values[0].decode("latin-1")
+
+
 def _modified(response: IResponse) -> int | None:
-    said = response.headers.getRawHeaders(b"Last-Modified")
     try:
-        return stringToDatetime(said[0]) if said else None
-    except ValueError:
+        return int(stringToDatetime(_header(response, b"Last-Modified").encode("ascii")))
+    except (ValueError, IndexError, OverflowError):
         return None
 
 
 def _status(response: IResponse) -> MemberError:
     phrase = response.phrase.decode("ascii", "replace")[:80]
     code = "http_unavailable" if response.code in PASSING else "http_error"
-    after = response.headers.getRawHeaders("Retry-After", [""])[0]
-    retry_after = float(after) if after.isdigit() and len(after) < 7 else None
+    after = _header(response, b"Retry-After")
+    retry_after = float(after) if re.fullmatch(r"[0-9]{1,6}", after) else None
     return MemberError(code, f"HTTP {response.code} {phrase}".strip(), retry_after=retry_after)
 
 

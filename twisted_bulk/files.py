@@ -1,5 +1,6 @@
 """The file port: finished zips, at the rate that each client address may have."""
 
+import errno
 import os
 import stat
 from base64 import b64encode
@@ -7,7 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IPushProducer
+from twisted.internet.interfaces import IDelayedCall, IPushProducer
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -18,12 +19,13 @@ from zope.interface import implementer
 
 from twisted_bulk.conditional import Answer, Conditions, Representation, evaluate
 from twisted_bulk.shelf import DIGEST, FILE, FOLDER, Shelf
-from twisted_bulk.site import abort, problem_body
+from twisted_bulk.site import abort, header, problem_body
 from twisted_bulk.throttle import Ticker, key_of
 
 log = Logger()
 
 METHODS = b"GET, HEAD, OPTIONS"
+STALL = 60  # seconds that a client may take nothing
 
 
 class _Zip:
@@ -83,7 +85,12 @@ class Files(Resource):
                 code, status = ("gone", 410) if gone else ("no_such_file", 404)
                 self._short(request, key, status, code, "there is no file under this link")
             else:
-                self._answer(request, key, found)
+                taken = False
+                try:
+                    taken = self._answer(request, key, found)
+                finally:
+                    if not taken:
+                        os.close(found.descriptor)
 
     def _open(self, path: str) -> _Zip:
         """:raises FileNotFoundError: with the argument ``gone`` if it once was there"""
@@ -107,7 +114,9 @@ class Files(Resource):
                 os.close(descriptor)
                 raise
         except OSError as problem:
-            raise FileNotFoundError(*problem.args[:1]) from None
+            if problem.errno in (errno.ELOOP, errno.ENOTDIR):
+                raise FileNotFoundError from None
+            raise
         finally:
             os.close(directory)
 
@@ -123,7 +132,8 @@ class Files(Resource):
             request.write(body)
         request.finish()
 
-    def _answer(self, request: Request, key: str, found: _Zip) -> None:
+    def _answer(self, request: Request, key: str, found: _Zip) -> bool:
+        """Answer; returns whether a transfer has taken the descriptor over."""
         what = found.what
         answer = evaluate(request.method.decode(), _conditions(request), what)
         request.setHeader("ETag", what.etag)
@@ -133,19 +143,18 @@ class Files(Resource):
         if answer.status == 416:
             request.setHeader("Content-Range", f"bytes */{what.size}")
         if answer.status not in (200, 206):
-            os.close(found.descriptor)
             # Twisted knows of 304 by itself that it has no body.
             code = {412: "precondition_failed", 416: "range_not_satisfiable"}.get(answer.status, "")
             self._short(request, key, answer.status, code, "see the request's conditions")
-            return
+            return False
         self._describe(request, found, answer)
         self._ticker.charge(key, _weight(request))
         if request.method == b"HEAD" or answer.start == answer.end:
-            os.close(found.descriptor)
             request.write(b"")
             request.finish()
-            return
+            return False
         _Transfer(request, self._ticker, key, found.descriptor, answer.start, answer.end)
+        return True
 
     def _describe(self, request: Request, found: _Zip, answer: Answer) -> None:
         request.setResponseCode(answer.status)
@@ -169,14 +178,12 @@ def _weight(request: Request) -> int:
 
 def _conditions(request: Request) -> Conditions:
     def text(name: str) -> str | None:
-        values = request.requestHeaders.getRawHeaders(name)
-        return ", ".join(values) if values else None
+        return header(request, name)
 
     def date(name: str) -> int | None:
         try:
-            value = text(name)
-            return stringToDatetime(value.encode()) if value else None
-        except ValueError:
+            return int(stringToDatetime((text(name) or "").encode()))
+        except (ValueError, IndexError, OverflowError):
             return None
 
     return Conditions(
@@ -203,6 +210,7 @@ class _Transfer:
         self._descriptor: int | None = descriptor
         self._at = start
         self._end = end
+        self._stalled: IDelayedCall | None = None
         request.notifyFinish().addErrback(lambda _: self.stopProducing())
         request.registerProducer(self, True)
         ticker.join(key, self)
@@ -226,13 +234,21 @@ class _Transfer:
         return len(data)
 
     def pauseProducing(self) -> None:
+        """The client takes nothing; if that lasts, it is cut off."""
         self._ticker.leave(self._key, self)
+        self._stalled = self._ticker.clock.callLater(STALL, abort, self._request)
 
     def resumeProducing(self) -> None:
+        self._moves()
         if self._descriptor is not None:
             self._ticker.join(self._key, self)
 
+    def _moves(self) -> None:
+        if self._stalled is not None and self._stalled.active():
+            self._stalled.cancel()
+
     def stopProducing(self) -> None:
+        self._moves()
         self._ticker.leave(self._key, self)
         if self._descriptor is not None:
             os.close(self._descriptor)

@@ -170,7 +170,7 @@ class _GuardedEndpoint:
         late = MemberError("connect_timeout", f"{where} took too long to connect")
         connecting.addTimeout(self._timeout, self._clock, lambda *_: Failure(late))
         try:
-            protocol = await connecting
+            protocol: Any = await connecting
         except error.DNSLookupError:
             if self._reactor.refused:
                 raise MemberError("address_refused", f"{where} is not a public address") from None
@@ -181,8 +181,14 @@ class _GuardedEndpoint:
             raise late from None
         except error.ConnectError as problem:
             raise MemberError("connect_failed", f"{where}: {problem}") from None
-        protocol.transport.bufferSize = RECEIVE_BUFFER  # type: ignore[attr-defined]
-        return protocol
+        transport: Any = protocol.transport
+        transport.bufferSize = RECEIVE_BUFFER
+        transport.setTcpKeepAlive(True)
+        if hasattr(protocol, "wrappedProtocol"):
+            # TLS would wait for the peer's farewell, which a hostile one never says.
+            protocol.loseConnection = protocol.abortConnection
+        connected: IProtocol = protocol
+        return connected
 
 
 class _Lookups(ThreadPool):

@@ -18,7 +18,13 @@ from twisted_bulk.batch import (
     pack_members,
     report,
 )
-from twisted_bulk.errors import InvalidRequest, NoSuchBatch, TaskConflict
+from twisted_bulk.errors import (
+    InvalidRequest,
+    NoSuchBatch,
+    QueueFull,
+    TaskConflict,
+    Unavailable,
+)
 from twisted_bulk.jobs import GROUP_STATES, Group, GroupPart, Submitted
 from twisted_bulk.queue import RedisQueue
 
@@ -76,13 +82,23 @@ class Intake:
             known = await self._queue.group(task_id)
             if known is not None:
                 return await self._repeated(task_id, known.digest == digest(submission))
+        await self._queue.check_room(len(members))
         group = await self._group(task_id, submission, members)
-        submitted = await self._queue.submit(group)
+        attached = [part.attachment for part in group.parts]
+        try:
+            submitted = await self._queue.submit(group)
+        except QueueFull:
+            await self._queue.detach(attached)
+            raise
         if submitted is not Submitted.QUEUED:
+            await self._queue.detach(attached)
             return await self._repeated(task_id, submitted is Submitted.REPEATED)
-        ticket = Ticket(task_id, True, await self.show(task_id))
+        try:
+            shown = await self.show(task_id)
+        except Unavailable:
+            shown = {"position": None}  # it is queued all the same
         self._submitted()
-        return ticket
+        return Ticket(task_id, True, shown)
 
     async def _repeated(self, task_id: str, same: bool) -> Ticket:
         if not same:

@@ -9,6 +9,7 @@ import base64
 import hashlib
 import os
 import random
+import re
 import secrets
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -68,12 +69,16 @@ class _Drain(Protocol):
     """Read a reply to its end, but not an endless one."""
 
     def __init__(self) -> None:
-        self.done: Deferred[None] = Deferred()
+        self.done: Deferred[None] = Deferred(lambda _: self._hang_up())
         self._left = MAX_REPLY
 
     def dataReceived(self, data: bytes) -> None:
         self._left -= len(data)
-        if self._left < 0 and self.transport is not None:
+        if self._left < 0:
+            self._hang_up()
+
+    def _hang_up(self) -> None:
+        if self.transport is not None:
             self.transport.loseConnection()
 
     def connectionLost(self, reason: Failure | None = None) -> None:
@@ -217,8 +222,8 @@ class Notifier(Service):
             if response.code == 410:
                 return Result(data=b"refused for good")
             trouble = f"HTTP {response.code}"
-            after = response.headers.getRawHeaders("Retry-After", [""])[0]
-            retry_after = float(after) if after.isdigit() and len(after) < 7 else 0.0
+            after = (response.headers.getRawHeaders(b"Retry-After") or [b""])[0]
+            retry_after = float(after) if re.fullmatch(rb"[0-9]{1,6}", after) else 0.0
         step = SCHEDULE[min(task.job.attempt, len(SCHEDULE)) - 1] * random.uniform(0.8, 1.2)
         pause = max(step, min(retry_after, 2 * step))
         log.warn("last callback of {batch}, try {n}: {trouble}", batch=batch, n=task.job.attempt,

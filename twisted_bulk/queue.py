@@ -155,6 +155,17 @@ class RedisQueue:
         data: bytes | None = await self._redis.command("GET", f"{self.prefix}a:{key}")
         return data
 
+    async def detach(self, keys: Sequence[str]) -> None:
+        """Drop attachments of a group that was not queued."""
+        if keys:
+            await self._redis.command("UNLINK", *(f"{self.prefix}a:{key}" for key in keys))
+
+    async def check_room(self, total: int) -> None:
+        """:raises QueueFull: ``total`` more would be over the cap"""
+        backlog = await self._redis.command("HGET", f"{self.prefix}meta", "backlog")
+        if int(backlog or 0) + total > self._cap:
+            raise QueueFull(f"more than {self._cap} members would wait", retry_after=30)
+
     async def submit(self, group: Group) -> Submitted:
         """Queue a group, whole or not at all; its id and digest make it repeatable.
 

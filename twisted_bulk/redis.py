@@ -8,6 +8,7 @@ and no blocking command, which each take a connection out of the pool.
 """
 
 import hashlib
+import re
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -27,6 +28,8 @@ Argument = str | bytes | int
 REPLY_TIMEOUT = 5.0  # a silent server's connections are given up after so long
 DEADLINE = 10.0
 OLDEST = (6, 2)
+# What may pass. Redis 6.2 puts a script's error behind words of its own.
+_TROUBLE = re.compile(r"(?:^|-)(OOM|LOADING|BUSY|READONLY|MASTERDOWN|MISCONF|NOREPLICAS)\b")
 
 
 class Script:
@@ -143,10 +146,10 @@ class Redis:
         except txredisapi.ConnectionError as error:
             raise QueueUnavailable(f"redis at {self.where}: {error}") from None
         except txredisapi.ResponseError as error:
-            word = str(error).split(" ", 1)[0]
-            if word == "OOM":
+            trouble = _TROUBLE.search(str(error))
+            if trouble and trouble[1] == "OOM":
                 raise QueueFull(f"redis at {self.where} has no memory left") from None
-            if word in ("LOADING", "BUSY", "READONLY", "MASTERDOWN", "MISCONF", "NOREPLICAS"):
+            if trouble:
                 raise QueueUnavailable(f"redis at {self.where}: {error}") from None
             raise
 

@@ -136,7 +136,7 @@ class Daemon(MultiService):
     def privilegedStartService(self) -> None:
         try:
             super().privilegedStartService()
-        except CannotListenError as error:
+        except (CannotListenError, OverflowError) as error:
             sys.exit(f"bulkwav: {error}")
 
     def startService(self) -> None:
@@ -196,7 +196,7 @@ class _Wiring:
         site = BoundedSite(resource, self.reactor, max_body)
         try:
             self.add(listen(getattr(self.settings, key), site, reactor=self.reactor))
-        except (ValueError, TypeError, LookupError) as error:
+        except Exception as error:  # whatever an endpoint's parser, or OpenSSL, may raise
             raise ConfigError(f"{key}: not an endpoint that can be opened: {error}") from None
 
     def files(self) -> None:

@@ -40,6 +40,12 @@ def abort(request: HTTPRequest) -> None:
     cast(Any, request.channel).transport.abortConnection()
 
 
+def header(request: HTTPRequest, name: str) -> str | None:
+    """A header's values in one, whatever bytes they have."""
+    values = request.requestHeaders.getRawHeaders(name.encode())
+    return b", ".join(values).decode("latin-1") if values else None
+
+
 class BoundedRequest(Request):
     """A request whose body ends the connection when it exceeds the site's limit."""
 

@@ -29,7 +29,7 @@ from twisted_bulk.errors import (
     UnsupportedMedia,
 )
 from twisted_bulk.intake import Intake
-from twisted_bulk.site import problem, problem_body
+from twisted_bulk.site import header, problem, problem_body
 
 log = Logger()
 
@@ -65,7 +65,7 @@ class Access:
     def check(self, request: Request) -> None:
         """:raises Unauthorized: or :class:`ProtectedMode`, if the client may not come in"""
         if self._digests:
-            scheme, _, token = (request.getHeader("Authorization") or "").partition(" ")
+            scheme, _, token = (header(request, "Authorization") or "").partition(" ")
             given = hashlib.sha256(token.strip().encode()).digest()
             # All of them, each in constant time: the time must not tell which came close.
             known = sum(hmac.compare_digest(given, digest) for digest in self._digests)
@@ -122,7 +122,7 @@ class Api:
         self._access.check(request)
         if self.stopping:
             raise Stopping("this node is stopping")
-        media = (request.getHeader("Content-Type") or "").partition(";")[0].strip().lower()
+        media = (header(request, "Content-Type") or "").partition(";")[0].strip().lower()
         if media != "application/json" and not re.fullmatch(r"application/[\w.-]+\+json", media):
             raise UnsupportedMedia(f"Content-Type is {media or 'absent'}, not application/json")
         assert request.content is not None

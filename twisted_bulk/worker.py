@@ -162,7 +162,10 @@ class Consumer(Service):
 
     def _start(self, job: Job) -> None:
         task = Task(job)
+        earlier = self._tasks.get(job.id)
         self._tasks[job.id] = task
+        if earlier is not None:  # its lease ran out, and the job came back to us
+            earlier.running.cancel()
         task.running = Deferred.fromCoroutine(self._run(task))
 
         def ended(result: object) -> None:

@@ -7,9 +7,15 @@ call('ZADD', P .. 'wk', whole(now), wid)
 for b = 3, #ARGV, 4 do
   local id, key = ARGV[b], P .. 'j:' .. ARGV[b]
   local j = call('HMGET', key, 'state', 'tries', 'wid', 'units', 'gid')
-  if j[1] == 'doing' and holds(j[2], j[3], wid, ARGV[b + 1]) then
-    call('ZADD', P .. 'doing', 'XX', whole(now + lease), id)
-    call('HSET', key, 'progress', ARGV[b + 3])
+  if (j[1] == 'doing' or j[1] == 'todo') and holds(j[2], j[3], wid, ARGV[b + 1]) then
+    if j[1] == 'todo' then
+      -- The lease ran out (the server was away), its holder lives, nobody has taken it.
+      call('ZREM', P .. 'todo', id)
+      call('SADD', P .. 'w:' .. wid, id)
+      call('HINCRBY', key, 'lost', -1)
+    end
+    call('ZADD', P .. 'doing', whole(now + lease), id)
+    call('HSET', key, 'state', 'doing', 'progress', ARGV[b + 3])
     -- Only forward: a second attempt starts anew, what users see does not.
     local step = tonumber(ARGV[b + 2]) - tonumber(j[4])
     if step > 0 then

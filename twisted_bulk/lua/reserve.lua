@@ -20,7 +20,9 @@ while #out < count do
       break
     else
       local attempt = tonumber(j[2]) + 1
-      call('HSET', key, 'state', 'doing', 'tries', attempt, 'wid', wid, 'at', whole(now))
+      -- It has started in time, also if it must be begun anew.
+      call('HSET', key, 'state', 'doing', 'tries', attempt, 'wid', wid, 'at', whole(now), 'exp', 0)
+      call('ZREM', P .. 'exp', id)
       call('ZADD', P .. 'doing', whole(now + lease), id)
       call('SADD', P .. 'w:' .. wid, id)
       local g = P .. 'g:' .. j[4]
