@@ -186,6 +186,7 @@ class MainTests(DaemonTestCase):
             shown = daemon.wait(name)
             self.assertEqual(shown["status"], status, name)
             self.assertEqual(bool(shown["download"]), status == "partial")
+        self.assertNotIn("progress of", daemon.log.read_text())
         daemon.post({"task_id": "none", "download": [bad, bad]})
         self.assertEqual(daemon.wait("none")["status"], "failed")
 

@@ -42,6 +42,14 @@ class LanesTests(SynchronousTestCase):
         lanes.release("slow")
         self.assertEqual(lanes.take(), "b1")
 
+    def test_first(self) -> None:
+        """What was tried before does not queue up again behind all others."""
+        lanes: Lanes[str] = Lanes(9)
+        for item in "ab":
+            lanes.add("o", "h", item)
+        lanes.add("o", "h", "again", first=True)
+        self.assertEqual([lanes.take() for _ in range(3)], ["again", "a", "b"])
+
     def test_drop(self) -> None:
         """What is taken away is not given out."""
         lanes: Lanes[int] = Lanes(9)

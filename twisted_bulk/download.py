@@ -110,8 +110,8 @@ class Downloader(Service):
 
         return attempt.addBoth(ended)
 
-    def _add(self, crew: Crew, fetch: Fetch) -> None:
-        self._lanes.add(crew, host_of(fetch.member.url), (crew, fetch))
+    def _add(self, crew: Crew, fetch: Fetch, first: bool = False) -> None:
+        self._lanes.add(crew, host_of(fetch.member.url), (crew, fetch), first)
         if self._resting:
             self._resting.popleft().callback(None)
 
@@ -167,4 +167,5 @@ class Downloader(Service):
 
     def _again(self, crew: Crew, fetch: Fetch) -> None:
         del crew.pauses[fetch]
-        self._add(crew, fetch)
+        # It has waited; behind ten thousand others it would wait for ever.
+        self._add(crew, fetch, first=True)

@@ -23,9 +23,10 @@ class Lanes(Generic[T]):
         self._out: Counter[str] = Counter()
         self._lanes: OrderedDict[Hashable, OrderedDict[str, deque[T]]] = OrderedDict()
 
-    def add(self, owner: Hashable, host: str, item: T) -> None:
-        """Put an item at the end of its lane."""
-        self._lanes.setdefault(owner, OrderedDict()).setdefault(host, deque()).append(item)
+    def add(self, owner: Hashable, host: str, item: T, first: bool = False) -> None:
+        """Put an item at the end of its lane, or at its head."""
+        lane = self._lanes.setdefault(owner, OrderedDict()).setdefault(host, deque())
+        (lane.appendleft if first else lane.append)(item)
 
     def take(self) -> T | None:
         """The next item whose host has room, or None. :meth:`release` its host later."""

@@ -129,13 +129,15 @@ class PartMaker:
         log.info(
             "{job}: {n} members, attempt {a}", job=task.job.id, n=len(members), a=task.job.attempt
         )
-        self.reporting[spec.batch] += spec.notify
+        if spec.notify:
+            self.reporting[spec.batch] += 1
         folder = self._workspace.make_folder()
         try:
             return await self._make(part, members, folder)
         finally:
-            self.reporting[spec.batch] -= spec.notify
-            self.reporting += Counter()  # drops what has come to nothing
+            if spec.notify:
+                self.reporting[spec.batch] -= 1
+                self.reporting += Counter()  # drops what has come to nothing
             shutil.rmtree(folder, ignore_errors=True)
 
     async def _make(self, part: _Part, members: list[Member], folder: Path) -> Result:
