@@ -152,6 +152,7 @@ class LifeTests(KeptTestCase):
             second = self.embed()
             with self.assertRaises(QueueUnavailable):
                 await second.redis.command("PING", deadline=1)
+            self.assertIsNone(second._process)
         finally:
             os.kill(pid, signal.SIGCONT)
         self.assertEqual(await self.pid(second), pid)

@@ -94,6 +94,7 @@ class RateTests(SynchronousTestCase):
         while now < 30:
             now += throttle.wait("a", now) + 0.0001
             throttle.charge("a", 500, now)
+            throttle.serve(now)
             total += 500
         self.assertLessEqual(total, RATE * (30 + DEBT) + 500)
         self.assertGreater(total, RATE * 29)
