@@ -20,8 +20,9 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from tests.reactor import reactor
 from tests.servers import need
-from twisted_bulk.archive import MEMORY, SMALL, Archive, Encoder, MemberSink, Packer
+from twisted_bulk.archive import Archive, Encoder, Packer
 from twisted_bulk.errors import MemberError
+from twisted_bulk.member import MEMORY, SMALL, MemberSink
 from twisted_bulk.zipformat import (
     DEFLATED,
     STORED,

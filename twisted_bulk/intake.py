@@ -16,7 +16,6 @@ from twisted_bulk.batch import (
     digest,
     need,
     pack_members,
-    report,
 )
 from twisted_bulk.errors import (
     InvalidRequest,
@@ -27,6 +26,7 @@ from twisted_bulk.errors import (
 )
 from twisted_bulk.jobs import GROUP_STATES, Group, GroupPart, Submitted
 from twisted_bulk.queue import RedisQueue
+from twisted_bulk.report import report
 
 PAGE = 100  # batches in one answer
 

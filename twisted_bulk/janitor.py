@@ -6,10 +6,10 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from twisted_bulk.batch import part_results
 from twisted_bulk.errors import Unavailable
 from twisted_bulk.jobs import ENDED
 from twisted_bulk.queue import RedisQueue
+from twisted_bulk.report import part_results
 from twisted_bulk.shelf import Published, Shelf
 
 log = Logger()

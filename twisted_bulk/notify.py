@@ -30,10 +30,11 @@ from twisted.python.failure import Failure
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IResponse
 
-from twisted_bulk.batch import Spec, callback, report
+from twisted_bulk.batch import Spec
 from twisted_bulk.errors import ConfigError, MemberError, Unavailable
 from twisted_bulk.jobs import ENDED, GroupRecord
 from twisted_bulk.queue import RedisQueue
+from twisted_bulk.report import callback, report
 from twisted_bulk.worker import Result, Retry, Task
 
 log = Logger()

@@ -10,9 +10,8 @@ import msgspec
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from twisted_bulk.archive import Archive, MemberSink, Packer
+from twisted_bulk.archive import Archive, Packer
 from twisted_bulk.batch import (
-    MAX_ERRORS,
     Member,
     Outcome,
     PartProgress,
@@ -23,8 +22,10 @@ from twisted_bulk.batch import (
 from twisted_bulk.download import Crew, Downloader
 from twisted_bulk.errors import MemberError
 from twisted_bulk.fetch import Fetch
+from twisted_bulk.member import MemberSink
 from twisted_bulk.names import MANIFEST, Names, from_url, safe, sharded
 from twisted_bulk.queue import RedisQueue
+from twisted_bulk.report import MAX_ERRORS
 from twisted_bulk.shelf import Workspace
 from twisted_bulk.worker import Result, Task
 
