@@ -121,7 +121,15 @@ class BatchTests(ApiTestCase):
         self.assertEqual(([b["task_id"] for b in body["batches"]], body["cursor"]), (["b"], None))
         status, body, _ = await self.call("GET", "/v1/batches?status=running")
         self.assertEqual(body["batches"], [])
-        for query in ("status=odd", "limit=0", "limit=x", "cursor=x", "limit=101"):
+        for query in (
+            "status=odd",
+            "limit=0",
+            "limit=x",
+            "limit=%C2%B2",
+            "cursor=x",
+            "cursor=%C2%B2",
+            "limit=101",
+        ):
             await self.refused(400, "invalid_request", "GET", f"/v1/batches?{query}")
 
     async def test_delete(self) -> None:

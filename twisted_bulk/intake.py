@@ -1,5 +1,6 @@
 """Batches in the queue: taken in, looked up, listed, cancelled, deleted."""
 
+import re
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -152,9 +153,9 @@ class Intake:
         """Batches, newest first, as ``{"batches", "cursor"}``."""
         if status and status not in GROUP_STATES:
             raise InvalidRequest(f"status: expected one of {', '.join(GROUP_STATES)}")
-        if not limit.isdigit() or not 1 <= int(limit[:6]) <= PAGE:
+        if not re.fullmatch(r"[0-9]{1,6}", limit) or not 1 <= int(limit) <= PAGE:
             raise InvalidRequest(f"limit: expected 1 to {PAGE}")
-        if cursor and not (cursor.isascii() and cursor.isdigit() and len(cursor) < 16):
+        if not re.fullmatch(r"[0-9]{0,15}", cursor):
             raise InvalidRequest("cursor: expected the cursor of an earlier answer")
         ids, more = await self._queue.groups(status, cursor, int(limit))
         records = [await self._queue.group(task_id) for task_id in ids]

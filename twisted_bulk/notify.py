@@ -121,9 +121,8 @@ class Poster:
     async def _send(self, url: str, data: bytes, headers: Headers) -> IResponse:
         client = HTTPClient(self._agent)
         response: IResponse = await client.post(
-            url, data=data, headers=headers, allow_redirects=False, unbuffered=True,
-
-        )  # fmt: skip
+            url, data=data, headers=headers, allow_redirects=False, unbuffered=True
+        )
         drain = _Drain()
         response.deliverBody(drain)
         await drain.done

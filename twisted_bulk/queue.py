@@ -11,6 +11,7 @@ from twisted_bulk.redis import Argument, Redis, Script
 
 LEASE = 30.0  # seconds without a heartbeat after which others take a job
 BEAT = 1.0  # seconds between heartbeats: as old as the progress that users see may be
+RELEASE_WITHIN = 2.0  # seconds: a stop must not wait long for a server that is away
 ATTACHMENT_WAITS = 3600  # seconds that an attachment lives before its group is submitted
 RESERVE_BYTES = 8 << 20  # payloads in one reply
 
@@ -132,10 +133,14 @@ class RedisQueue:
         return bool(await self._run("nack", *words))
 
     async def release(self, worker: str, jobs: Sequence[Job]) -> int:
-        return int(await self._run("release", worker, "only", *_pairs(jobs)))
+        return await self._release(worker, "only", jobs)
 
     async def reconcile(self, worker: str, held: Sequence[Job]) -> int:
-        return int(await self._run("release", worker, "except", *_pairs(held)))
+        return await self._release(worker, "except", held)
+
+    async def _release(self, worker: str, which: str, jobs: Sequence[Job]) -> int:
+        words = (worker, which, *_pairs(jobs))
+        return int(await self._run("release", *words, deadline=RELEASE_WITHIN))
 
     async def reclaim(self, worker: str) -> int:
         return int(await self._run("reclaim", worker))

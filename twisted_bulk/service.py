@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from twisted.application.service import IService, MultiService
+from twisted.application.service import IService, MultiService, Service
 from twisted.application.strports import service as listen
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.error import CannotListenError
@@ -165,7 +165,7 @@ class Daemon(MultiService):
         for part in services:
             try:
                 await maybeDeferred(part.stopService)
-            except Exception:
+            except Exception:  # whatever it is, the others are stopped as well
                 log.failure("stopping {part} failed", part=type(part).__name__)
         log.info("stopped")
 
@@ -250,11 +250,10 @@ class _Wiring:
         self.listen("intake", api.app.resource(), settings.max_body)
 
 
-class _Closing(MultiService):
+class _Closing(Service):
     """Removes the workspace once everything that uses it has stopped."""
 
     def __init__(self, workspace: Workspace) -> None:
-        super().__init__()
         self._workspace = workspace
 
     def stopService(self) -> None:

@@ -51,7 +51,6 @@ class Bucket:
 
     until: float
     ring: deque[Flow] = field(default_factory=deque)
-    flows: int = 0
     queued: bool = False
 
 
