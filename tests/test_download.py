@@ -6,6 +6,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
@@ -99,6 +100,14 @@ class Bucket:
 
     def discard(self) -> None:
         self.discarded = True
+
+
+class NoTLS(Protocol):
+    """Says something else than TLS, to whomever."""
+
+    def connectionMade(self) -> None:
+        assert self.transport is not None
+        self.transport.write(b"220 mail.example ESMTP\r\n")
 
 
 class DownloadTests(TestCase):
@@ -257,10 +266,10 @@ class DownloadTests(TestCase):
         self.site.answers["/a"] = b"+PONG\r\n\r\n"
         code, _ = await self.fails("/a", retries=0)
         self.assertEqual(code, "bad_response")
-        tls = self.site.url.replace("http", "https") + "/a"
-        self.assertEqual(
-            await self.fails(tls, retries=0, header_timeout=1.0), ("header_timeout", 1)
-        )
+        port = reactor.listenTCP(0, Factory.forProtocol(NoTLS), interface="127.0.0.1")
+        self.addCleanup(port.stopListening)
+        tls = f"https://127.0.0.1:{port.getHost().port}/"
+        self.assertEqual(await self.fails(tls, retries=0), ("tls_failed", 1))
         self.site.answers["/b"] = lambda exchange: exchange.abort()
         self.assertEqual((await self.fails("/b", retries=0))[0], "connection_lost")
 

@@ -34,7 +34,7 @@ class Exchange(LineReceiver):
 
     def lineReceived(self, line: bytes) -> None:
         if line:
-            self.head.append(line.decode())
+            self.head.append(line.decode("latin-1"))
             return
         length = [h.split(":")[1] for h in self.head if h.lower().startswith("content-length")]
         if length and int(length[0]):
