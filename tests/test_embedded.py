@@ -82,7 +82,7 @@ class KeptTestCase(TestCase):
 
     async def pid(self, embedded: Embedded) -> int:
         """The process id of the server once it answers."""
-        info = await eventually(lambda: embedded.redis.command("INFO", "server", deadline=1))
+        info = await eventually(lambda: embedded.store.command("INFO", "server", deadline=1))
         return next(int(line[11:]) for line in info.split() if line.startswith(b"process_id:"))
 
     async def gone(self, pid: int) -> None:
@@ -103,23 +103,23 @@ class LifeTests(KeptTestCase):
         """It keeps what it was given over a stop; its process is gone after it."""
         embedded = self.embed()
         pid = await self.pid(embedded)
-        await embedded.redis.command("SET", "k", "v")
-        self.assertEqual((await embedded.redis.warnings()), [])
+        await embedded.store.command("SET", "k", "v")
+        self.assertEqual((await embedded.store.warnings()), [])
         await embedded.stopService()
         await self.gone(pid)
         self.assertTrue((self.folder / "server.log").read_text())
         again = self.embed()
-        self.assertEqual(await eventually(lambda: again.redis.command("GET", "k")), b"v")
+        self.assertEqual(await eventually(lambda: again.store.command("GET", "k")), b"v")
 
     async def test_killed(self) -> None:
         """After a kill -9 another one serves the same data."""
         embedded = self.embed()
         pid = await self.pid(embedded)
-        await embedded.redis.command("SET", "k", "v")
+        await embedded.store.command("SET", "k", "v")
         os.kill(pid, signal.SIGKILL)
         await self.gone(pid)
         self.assertNotEqual(await self.pid(embedded), pid)
-        self.assertEqual(await embedded.redis.command("GET", "k"), b"v")
+        self.assertEqual(await embedded.store.command("GET", "k"), b"v")
 
     async def test_adopted(self) -> None:
         """A server that an earlier daemon left is used, kept, and stopped in the end."""
@@ -151,7 +151,7 @@ class LifeTests(KeptTestCase):
         try:
             second = self.embed()
             with self.assertRaises(QueueUnavailable):
-                await second.redis.command("PING", deadline=1)
+                await second.store.command("PING", deadline=1)
             self.assertIsNone(second._process)
         finally:
             os.kill(pid, signal.SIGCONT)
@@ -171,7 +171,7 @@ class LifeTests(KeptTestCase):
         try:
             self.assertEqual(len(candidates()), 1)
             embedded = self.embed()
-            info = await eventually(lambda: embedded.redis.command("INFO", "server", deadline=1))
+            info = await eventually(lambda: embedded.store.command("INFO", "server", deadline=1))
         finally:
             os.environ["PATH"] = path
         self.assertIn(b"valkey_version", info)

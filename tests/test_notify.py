@@ -15,11 +15,12 @@ from twisted.internet.task import deferLater
 from tests.reactor import reactor
 from tests.servers import RedisTestCase
 from tests.web import Exchange, Site, ok, respond
+from twisted_bulk.groups import GroupQueue
 from twisted_bulk.guard import Guard, GuardedAgent
-from twisted_bulk.jobs import Group, GroupPart
+from twisted_bulk.jobs import Ack, Group, GroupPart
 from twisted_bulk.notify import SCHEDULE, TRIES, Notifier, Poster, load_secret
-from twisted_bulk.queue import RedisQueue
-from twisted_bulk.worker import Result, Retry, Task
+from twisted_bulk.runner import Result, Retry, Task
+from twisted_bulk.scripted import ScriptedQueue
 
 
 class NotifyTests(RedisTestCase):
@@ -27,8 +28,8 @@ class NotifyTests(RedisTestCase):
 
     async def setUp(self) -> None:  # type: ignore[override]
         await super().setUp()
-        self.calls = RedisQueue(self.redis, "calls")
-        self.queue = RedisQueue(self.redis, "parts", after=self.calls)
+        self.calls = ScriptedQueue(self.redis, "calls")
+        self.queue = GroupQueue(self.redis, "parts", 2_000_000, self.calls)
         self.site = Site(self)
         self.site.answers["/n"] = ok(b"thanks")
         agent = GuardedAgent(reactor, Guard([ip_network("127.0.0.0/8")]), 2, 5)
@@ -53,11 +54,11 @@ class NotifyTests(RedisTestCase):
         await self.queue.submit(
             Group(id="b", digest="", spec=spec, need=1, parts=[part], after=b"b", after_tries=TRIES)
         )
-        return (await self.queue.reserve("w", 1))[1][0]
+        return (await self.queue.reserve("w", 1)).jobs[0]
 
     async def last(self) -> Result:
         """Deliver the last callback as its consumer would."""
-        (job,) = (await self.calls.reserve("w", 1))[1]
+        (job,) = (await self.calls.reserve("w", 1)).jobs
         return await self.notifier.deliver(Task(job))
 
     def received(self, number: int = -1) -> dict[str, Any]:
@@ -79,7 +80,7 @@ class NotifyTests(RedisTestCase):
         await self.posts(2)
         await self.queue.beat("w", [(job, 1700, b"")])
         await self.posts(4)
-        await self.queue.ack("w", job, 4, b"")
+        await self.queue.ack("w", [Ack(job, 4, b"")])
         await self.last()
         count = len(self.site.requests)
         await deferLater(reactor, 0.15)
@@ -108,8 +109,8 @@ class NotifyTests(RedisTestCase):
 
     async def test_repeated(self) -> None:
         """Each failed try asks for the schedule's next pause; all have the same id."""
-        await self.queue.ack("w", await self.begin(), 4, b"")
-        (job,) = (await self.calls.reserve("w", 1))[1]
+        await self.queue.ack("w", [Ack(await self.begin(), 4, b"")])
+        (job,) = (await self.calls.reserve("w", 1)).jobs
         self.site.answers["/n"] = [
             respond("500 No"),
             respond("302 Found", b"", "Location: /n"),
@@ -129,7 +130,7 @@ class NotifyTests(RedisTestCase):
 
     async def test_retry_after(self) -> None:
         """A receiver may ask for twice the pause at most."""
-        await self.queue.ack("w", await self.begin(), 4, b"")
+        await self.queue.ack("w", [Ack(await self.begin(), 4, b"")])
         self.site.answers["/n"] = respond("503 No", b"", "Retry-After: 999999")
         with self.assertRaises(Retry) as caught:
             await self.last()
@@ -137,7 +138,7 @@ class NotifyTests(RedisTestCase):
 
     async def test_gone(self) -> None:
         """410: it wants no more."""
-        await self.queue.ack("w", await self.begin(), 4, b"")
+        await self.queue.ack("w", [Ack(await self.begin(), 4, b"")])
         self.site.answers["/n"] = respond("410 Gone")
         self.assertEqual((await self.last()).data, b"refused for good")
 
@@ -149,7 +150,7 @@ class NotifyTests(RedisTestCase):
         self.reporting.add("b")
         self.notifier.startService()
         await self.posts(1)
-        await self.queue.ack("w", job, 4, b"")
+        await self.queue.ack("w", [Ack(job, 4, b"")])
         delivering = Deferred.fromCoroutine(self.last())
         await deferLater(reactor, 0.1)
         self.assertEqual(len(self.site.requests), 1)
@@ -160,7 +161,7 @@ class NotifyTests(RedisTestCase):
 
     async def test_form(self) -> None:
         """For receivers that read forms; the signature is over what is sent."""
-        await self.queue.ack("w", await self.begin(form="form"), 4, b"")
+        await self.queue.ack("w", [Ack(await self.begin(form="form"), 4, b"")])
         await self.last()
         fields = parse_qs(self.site.requests[0][2].decode(), keep_blank_values=True)
         self.assertEqual(
@@ -175,7 +176,7 @@ class NotifyTests(RedisTestCase):
 
     async def test_private_receiver(self) -> None:
         """Callbacks go through the guard like everything else."""
-        await self.queue.ack("w", await self.begin(path=""), 4, b"")
+        await self.queue.ack("w", [Ack(await self.begin(path=""), 4, b"")])
         spec = json.dumps({"url": "http://10.0.0.1/"})
         await self.redis.command("HSET", f"{self.queue.prefix}g:b", "spec", spec)
         with self.assertRaises(Retry) as caught:
@@ -184,7 +185,7 @@ class NotifyTests(RedisTestCase):
 
     async def test_deleted(self) -> None:
         """A batch that was deleted meanwhile has nothing to say."""
-        await self.queue.ack("w", await self.begin(), 4, b"")
+        await self.queue.ack("w", [Ack(await self.begin(), 4, b"")])
         await self.queue.forget("b")
         await self.last()
         self.assertEqual(self.site.requests, [])

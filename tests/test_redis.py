@@ -10,7 +10,7 @@ from twisted.internet.task import deferLater
 from tests.reactor import reactor
 from tests.servers import RedisServer, RedisTestCase
 from twisted_bulk.errors import QueueFull, QueueUnavailable
-from twisted_bulk.redis import Script
+from twisted_bulk.scripts import Script
 
 
 async def eventually(call: Any, seconds: float = 10) -> Any:

@@ -21,9 +21,10 @@ from tests.reactor import reactor
 from tests.servers import RedisServer, RedisTestCase, need
 from twisted_bulk import site
 from twisted_bulk.errors import ConfigError, ProtectedMode, Unauthorized
+from twisted_bulk.groups import GroupQueue
 from twisted_bulk.intake import Intake
-from twisted_bulk.queue import RedisQueue
 from twisted_bulk.redis import Redis
+from twisted_bulk.scripted import ScriptedQueue
 from twisted_bulk.site import BoundedSite
 from twisted_bulk.web import Access, Api
 
@@ -40,7 +41,7 @@ class ApiTestCase(RedisTestCase):
 
     def serve(self, redis: Redis) -> None:
         self.deleted: list[str] = []
-        self.queue = RedisQueue(redis, "parts", cap=200_000, after=RedisQueue(redis, "calls"))
+        self.queue = GroupQueue(redis, "parts", 200_000, ScriptedQueue(redis, "calls"))
         intake = Intake(
             self.queue, link_base="http://l", part_files=10_000, compress="auto",
             callback_tries=8, keep=60, deleted=self.deleted.append,
@@ -98,7 +99,7 @@ class BatchTests(ApiTestCase):
         calls = [Deferred.fromCoroutine(self.call("POST", "/", BATCH)) for _ in range(20)]
         statuses = sorted([(await call)[0] for call in calls])
         self.assertEqual(statuses, [200] * 19 + [202])
-        self.assertEqual(len((await self.queue.reserve("w", 99))[1]), 1)
+        self.assertEqual(len((await self.queue.reserve("w", 99)).jobs), 1)
 
     async def test_made_id(self) -> None:
         """Without an id one is made; a number is one."""
@@ -148,7 +149,7 @@ class BatchTests(ApiTestCase):
         urls = [f"http://h.example/recordings/{n:09}.wav" for n in range(100_000)]
         status, body, _ = await self.call("POST", "/", {"task_id": "big", "download": urls})
         self.assertEqual((status, body["total"]), (202, 100_000))
-        jobs = (await self.queue.reserve("w", 99))[1]
+        jobs = (await self.queue.reserve("w", 99)).jobs
         self.assertEqual(len(jobs), 10)
         self.assertIsNotNone(await self.queue.attachment(jobs[9].attachment))
         await self.refused(400, "invalid_request", "POST", "/", {"download": urls + urls[:60_000]})

@@ -13,9 +13,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
+from twisted_bulk.address import EXPECTED
+from twisted_bulk.address import parse as parse_address
 from twisted_bulk.errors import ConfigError
+from twisted_bulk.hours import Hours
+from twisted_bulk.hours import parse as parse_hours
 
 SECTION = "bulkwav"
 ROLES = ("intake", "worker", "files")
@@ -105,22 +108,27 @@ def endpoint(text: str) -> str:
 
 
 def redis_url(text: str) -> str:
-    """``embedded``, ``redis://[user:password@]host[:port][/db]`` or ``unix:///path``."""
+    """``embedded``, or what :mod:`twisted_bulk.address` reads."""
     if text != "embedded":
-        expected = "embedded, redis://[user:password@]host[:port][/db] or unix:///path[?db=n]"
         try:
-            parts = urlsplit(text)
-            known = (parts.scheme == "redis" and parts.hostname) or (
-                parts.scheme == "unix" and parts.path not in ("", "/")
-            )
-            database = parts.path.lstrip("/")
-            if parts.scheme == "unix":
-                database = parse_qs(parts.query).get("db", ["0"])[0]
-            if not known or parts.port == 0 or not re.fullmatch(r"\d{0,6}", database):
-                raise ValueError
-        except ValueError:
-            raise ValueError(expected) from None
+            parse_address(text)
+        except ValueError as error:
+            raise ValueError(f"embedded, {EXPECTED} ({error})") from None
     return text
+
+
+def broker_url(text: str) -> str:
+    """Nothing, ``memory:`` or ``sqlite:///path``."""
+    if text not in ("", "memory:") and not re.fullmatch(r"sqlite://(/[^?#]+)", text):
+        raise ValueError("memory: or sqlite:///path/to/file")
+    return text
+
+
+def frequency(text: str) -> float:
+    """Starts a second; 0 for no limit."""
+    if not re.fullmatch(r"\d{1,6}(\.\d{1,6})?", text):
+        raise ValueError("a number such as 20 or 0.5")
+    return float(text)
 
 
 def public_url(text: str) -> str:
@@ -160,12 +168,25 @@ class Settings:
         redis_url,
         "embedded",
         "URL",
-        "embedded, redis://[user:password@]host[:port][/db] or unix:///path",
+        "embedded, redis://[user:password@]host[:port][/db], rediss://, unix:///path or sentinel://",
+    )
+    broker: str = _key(
+        broker_url, "", "URL", "instead of Redis, for one machine: sqlite:///path or memory:"
     )
     rate: int = _key(size, "200k", "BYTES", "bytes a second per client address; 0 for no limit")
     concurrency: int = _key(number(1, 10_000), "32", "N", "downloads at once on this node")
     per_host: int = _key(number(1, 10_000), "8", "N", "of these to one host")
-    parts: int = _key(number(1, 500), "4", "N", "zips being made at once on this node")
+    parts: int = _key(number(1, 500), "4", "N", "zips being made at once in each process")
+    cluster_parts: int = _key(
+        number(0, 100_000), "0", "N", "zips being made at once on all nodes; 0 for no limit"
+    )
+    parts_per_second: float = _key(
+        frequency, "0", "N", "zips begun a second on all nodes; 0 for no limit"
+    )
+    no_run: Hours = _key(
+        parse_hours, "", "TIMES", "when no zip is begun: 22:00-06:00, sat 00:00-24:00 Europe/Berlin"
+    )
+    workers: int = _key(number(0, 256), "0", "N", "further worker processes of this node")
     retries: int = _key(number(0, 100), "3", "N", "further tries for a member when that may help")
     connect_timeout: float = _key(positive, "10s", "TIME", "deadline to connect, DNS included")
     header_timeout: float = _key(positive, "30s", "TIME", "deadline for response headers")
@@ -197,6 +218,9 @@ class Settings:
         str, "", "FILE", "secret that signs callbacks [<data>/secret, made at first start]"
     )
     drain: float = _key(duration, "30s", "TIME", "how long a stop waits for running work")
+    lifeline: bool = _key(
+        flag, "no", "", "stop when standard input ends; set for the processes of --workers"
+    )
 
     @property
     def link_base(self) -> str:

@@ -33,6 +33,7 @@ from twisted.internet.utils import getProcessOutput
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from twisted_bulk.address import Address
 from twisted_bulk.errors import ConfigError, QueueUnavailable
 from twisted_bulk.redis import OLDEST, Redis
 
@@ -117,7 +118,7 @@ class _Server(ProcessProtocol):
 class Embedded(Service):
     """Keep one server running on ``folder`` for as long as the service runs.
 
-    ``redis`` is the connection to it, started and stopped with the service.
+    ``store`` is the connection to it, started and stopped with the service.
 
     :raises ConfigError: there is no server program on this machine
     """
@@ -130,13 +131,14 @@ class Embedded(Service):
         self._folder = folder
         self._socket = socket_path(folder)
         endpoint = UNIXClientEndpoint(reactor, str(self._socket), timeout=5)
-        self.redis = Redis(reactor, endpoint, "embedded server")
+        address = Address(path=str(self._socket))
+        self.store = Redis(reactor, endpoint, address, "the embedded server")
         self._process: IProcessTransport | None = None
         self._keeping: Deferred[None] | None = None
 
     def startService(self) -> None:
         super().startService()
-        self.redis.connect()
+        self.store.connect()
         self._keeping = Deferred.fromCoroutine(self._keep())
         self._keeping.addErrback(lambda f: f.trap(CancelledError))
 
@@ -166,11 +168,11 @@ class Embedded(Service):
                     self._socket.unlink(missing_ok=True)
                     self._socket.parent.rmdir()
             os.close(lock)
-        await self.redis.disconnect()
+        await self.store.disconnect()
 
     async def _shutdown(self) -> None:
         with contextlib.suppress(QueueUnavailable):  # its only answer is to hang up
-            await self.redis.command("SHUTDOWN", deadline=2)
+            await self.store.command("SHUTDOWN", deadline=2)
 
     def _lock(self) -> int | None:
         """An open, locked file, or None while a server (of anyone's) has it."""

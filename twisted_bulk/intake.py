@@ -25,8 +25,8 @@ from twisted_bulk.errors import (
     TaskConflict,
     Unavailable,
 )
+from twisted_bulk.groups import GroupQueue
 from twisted_bulk.jobs import GROUP_STATES, Group, GroupPart, Submitted
-from twisted_bulk.queue import RedisQueue
 from twisted_bulk.report import report
 
 PAGE = 100  # batches in one answer
@@ -47,20 +47,19 @@ class Intake:
     :param link_base: what links begin with
     :param part_files: members in one part
     :param callback_tries: attempts at a last callback
-    :param submitted: told after a batch was queued; ``deleted``: its id, after its record went
+    :param deleted: told the id of a batch after its record went
     :param keep: seconds that a deletion is remembered
     """
 
     def __init__(
         self,
-        queue: RedisQueue,
+        queue: GroupQueue,
         *,
         link_base: str,
         part_files: int,
         compress: str,
         callback_tries: int,
         keep: float,
-        submitted: Callable[[], object] = lambda: None,
         deleted: Callable[[str], object] = lambda batch: None,
     ) -> None:
         self._queue = queue
@@ -69,7 +68,6 @@ class Intake:
         self._compress = compress
         self._callback_tries = callback_tries
         self._keep = keep
-        self._submitted = submitted
         self._deleted = deleted
 
     async def submit(self, submission: Submission, members: list[Member]) -> Ticket:
@@ -98,7 +96,6 @@ class Intake:
             shown = await self.show(task_id)
         except Unavailable:
             shown = {"position": None}  # it is queued all the same
-        self._submitted()
         return Ticket(task_id, True, shown)
 
     async def _repeated(self, task_id: str, same: bool) -> Ticket:

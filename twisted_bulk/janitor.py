@@ -7,9 +7,11 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from twisted_bulk.errors import Unavailable
+from twisted_bulk.groups import GroupQueue
 from twisted_bulk.jobs import ENDED
-from twisted_bulk.queue import RedisQueue
+from twisted_bulk.ledger import adopt
 from twisted_bulk.report import part_results
+from twisted_bulk.scripted import ScriptedQueue
 from twisted_bulk.shelf import Published, Shelf
 
 log = Logger()
@@ -19,16 +21,22 @@ SWEEP = 60  # rounds between sweeps of the folders
 
 
 class Janitor(Service):
-    """Keep queue and folders in order.
+    """Keep queues and folders in order.
 
-    :param queues: all that have jobs; the first one's groups own the zips
+    :param parts: whose groups own the zips; ``others``: queues that have jobs too
     :param keep: seconds that zips and records stay
     """
 
     def __init__(
-        self, queues: list[RedisQueue], shelf: Shelf, clock: IReactorTime, keep: float
+        self,
+        parts: GroupQueue,
+        others: list[ScriptedQueue],
+        shelf: Shelf,
+        clock: IReactorTime,
+        keep: float,
     ) -> None:
-        self._queues = queues
+        self._parts = parts
+        self._queues = [parts, *others]
         self._shelf = shelf
         self._keep = keep
         self._rounds = 0
@@ -65,8 +73,11 @@ class Janitor(Service):
         self._rounds += 1
 
     async def _bury_workers(self) -> None:
-        for worker in self._shelf.dead_workers():
+        for worker, folder in self._shelf.dead_workers():
             for queue in self._queues:
+                kept = await adopt(queue, folder)
+                if kept:
+                    log.info("{worker} left {n} results; they count", worker=worker, n=kept)
                 freed = await queue.reclaim(worker)
                 if freed:
                     log.warn("{worker} died with {n} jobs; they are free", worker=worker, n=freed)
@@ -82,7 +93,7 @@ class Janitor(Service):
 
     async def _is_orphan(self, found: Published) -> bool:
         """Whether nothing names this zip, and nothing can any more."""
-        queue = self._queues[0]
+        queue = self._parts
         record = await queue.group(found.batch)
         if record is None:
             return found.age > self._keep or await queue.was_deleted(found.batch)

@@ -10,10 +10,14 @@ States of a job: todo (waiting), later (not yet due), doing, done, dead.
 States of a group: :data:`GROUP_STATES`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
+LEASE = 30.0  # seconds without a heartbeat after which others take a job
+BEAT = 1.0  # seconds between heartbeats: as old as the progress that users see may be
+
+JOB_STATES = ("todo", "later", "doing", "done", "dead")
 GROUP_STATES = ("queued", "running", "done", "partial", "failed", "cancelled", "expired")
 ENDED = GROUP_STATES[2:]
 
@@ -26,6 +30,8 @@ class Work:
     :param delay: seconds before it is due
     :param expires: seconds after which it is too late to start, or 0
     :param tries: attempts that may fail; ``losses``: workers that may die with it
+    :param digest: of its parameters: of several jobs with one digest only the first is queued,
+        until it ends; and, if it was done, for ``window`` seconds more
     """
 
     id: str
@@ -37,6 +43,20 @@ class Work:
     tries: int = 3
     losses: int = 3
     size: int = 1
+    digest: str = ""
+    window: float = 0
+
+
+@dataclass(frozen=True)
+class Queued:
+    """What became of a job that was to be queued.
+
+    :param id: its own, or that of the job that has its digest already
+    :param new: False for a repetition, of the id or of the digest
+    """
+
+    id: str
+    new: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +67,87 @@ class Job:
     attempt: int
     attachment: str
     payload: bytes
+
+
+@dataclass(frozen=True)
+class Reserved:
+    """What a worker got to do.
+
+    :param what: ``ok``, or why there are none: ``empty``, ``stop``, ``paused``, ``full`` (as
+        many run as may), ``rate`` (as many were started as may be)
+    :param wait: seconds until that may have changed, or None: when something is queued
+    """
+
+    what: str
+    wait: float | None
+    jobs: Sequence[Job]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Beaten:
+    """The answer to a heartbeat: flags of the queue, and ids of jobs.
+
+    :param lost: not this worker's any more; of these ``cancelled`` by somebody
+    """
+
+    stop: bool
+    paused: bool
+    lost: frozenset[str]
+    cancelled: frozenset[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobRecord:
+    """A job as it stands; times in seconds since 1970 by the queue's clock.
+
+    :param place: jobs ahead of it, where it waits
+    :param why: how it died: retries, fatal, poison, expired, cancelled, hopeless
+    """
+
+    id: str
+    state: str
+    place: int | None
+    tries: int
+    lost: int
+    worker: str
+    enqueued: float
+    started: float | None
+    ended: float | None
+    progress: bytes
+    result: bytes
+    why: str
+    error: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerRecord:
+    """A worker process: how long ago it was heard, and what it holds.
+
+    :param jobs: their ids, if there are not too many
+    """
+
+    id: str
+    silent: float
+    holds: int
+    jobs: Sequence[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stats:
+    """A queue as it stands.
+
+    :param counts: jobs by state; ``backlog``: units of work not finished
+    :param empty: seconds for which nothing has been waiting or running, or None
+    :param minutes: what happened in each of the last minutes, the present one first
+    """
+
+    now: float
+    counts: Mapping[str, int]
+    backlog: int
+    empty: float | None
+    settings: Mapping[str, str]
+    minutes: Sequence[Mapping[str, int]]
+    workers: Sequence[WorkerRecord]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,3 +234,17 @@ class Acked(IntEnum):
     REPEATED = 2
     STALE = 0
     UNKNOWN = -1
+
+    @property
+    def counts(self) -> bool:
+        """Whether the work counts."""
+        return self > 0
+
+
+@dataclass(frozen=True)
+class Ack:
+    """A job that was done: of its units ``ok`` succeeded."""
+
+    job: Job
+    ok: int = 1
+    result: bytes = b""

@@ -32,10 +32,10 @@ from twisted.web.iweb import IAgent, IResponse
 
 from twisted_bulk.batch import Spec
 from twisted_bulk.errors import ConfigError, MemberError, Unavailable
+from twisted_bulk.groups import GroupQueue
 from twisted_bulk.jobs import ENDED, GroupRecord
-from twisted_bulk.queue import RedisQueue
 from twisted_bulk.report import callback, report
-from twisted_bulk.worker import Result, Retry, Task
+from twisted_bulk.runner import Result, Retry, Task
 
 log = Logger()
 
@@ -138,7 +138,7 @@ class Notifier(Service):
 
     def __init__(
         self,
-        queue: RedisQueue,
+        queue: GroupQueue,
         poster: Poster,
         clock: IReactorTime,
         *,

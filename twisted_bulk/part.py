@@ -22,12 +22,12 @@ from twisted_bulk.batch import (
 from twisted_bulk.download import Crew, Downloader
 from twisted_bulk.errors import MemberError
 from twisted_bulk.fetch import Fetch
+from twisted_bulk.groups import GroupQueue
 from twisted_bulk.member import MemberSink
 from twisted_bulk.names import MANIFEST, Names, from_url, safe, sharded
-from twisted_bulk.queue import RedisQueue
 from twisted_bulk.report import MAX_ERRORS
+from twisted_bulk.runner import Result, Task
 from twisted_bulk.shelf import Workspace
-from twisted_bulk.worker import Result, Task
 
 log = Logger()
 
@@ -106,7 +106,7 @@ class PartMaker:
 
     def __init__(
         self,
-        queue: RedisQueue,
+        queue: GroupQueue,
         downloader: Downloader,
         packer: Packer,
         workspace: Workspace,

@@ -7,65 +7,109 @@ are never converted, so replies are bytes and integers only; no MULTI, no pipeli
 and no blocking command, which each take a connection out of the pool.
 """
 
-import hashlib
 import re
+from collections.abc import Callable
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
 
 import txredisapi
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as DeadlinePassed
-from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
+from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
+from twisted_bulk.address import Address, parse
+from twisted_bulk.brokers import DEADLINE, Argument, Capabilities
 from twisted_bulk.errors import QueueFull, QueueUnavailable
+from twisted_bulk.scripts import Script
+from twisted_bulk.sentinel import endpoint
 
 log = Logger()
 
-Argument = str | bytes | int
 REPLY_TIMEOUT = 5.0  # a silent server's connections are given up after so long
-DEADLINE = 10.0
+REPLICATED_WITHIN = 1.0
+PING_EVERY = 15.0  # seconds; a listening connection is otherwise silent
 OLDEST = (6, 2)
 # What may pass. Redis 6.2 puts a script's error behind words of its own.
 _TROUBLE = re.compile(r"(?:^|-)(OOM|LOADING|BUSY|READONLY|MASTERDOWN|MISCONF|NOREPLICAS)\b")
 
 
-class Script:
-    """A Lua script, sent by its digest and in full only where the server lacks it."""
-
-    def __init__(self, source: str) -> None:
-        self.source = source.encode()
-        self.sha = hashlib.sha1(self.source, usedforsecurity=False).hexdigest()
-
-
-class _Protocol(txredisapi.RedisProtocol):
-    """One connection, usable once the server took our name and answers."""
+class _Handshake:
+    """What every connection does first: it is usable once the server took our name and answers."""
 
     factory: "_Factory"
 
     def connectionMade(self) -> None:
-        if hasattr(self.transport, "setTcpKeepAlive"):
-            self.transport.setTcpKeepAlive(True)
+        transport: Any = self.transport  # type: ignore[attr-defined]
+        if hasattr(transport, "setTcpKeepAlive"):
+            transport.setTcpKeepAlive(True)
         # Once per connection; a hanging handshake ends with the reply time-out.
-        Deferred.fromCoroutine(self._handshake())
+        Deferred.fromCoroutine(self._handshake(transport))
 
-    async def _handshake(self) -> None:
+    async def _handshake(self, transport: Any) -> None:
+        execute: Any = self.execute_command  # type: ignore[attr-defined]
+        address = self.factory.address
         try:
-            if self.factory.credentials:
-                await self.execute_command("AUTH", *self.factory.credentials)
-            if self.factory.database:
-                await self.execute_command("SELECT", self.factory.database)
-            await self.execute_command("PING")  # an error while the server is loading
+            if address.credentials:
+                await execute("AUTH", *address.credentials)
+            if address.database:
+                await execute("SELECT", address.database)
+            await execute("PING")  # an error while the server is loading
+            if address.master:
+                # What Sentinel says may be a moment old.
+                role = (await execute("ROLE"))[0]
+                if role != b"master":
+                    raise QueueUnavailable(f"it is a {role.decode()}, not the master")
         except CancelledError:
             raise
         except Exception as error:
             self.factory.complain(error)
-            self.transport.loseConnection()
+            transport.loseConnection()
             return
         self.factory.complain(None)
-        super().connectionMade()
+        self.ready()
+
+    def ready(self) -> None:
+        """The server has let us in."""
+        super().connectionMade()  # type: ignore[misc]
+
+
+class _Protocol(_Handshake, txredisapi.RedisProtocol):
+    """One connection for commands."""
+
+
+class _Listener(_Handshake, txredisapi.SubscriberProtocol):
+    """The connection on which messages come."""
+
+    factory: "_ListenerFactory"
+    _pinging: LoopingCall | None = None
+
+    def ready(self) -> None:
+        super().ready()
+        Deferred.fromCoroutine(self._listen())
+
+    async def _listen(self) -> None:
+        try:
+            await self.subscribe(list(self.factory.heard))
+            for channel in self.factory.heard:
+                self.factory.tell(channel)  # what was said before is lost
+        except Exception as error:
+            self.factory.complain(error)
+            self.transport.loseConnection()
+            return
+        # Once more and again: a dead link is noticed by the reply time-out.
+        self._pinging = LoopingCall(self.execute_command, "PING")
+        self._pinging.clock = self.factory.clock
+        self._pinging.start(PING_EVERY).addErrback(lambda _: None)
+
+    def connectionLost(self, why: Any) -> None:
+        if self._pinging is not None and self._pinging.running:
+            self._pinging.stop()
+        super().connectionLost(why)
+
+    def messageReceived(self, pattern: Any, channel: bytes, message: bytes) -> None:
+        self.factory.tell(channel.decode())
 
 
 class _Factory(txredisapi.RedisFactory):
@@ -73,27 +117,41 @@ class _Factory(txredisapi.RedisFactory):
     initialDelay = 0.1
     maxDelay = 3.0
 
-    def __init__(self, credentials: tuple[str, ...], database: int, where: str) -> None:
+    def __init__(self, address: Address, connections: int) -> None:
         super().__init__(
             None,
             None,
-            2,
+            connections,
             isLazy=True,
             charset=None,
             convertNumbers=False,
             replyTimeout=REPLY_TIMEOUT,
         )
-        self.credentials = credentials
-        self.database = database
-        self._where = where
+        self.address = address
         self._complaint: str | None = None
 
     def complain(self, error: Exception | None) -> None:
         """Log a refused handshake once for each new reason."""
         complaint = str(error) if error else None
         if complaint and complaint != self._complaint:
-            log.warn("redis at {where} refuses: {reason}", where=self._where, reason=complaint)
+            log.warn(
+                "redis at {where} refuses: {reason}", where=self.address.where, reason=complaint
+            )
         self._complaint = complaint
+
+
+class _ListenerFactory(_Factory):
+    protocol = _Listener
+
+    def __init__(self, address: Address, clock: IReactorTime) -> None:
+        super().__init__(address, 1)
+        self.clock = clock
+        self.heard: dict[str, list[Callable[[], object]]] = {}
+
+    def tell(self, channel: str) -> None:
+        """There was a message."""
+        for heard in self.heard[channel]:
+            heard()
 
 
 def _checked(argument: Argument) -> Argument:
@@ -109,18 +167,21 @@ class Redis:
     :param where: the server's address as logs should name it (no secrets)
     """
 
+    capabilities = Capabilities(processes=True, hosts=True, durable=True)
+
     def __init__(
         self,
         clock: IReactorTime,
         endpoint: IStreamClientEndpoint,
-        where: str,
-        credentials: tuple[str, ...] = (),
-        database: int = 0,
+        address: Address,
+        where: str = "",
     ) -> None:
-        self.where = where
+        self.where = where or f"redis at {address.where}"
         self._clock = clock
         self._endpoint = endpoint
-        self._factory = _Factory(credentials, database, where)
+        self._replicas = address.replicas
+        self._factory = _Factory(address, 2)
+        self._listeners = _ListenerFactory(address, clock)
 
     def connect(self) -> None:
         """Start connecting; commands given before it succeeds wait up to their deadline."""
@@ -129,6 +190,17 @@ class Redis:
     async def disconnect(self) -> None:
         """Close all connections and stop trying."""
         await self._factory.disconnect()
+        if self._listeners.heard:
+            await self._listeners.disconnect()
+
+    def listen(self, channel: str, heard: Callable[[], object]) -> None:
+        """Call ``heard`` after messages on ``channel``; and after a reconnection, to be sure.
+
+        All channels have to be named before the first connection is made.
+        """
+        if not self._listeners.heard:
+            self._clock.callLater(0, self._listeners.startConnecting, self._endpoint)
+        self._listeners.heard.setdefault(channel, []).append(heard)
 
     async def command(self, *arguments: Argument, deadline: float = DEADLINE) -> Any:
         """Send one command.
@@ -138,31 +210,67 @@ class Redis:
         :raises QueueFull: the server has no memory left
         """
         sent = self._factory.handler.execute_command(*map(_checked, arguments))
+        return await self._answered(sent, deadline)
+
+    async def _answered(self, sent: Deferred[Any], deadline: float) -> Any:
         sent.addTimeout(deadline, self._clock)
         try:
             return await sent
         except DeadlinePassed:
-            raise QueueUnavailable(f"redis at {self.where} did not answer in time") from None
+            raise QueueUnavailable(f"{self.where} did not answer in time") from None
         except txredisapi.ConnectionError as error:
-            raise QueueUnavailable(f"redis at {self.where}: {error}") from None
+            raise QueueUnavailable(f"{self.where}: {error}") from None
         except txredisapi.ResponseError as error:
             trouble = _TROUBLE.search(str(error))
             if trouble and trouble[1] == "OOM":
-                raise QueueFull(f"redis at {self.where} has no memory left") from None
+                raise QueueFull(f"{self.where} has no memory left") from None
             if trouble:
-                raise QueueUnavailable(f"redis at {self.where}: {error}") from None
+                if trouble[1] in ("READONLY", "NOREPLICAS"):
+                    self._reconnect()  # it was the master, once
+                raise QueueUnavailable(f"{self.where}: {error}") from None
             raise
+
+    def _reconnect(self) -> None:
+        for connection in [*self._factory.pool, *self._listeners.pool]:
+            connection.transport.loseConnection()
 
     async def run(
         self, script: Script, key: str, *arguments: Argument, deadline: float = DEADLINE
     ) -> Any:
         """Run ``script`` with ``key`` as its only key."""
+        words = (1, key, *arguments)
+        send = self._replicated if self._replicas and script.promises else self.command
         try:
-            return await self.command("EVALSHA", script.sha, 1, key, *arguments, deadline=deadline)
+            return await send("EVALSHA", script.sha, *words, deadline=deadline)
         except txredisapi.ResponseError as error:
             if not str(error).startswith("NOSCRIPT"):
                 raise
-        return await self.command("EVAL", script.source, 1, key, *arguments, deadline=deadline)
+        return await send("EVAL", script.source, *words, deadline=deadline)
+
+    async def _replicated(self, *arguments: Argument, deadline: float) -> Any:
+        """A command whose effect has reached replicas before it is answered for.
+
+        :raises QueueUnavailable: or may not have
+        """
+        words = [*map(_checked, arguments)]
+
+        async def send() -> Any:
+            # WAIT counts what its own connection has written.
+            connection = await self._factory.getConnection(peek=True)
+            sent = connection.execute_command(*words)
+            waiting = connection.execute_command(
+                "WAIT", self._replicas, round(REPLICATED_WITHIN * 1000)
+            )
+            try:
+                reply = await sent
+            finally:
+                waiting.addErrback(lambda _: 0)
+            return reply, await waiting
+
+        reply, reached = await self._answered(Deferred.fromCoroutine(send()), deadline)
+        if reached < self._replicas:
+            raise QueueUnavailable(f"{self.where}: {reached} of {self._replicas} replicas have it")
+        return reply
 
     async def warnings(self) -> list[str]:
         """What about this server puts accepted batches at risk."""
@@ -183,46 +291,39 @@ class Redis:
 
 
 def connection(reactor: Any, url: str) -> Redis:
-    """A connection to ``redis://[user:password@]host[:port][/db]`` or ``unix:///path[?db=n]``."""
-    parts = urlsplit(url)
-    credentials = tuple(unquote(word) for word in (parts.username, parts.password) if word)
-    if parts.scheme == "unix":
-        where = unquote(parts.path)
-        endpoint: IStreamClientEndpoint = UNIXClientEndpoint(reactor, where, timeout=5)
-        database = int(parse_qs(parts.query).get("db", ["0"])[0])
-    else:
-        host, port = parts.hostname or "localhost", parts.port or 6379
-        where = f"{host}:{port}"
-        endpoint = HostnameEndpoint(reactor, host, port, timeout=5)
-        database = int(parts.path.lstrip("/") or 0)
-    return Redis(reactor, endpoint, where, credentials, database)
+    """A connection to what ``url`` names; see :mod:`twisted_bulk.address`.
+
+    :raises ValueError: it is not such a URL
+    """
+    address = parse(url)
+    return Redis(reactor, endpoint(reactor, address), address)
 
 
 class Connection(Service):
     """A :class:`Redis` that lives as long as the service, checked once it answers."""
 
     def __init__(self, redis: Redis) -> None:
-        self.redis = redis
+        self.store = redis
 
     def startService(self) -> None:
         super().startService()
-        self.redis.connect()
+        self.store.connect()
         self._checking = Deferred.fromCoroutine(self._check())
         self._checking.addErrback(lambda f: f.trap(CancelledError))
 
     def stopService(self) -> Deferred[None]:
         super().stopService()
         self._checking.cancel()
-        return Deferred.fromCoroutine(self.redis.disconnect())
+        return Deferred.fromCoroutine(self.store.disconnect())
 
     async def _check(self) -> None:
         while True:
             try:
-                found = await self.redis.warnings()
+                found = await self.store.warnings()
             except QueueUnavailable:
                 continue  # it waited for its deadline
             except txredisapi.ResponseError as error:
                 found = [f"it does not say how it keeps its data ({error})"]
             for warning in found:
-                log.warn("redis at {where}: {warning}", where=self.redis.where, warning=warning)
+                log.warn("{where}: {warning}", where=self.store.where, warning=warning)
             return

@@ -19,22 +19,22 @@ from twisted_bulk.archive import Packer
 from twisted_bulk.clock import use_monotonic_clock
 from twisted_bulk.config import KEYS, Settings, flag, load
 from twisted_bulk.download import Downloader
-from twisted_bulk.embedded import Embedded
 from twisted_bulk.errors import ConfigError
 from twisted_bulk.fetch import Fetcher
 from twisted_bulk.files import Files
+from twisted_bulk.groups import GroupQueue
 from twisted_bulk.guard import Guard, GuardedAgent
 from twisted_bulk.intake import Intake
 from twisted_bulk.janitor import Janitor
 from twisted_bulk.notify import TRIES, Notifier, Poster, load_secret
 from twisted_bulk.part import PartMaker
-from twisted_bulk.queue import RedisQueue
-from twisted_bulk.redis import Connection, connection
+from twisted_bulk.queue import keeper
+from twisted_bulk.runner import Runner
+from twisted_bulk.scripted import ScriptedQueue
 from twisted_bulk.shelf import Shelf, Workspace
 from twisted_bulk.site import BoundedSite
 from twisted_bulk.throttle import Throttle, Ticker
 from twisted_bulk.web import Access, Api
-from twisted_bulk.worker import Consumer
 
 log = Logger()
 
@@ -178,16 +178,12 @@ class _Wiring:
         self.reactor = reactor
         self.daemon = Daemon(reactor)
         self.shelf = Shelf(settings.data)
-        keeper: Embedded | Connection
-        if settings.redis == "embedded":
-            keeper = Embedded(reactor, settings.data / "redis")
-        else:
-            keeper = Connection(connection(reactor, settings.redis))
-        self.add(keeper)
-        self.callbacks = RedisQueue(keeper.redis, "callbacks")
-        self.parts = RedisQueue(keeper.redis, "parts", settings.queue_cap, after=self.callbacks)
-        self.janitor = Janitor([self.parts, self.callbacks], self.shelf, reactor, settings.keep)
-        self.wake = lambda: None
+        self.store = keeper(reactor, settings.broker or settings.redis, settings.data / "redis")
+        self.add(self.store)
+        store = self.store.store
+        self.callbacks = ScriptedQueue(store, "callbacks")
+        self.parts = GroupQueue(store, "parts", settings.queue_cap, self.callbacks)
+        self.janitor = Janitor(self.parts, [self.callbacks], self.shelf, reactor, settings.keep)
 
     def add(self, part: Any) -> None:
         self.daemon.addService(part)
@@ -226,10 +222,15 @@ class _Wiring:
             link_base=settings.link_base,
             reporting=maker.reporting,
         )
-        common: dict[str, Any] = {"worker": workspace.worker, "drain": settings.drain}
-        callbacks = Consumer(self.callbacks, notifier.deliver, reactor, slots=CALLBACKS, **common)
-        parts = Consumer(self.parts, maker, reactor, slots=settings.parts, **common)
-        self.wake = parts.wake
+        common: dict[str, Any] = {
+            "worker": workspace.worker,
+            "drain": settings.drain,
+            "spool": workspace.path,
+        }
+        callbacks = Runner(self.callbacks, notifier.deliver, reactor, slots=CALLBACKS, **common)
+        parts = Runner(
+            self.parts, maker, reactor, slots=settings.parts, hours=settings.no_run, **common
+        )
         for part in (_Closing(workspace), packer, agent, downloader, callbacks, notifier, parts):
             self.add(part)
 
@@ -242,7 +243,6 @@ class _Wiring:
             compress=settings.compress,
             callback_tries=TRIES,
             keep=settings.keep,
-            submitted=self.wake,
             deleted=self.janitor.poke,
         )
         api = Api(intake, Access.load(settings.tokens, settings.open), settings.max_urls)

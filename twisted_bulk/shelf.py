@@ -70,8 +70,11 @@ class Shelf:
         path = young.rename(self._spool / name)
         return Workspace(name, path, self.public, lock)
 
-    def dead_workers(self) -> Iterator[str]:
-        """Ids of processes that ended without clearing up; each folder goes after its turn."""
+    def dead_workers(self) -> Iterator[tuple[str, Path]]:
+        """Processes that ended without clearing up, with their folders.
+
+        A folder goes after its turn, unless the caller gave up on it.
+        """
         for path in list(self._spool.iterdir()):
             try:
                 lock = os.open(path / LOCK, os.O_RDWR | os.O_CLOEXEC)
@@ -79,7 +82,7 @@ class Shelf:
                 continue  # being made, or being removed by another node
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                yield path.name.removeprefix(".")
+                yield path.name.removeprefix("."), path
                 shutil.rmtree(path, ignore_errors=True)
             except BlockingIOError:
                 pass
@@ -108,13 +111,13 @@ class Workspace:
 
     def __init__(self, worker: str, path: Path, public: Path, lock: int) -> None:
         self.worker = worker
-        self._path = path
+        self.path = path
         self._public = public
         self._lock = lock
 
     def make_folder(self) -> Path:
         """A new empty folder for one attempt at one part."""
-        folder = self._path / secrets.token_hex(8)
+        folder = self.path / secrets.token_hex(8)
         folder.mkdir()
         return folder
 
@@ -139,5 +142,5 @@ class Workspace:
 
     def close(self) -> None:
         """Remove the folder: this process holds nothing any more."""
-        shutil.rmtree(self._path, ignore_errors=True)
+        shutil.rmtree(self.path, ignore_errors=True)
         os.close(self._lock)

@@ -1,258 +1,134 @@
-"""The consumer: reserve jobs, run a function on each, keep the leases, say how it ended."""
+"""The consumer: any function on the jobs of a queue."""
 
-import random
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
-from typing import TypeVar
+import os
+import secrets
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
-from twisted.application.service import Service
-from twisted.internet.defer import CancelledError, Deferred, DeferredList
-from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import LoopingCall
+from twisted.internet.defer import Deferred
+from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 
+from twisted_bulk import hours
+from twisted_bulk.calls import Calls
 from twisted_bulk.errors import Unavailable
-from twisted_bulk.jobs import Acked, Job
-from twisted_bulk.queue import BEAT, JobQueue
+from twisted_bulk.ledger import adopt
+from twisted_bulk.publisher import Publisher
+from twisted_bulk.queue import JobQueue
+from twisted_bulk.runner import BACKOFF, Backoff, Runner
 
 log = Logger()
 
-T = TypeVar("T")
-
-IDLE = (0.05, 0.1, 0.2, 0.5)  # seconds between looks at an empty queue
-AWAY = (0.1, 0.5, 1.0, 2.0, 5.0)  # seconds between tries while the broker is away
-BACKOFF = (1.0, 5.0, 30.0, 120.0, 600.0)  # seconds before a job that broke is tried again
+MAINTAIN = 1.0  # seconds between rounds of housekeeping
 
 
-class Retry(Exception):
-    """Raised by a job's function: not this time, again after ``delay`` seconds."""
-
-    def __init__(self, error: str, delay: float) -> None:
-        super().__init__(error)
-        self.delay = delay
+def new_worker() -> str:
+    """An id for this process that none had before."""
+    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(6)}"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Result:
-    """What a job's function returns.
+class Consumer(Runner):
+    """Call ``function`` with the parameters of each job: one, or many by name.
 
-    :param ok: units of the job that succeeded
-    :param undo: called if the result came too late to count
-    """
+    A coroutine function, or one that says it returns a Deferred, runs in the reactor's thread;
+    any other in a thread, or with ``processes`` in a child process.
 
-    ok: int = 1
-    data: bytes = b""
-    undo: Callable[[], object] = lambda: None
-
-
-@dataclass(eq=False)
-class Task:
-    """One job being worked on.
-
-    :param progress: set by the function; thousandths of units over, and opaque bytes
-    """
-
-    job: Job
-    progress: Callable[[], tuple[int, bytes]] = lambda: (0, b"")
-    running: Deferred[None] = field(default_factory=Deferred)
-
-
-Function = Callable[[Task], Awaitable[Result]]
-
-
-class Consumer(Service):
-    """Run ``function`` on jobs of ``queue``, up to ``slots`` at once.
-
-    A job that raises :class:`Retry` or breaks is tried again later; one whose
-    lease was lost, or that was cancelled, is cancelled within a heartbeat.
-
-    :param worker: id of this process, new at each start
-    :param drain: seconds that a stop waits for running jobs before it gives them back
+    :param slots: calls at once in this process
+    :param timeout: seconds that a call may take, or 0
+    :param no_run: when nothing is begun, as :mod:`twisted_bulk.hours` reads it
+    :param backoff: the pause before a failed call is tried again
+    :param max_doing: calls at once in all processes; and ``qps``: how many begin a second in all
+        of them. Set for everybody when this one starts; ``queue.control`` changes them any time
+    :param spool: folder for results that come while the queue is away
+    :param keep: seconds that the record of a call stays, for the last ``keep_count`` at most
+    :param drain: seconds that a stop waits for calls before it gives them back
     """
 
     def __init__(
         self,
         queue: JobQueue,
-        function: Function,
-        clock: IReactorTime,
+        function: Callable[..., Any],
+        reactor: Any,
         *,
-        worker: str,
-        slots: int,
-        drain: float,
+        slots: int = 8,
+        threads: bool | None = None,
+        processes: bool = False,
+        timeout: float = 0,
+        no_run: str = "",
+        backoff: Backoff = BACKOFF,
+        max_doing: int | None = None,
+        qps: float | None = None,
+        spool: str | Path | None = None,
+        keep: float = 86400,
+        keep_count: int = 100_000,
+        drain: float = 30,
     ) -> None:
-        self._queue = queue
-        self._function = function
-        self._clock = clock
-        self._worker = worker
-        self._slots = slots
-        self._drain = drain
-        self._tasks: dict[str, Task] = {}
-        self._looping: Deferred[None] | None = None
-        self._pause: Deferred[None] | None = None
-        self._beating = LoopingCall(self._beat_soundly)
-        self._beating.clock = clock
-        self._unsure = False
+        self._calls = Calls(function, reactor, slots=slots, threads=threads, processes=processes)
+        self._shared = {"max_doing": max_doing, "qps": qps}
+        self._folder = Path(spool) if spool else None
+        self._kept = (keep, keep_count)
+        super().__init__(
+            queue,
+            self._calls,
+            reactor,
+            worker=new_worker(),
+            slots=slots,
+            drain=drain,
+            timeout=timeout,
+            hours=hours.parse(no_run),
+            backoff=backoff,
+            spool=self._folder,
+        )
+        self._maintaining = LoopingCall(self._maintain_soundly)
+        self._maintaining.clock = reactor
+        self._ready = False
+
+    @property
+    def publisher(self) -> Publisher:
+        """Queues calls of the function."""
+        return self._queue.publisher
 
     def startService(self) -> None:
+        self._calls.startService()
         super().startService()
-        self._looping = Deferred.fromCoroutine(self._loop())
-        self._looping.addErrback(lambda f: f.trap(CancelledError))
-        self._looping.addErrback(lambda f: log.failure("a consumer ended", f))
-        self._beating.start(BEAT, now=False)
+        self._maintaining.start(MAINTAIN)
 
     def stopService(self) -> Deferred[None]:
-        """Take nothing more; let jobs end for ``drain`` seconds, then give them back."""
-        super().stopService()
-        return Deferred.fromCoroutine(self._stop())
+        """Begin nothing more; let calls end for ``drain`` seconds, then give them back."""
+        self._maintaining.stop()
 
-    def wake(self) -> None:
-        """Look for jobs now: one was just queued, or a slot is free."""
-        if self._pause is not None and not self._pause.called:
-            self._pause.callback(None)
+        async def stop() -> None:
+            await stopping
+            await self._calls.stopService()
 
-    async def _sleep(self, seconds: float) -> None:
-        self._pause = Deferred()
-        timer = self._clock.callLater(seconds, self.wake)
-        try:
-            await self._pause
-        finally:
-            if timer.active():
-                timer.cancel()
+        stopping = super().stopService()
+        return Deferred.fromCoroutine(stop())
 
-    async def _loop(self) -> None:
-        idle = away = 0
-        while True:
-            free = self._slots - len(self._tasks)
-            if not free:
-                await self._sleep(60)
-                continue
-            try:
-                due, jobs = await self._reserve(free)
-            except Unavailable as error:
-                if not away:
-                    log.warn("waiting for the queue: {error}", error=error)
-                await self._sleep(AWAY[min(away, len(AWAY) - 1)])
-                away += 1
-                continue
-            except CancelledError:
-                raise
-            except Exception:
-                # Whatever it is: a consumer that lives and is deaf would be worse.
-                log.failure("reserving failed")
-                await self._sleep(AWAY[-1])
-                continue
-            if away:
-                log.info("the queue is back")
-            idle, away = 0 if jobs else idle + 1, 0
-            for job in jobs:
-                self._start(job)
-            if not jobs:
-                wait = IDLE[min(idle, len(IDLE)) - 1]
-                await self._sleep(wait if due is None else min(wait, due))
-
-    async def _reserve(self, free: int) -> tuple[float | None, list[Job]]:
-        if self._unsure:
-            # The reply of a reserve may have been lost; nothing must stay with us unknown.
-            held = [task.job for task in self._tasks.values()]
-            await self._queue.reconcile(self._worker, held)
-        self._unsure = True
-        reserved = await self._queue.reserve(self._worker, free)
-        self._unsure = False
-        return reserved
-
-    def _start(self, job: Job) -> None:
-        task = Task(job)
-        earlier = self._tasks.get(job.id)
-        self._tasks[job.id] = task
-        if earlier is not None:  # its lease ran out, and the job came back to us
-            earlier.running.cancel()
-        task.running = Deferred.fromCoroutine(self._run(task))
-
-        def ended(result: object) -> None:
-            if self._tasks.get(job.id) is task:
-                del self._tasks[job.id]
-            self.wake()
-
-        task.running.addErrback(lambda f: f.trap(CancelledError))
-        task.running.addErrback(lambda f: log.failure("job {job} broke", f, job=job.id))
-        task.running.addBoth(ended)
-
-    async def _run(self, task: Task) -> None:
-        job = task.job
-        try:
-            result = await self._function(task)
-        except CancelledError:
-            raise
-        except Retry as again:
-            await self._nack(job, str(again), again.delay)
-        except Exception as error:
-            log.failure("job {job} failed, attempt {attempt}", job=job.id, attempt=job.attempt)
-            pause = BACKOFF[min(job.attempt, len(BACKOFF)) - 1] * random.uniform(0.8, 1.2)
-            await self._nack(job, f"{type(error).__name__}: {error}"[:500], pause)
-        else:
-            acked = await self._surely(
-                lambda: self._queue.ack(self._worker, job, result.ok, result.data)
-            )
-            if acked in (Acked.STALE, Acked.UNKNOWN):
-                log.warn("job {job} was done too late to count", job=job.id)
-                result.undo()
-
-    async def _nack(self, job: Job, error: str, delay: float) -> None:
-        await self._surely(lambda: self._queue.nack(self._worker, job, delay, error, fatal=False))
-
-    async def _surely(self, call: Callable[[], Awaitable[T]]) -> T:
-        """Repeat a call for as long as the broker is away."""
-        tries = 0
+    async def empty(self, seconds: float = 0) -> None:
+        """Returns once nothing has waited or run for so long, anywhere."""
         while True:
             try:
-                return await call()
+                since = (await self._queue.stats()).empty
             except Unavailable:
-                pause: Deferred[None] = Deferred()
-                timer = self._clock.callLater(AWAY[min(tries, len(AWAY) - 1)], pause.callback, None)
-                tries += 1
-                try:
-                    await pause
-                finally:
-                    if timer.active():
-                        timer.cancel()
+                since = None
+            if since is not None and since >= seconds:
+                return
+            pause = 0.1 if since is None else min(max(seconds - since, 0.01), 1.0)
+            await deferLater(self._clock, pause)
 
-    def _beat_soundly(self) -> Deferred[None]:
-        # An error would end the LoopingCall.
-        beating = Deferred.fromCoroutine(self._beat())
-        return beating.addErrback(lambda f: log.failure("a heartbeat failed", f))
+    def _maintain_soundly(self) -> Deferred[None]:
+        return Deferred.fromCoroutine(self._maintain()).addErrback(
+            lambda f: None if f.check(Unavailable) else log.failure("housekeeping failed", f)
+        )
 
-    async def _beat(self) -> None:
-        held = [(task.job, *task.progress()) for task in self._tasks.values()]
-        if not held:
-            return
-        try:
-            lost = await self._queue.beat(self._worker, held)
-        except Unavailable:
-            return  # the lease outlasts many beats, and the fence decides in the end
-        for job, _, _ in held:
-            task = self._tasks.get(job.id)
-            if job.id in lost and task is not None and task.job is job:
-                log.warn("job {job} is not ours any more", job=job.id)
-                task.running.cancel()
-
-    async def _stop(self) -> None:
-        assert self._looping is not None
-        self._looping.cancel()
-        running = DeferredList([task.running for task in self._tasks.values()])
-        timer = self._clock.callLater(self._drain, self._cancel_all)
-        await running
-        if timer.active():
-            timer.cancel()
-        try:
-            released = await self._queue.reconcile(self._worker, [])
-        except Unavailable as error:
-            log.warn("jobs stay leased, the queue is away: {error}", error=error)
-        else:
-            if released:
-                log.info("gave back {n} jobs", n=released)
-        if self._beating.running:
-            self._beating.stop()
-
-    def _cancel_all(self) -> None:
-        for task in list(self._tasks.values()):
-            task.running.cancel()
+    async def _maintain(self) -> None:
+        if not self._ready:
+            if self._folder is not None:
+                await adopt(self._queue, self._folder)
+            given = {name: value for name, value in self._shared.items() if value is not None}
+            if given:
+                await self._queue.control(given)
+            self._ready = True
+        await self._queue.maintain(*self._kept)

@@ -5,7 +5,7 @@ drains()
 local id = ARGV[2]
 if ARGV[1] == 'job' then
   if call('EXISTS', P .. 'j:' .. id) == 0 then return -1 end
-  return bury(id, 'cancelled') and 1 or 0
+  return finished(bury(id, 'cancelled') and 1 or 0)
 end
 local g = P .. 'g:' .. id
 local f = call('HMGET', g, 'state', 'jobs', 'nonce')
@@ -13,4 +13,4 @@ if not f[1] or f[1] == 'deleted' then return -1 end
 if f[1] ~= 'queued' and f[1] ~= 'running' then return 0 end
 call('HSET', g, 'cancelled', 1, 'hopeless', 1)
 for i = 1, tonumber(f[2]) do bury(id .. '@' .. f[3] .. '/' .. i, 'cancelled') end
-return 1
+return finished(1)

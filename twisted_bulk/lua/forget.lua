@@ -2,6 +2,7 @@
 -- ARGV: tombstone_ms, then group ids     reply: how many
 -- With tombstone_ms > 0 each id is remembered as deleted for so long, so that every
 -- node can tell "deleted" from "never heard of" when it looks at its files.
+drains()
 local n = 0
 for i = 2, #ARGV do
   local gid, g = ARGV[i], P .. 'g:' .. ARGV[i]
@@ -9,7 +10,7 @@ for i = 2, #ARGV do
   if f[4] then
     for k = 1, tonumber(f[2]) do
       local id = gid .. '@' .. f[3] .. '/' .. k
-      call('UNLINK', P .. 'j:' .. id)
+      call('UNLINK', P .. 'j:' .. id, P .. 'p:' .. id)
       call('ZREM', P .. 'done', id)
       call('ZREM', P .. 'dead', id)
     end

@@ -5,4 +5,4 @@ local ids = call('SMEMBERS', P .. 'w:' .. ARGV[1])
 for _, id in ipairs(ids) do requeue(id) end
 call('DEL', P .. 'w:' .. ARGV[1])
 call('ZREM', P .. 'wk', ARGV[1])
-return #ids
+return finished(#ids)

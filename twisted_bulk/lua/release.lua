@@ -11,13 +11,10 @@ for _, id in ipairs(call('SMEMBERS', P .. 'w:' .. wid)) do
   local mine
   if ARGV[2] == 'only' then mine = named[id] == j[2] else mine = not named[id] end
   if mine and j[1] == 'doing' and j[3] == wid then
-    call('ZREM', P .. 'doing', id)
-    call('SREM', P .. 'w:' .. wid, id)
     call('HINCRBY', key, 'tries', -1)
     call('HDEL', key, 'wid')
-    call('HSET', key, 'state', 'todo')
-    call('ZADD', P .. 'todo', j[4], id)
+    hand_back(id, wid, 'todo', j[4])
     n = n + 1
   end
 end
-return n
+return finished(n)

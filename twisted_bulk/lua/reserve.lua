@@ -1,39 +1,73 @@
 -- ARGV: worker count lease_ms max_bytes
--- reply: {ms until the next job is due or -1, {{id, attempt, attachment, payload}, ...}}
+-- reply: {what, ms, {{id, attempt, attachment, payload}, ...}}
+-- what: ok | empty | stop | paused | full (max_doing are running) | rate (qps is used up)
+-- ms: until something may change without a wake, or -1
 drains()
-local wid, count, lease, room = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-call('ZADD', P .. 'wk', whole(now), wid)
+local wid, n, lease, bytes = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+alive(wid)
+local cfg = call('HMGET', P .. 'cfg', 'stop', 'paused', 'max_doing', 'qps')
+if cfg[1] == '1' then return {'stop', -1, {}} end
+if cfg[2] == '1' then return {'paused', -1, {}} end
 promote(1000)
 reclaim(200)
 expire(200)
-local out = {}
-while #out < count do
-  local got = call('ZPOPMIN', P .. 'todo')
-  if #got == 0 then break end
-  local id = got[1]
+if cfg[3] then n = math.min(n, tonumber(cfg[3]) - call('ZCARD', P .. 'doing')) end
+if n <= 0 then return finished({'full', 200, {}}) end
+
+-- The rate of the whole cluster, as a generic cell rate algorithm: `due` is when the next start
+-- is. Whoever comes late finds as many starts as were missed, up to a fifth of a second's.
+local step, due
+if cfg[4] then
+  local us = time[1] * 1000000 + time[2]
+  step = 1000000 / tonumber(cfg[4])
+  due = math.max(tonumber(call('GET', P .. 'rl') or '0'), us - 200000)
+  if due > us then return finished({'rate', math.ceil((due - us) / 1000), {}}) end
+  n = math.min(n, math.floor((us - due) / step) + 1)
+end
+
+local function start(id, attempt, gid)
+  -- It has started in time, also if it must be begun anew.
   local key = P .. 'j:' .. id
-  local j = call('HMGET', key, 'payload', 'tries', 'exp', 'gid', 'att')
-  if j[1] then
-    if tonumber(j[3]) > 0 and tonumber(j[3]) <= now then bury(id, 'expired')
-    elseif #out > 0 and #j[1] > room then
-      call('ZADD', P .. 'todo', got[2], id)
-      break
-    else
-      local attempt = tonumber(j[2]) + 1
-      -- It has started in time, also if it must be begun anew.
-      call('HSET', key, 'state', 'doing', 'tries', attempt, 'wid', wid, 'at', whole(now), 'exp', 0)
-      call('ZREM', P .. 'exp', id)
-      call('ZADD', P .. 'doing', whole(now + lease), id)
-      call('SADD', P .. 'w:' .. wid, id)
-      local g = P .. 'g:' .. j[4]
-      if j[4] ~= '' and call('HGET', g, 'state') == 'queued' then
-        move_group(j[4], g, 'running')
-        call('HSET', g, 'started', whole(now))
-      end
-      room = room - #j[1]
-      out[#out + 1] = {id, attempt, j[5], j[1]}
-    end
+  call('HSET', key, 'state', 'doing', 'tries', attempt, 'wid', wid, 'at', whole(now))
+  call('ZADD', P .. 'doing', whole(now + lease), id)
+  call('SADD', P .. 'w:' .. wid, id)
+  local g = gid and P .. 'g:' .. gid
+  if g and call('HGET', g, 'state') == 'queued' then
+    move_group(gid, g, 'running')
+    call('HSET', g, 'started', whole(now))
   end
 end
-local due = call('ZRANGE', P .. 'later', 0, 0, 'WITHSCORES')[2]
-return {due and math.max(0, tonumber(due) - now) or -1, out}
+
+local out, more = {}, true
+while more and #out < n do
+  local got = call('ZPOPMIN', P .. 'todo', n - #out)
+  if #got == 0 then break end
+  for i = 1, #got, 2 do
+    local id = got[i]
+    local key = P .. 'j:' .. id
+    local j = call('HMGET', key, 'payload', 'tries', 'exp', 'gid', 'att', 'state')
+    if more and j[6] == 'todo' then
+      local payload = j[1] or call('GET', P .. 'p:' .. id) or ''
+      if j[3] and tonumber(j[3]) <= now then bury(id, 'expired')
+      elseif #out > 0 and #payload > bytes then more = false
+      else
+        if j[3] then
+          call('HDEL', key, 'exp')
+          call('ZREM', P .. 'exp', id)
+        end
+        local attempt = tonumber(j[2] or 0) + 1
+        start(id, attempt, j[4])
+        bytes = bytes - #payload
+        out[#out + 1] = {id, attempt, j[5] or '', payload}
+      end
+    end
+    if not more then call('ZADD', P .. 'todo', got[i + 1], id) end
+  end
+end
+if #out > 0 then
+  count(P, 'started', #out)
+  if step then call('SET', P .. 'rl', string.format('%.2f', due + step * #out), 'PX', 60000 + math.ceil(step * #out / 1000)) end
+  return finished({'ok', 0, out})
+end
+local next = call('ZRANGE', P .. 'later', 0, 0, 'WITHSCORES')[2]
+return finished({'empty', next and math.max(0, tonumber(next) - now) or -1, {}})

@@ -6,8 +6,7 @@ local gid, nonce, total = ARGV[1], ARGV[2], tonumber(ARGV[5])
 local g = P .. 'g:' .. gid
 local known = call('HMGET', g, 'digest', 'state')
 if known[1] and known[2] ~= 'deleted' then return {0, known[1]} end
-local backlog = tonumber(call('HGET', P .. 'meta', 'backlog') or '0')
-if backlog + total > tonumber(ARGV[7]) then return {-2, ''} end
+if total > room(ARGV[7]) then return {-2, ''} end
 local jobs = (#ARGV - 14) / 3
 local serial = call('HINCRBY', P .. 'meta', 'gseq', 1)
 call('DEL', g)
@@ -20,7 +19,7 @@ call('ZADD', P .. 'gs:queued', serial, gid)
 local expires = tonumber(ARGV[9]) > 0 and whole(now + tonumber(ARGV[9])) or '0'
 for i = 1, jobs do
   local b = 14 + (i - 1) * 3
-  add(P, gid .. '@' .. nonce .. '/' .. i, ARGV[8], '0', '0', expires, ARGV[10], ARGV[11],
-    ARGV[b + 1], gid, ARGV[b + 2], ARGV[b + 3])
+  add(P, gid .. '@' .. nonce .. '/' .. i, {prio = ARGV[8], exp = expires, max = ARGV[10],
+    maxlost = ARGV[11], size = ARGV[b + 1], gid = gid, att = ARGV[b + 2], payload = ARGV[b + 3]})
 end
-return {1, ''}
+return finished({1, ''})

@@ -8,10 +8,10 @@ from twisted.internet.task import deferLater
 from tests.reactor import reactor
 from tests.servers import RedisServer, RedisTestCase
 from tests.test_redis import eventually
-from twisted_bulk import worker
+from twisted_bulk import runner
 from twisted_bulk.jobs import Work
-from twisted_bulk.queue import RedisQueue
-from twisted_bulk.worker import Consumer, Result, Retry, Task
+from twisted_bulk.runner import Result, Retry, Runner, Task
+from twisted_bulk.scripted import ScriptedQueue
 
 
 def tell(waiting: Deferred[None]) -> None:
@@ -19,21 +19,21 @@ def tell(waiting: Deferred[None]) -> None:
     reactor.callLater(0, waiting.callback, None)
 
 
-class ConsumerTestCase(RedisTestCase):
+class RunnerTestCase(RedisTestCase):
     """A queue, and consumers that stop with the test."""
 
     async def setUp(self) -> None:  # type: ignore[override]
         await super().setUp()
-        self.queue = RedisQueue(self.redis, "jobs")
-        self.patch(worker, "BEAT", 0.05)
+        self.queue = ScriptedQueue(self.redis, "jobs")
+        self.patch(runner, "BEAT", 0.05)
 
-    def make(self, function: Any, **options: Any) -> Consumer:
+    def make(self, function: Any, **options: Any) -> Runner:
         given: dict[str, Any] = {"worker": "w1", "slots": 4, "drain": 5.0}
-        consumer = Consumer(self.queue, function, reactor, **given | options)
+        consumer = Runner(self.queue, function, reactor, **given | options)
         self.addCleanup(lambda: consumer.stopService() if consumer.running else None)
         return consumer
 
-    def consume(self, function: Any, **options: Any) -> Consumer:
+    def consume(self, function: Any, **options: Any) -> Runner:
         consumer = self.make(function, **options)
         consumer.startService()
         return consumer
@@ -47,7 +47,7 @@ class ConsumerTestCase(RedisTestCase):
             await deferLater(reactor, 0.01)
 
 
-class ConsumerTests(ConsumerTestCase):
+class RunnerTests(RunnerTestCase):
     """Jobs run, retried, cancelled, given back."""
 
     async def test_runs(self) -> None:
@@ -73,7 +73,7 @@ class ConsumerTests(ConsumerTestCase):
 
     async def test_retry(self) -> None:
         """A job that asks for it, or breaks, is tried again; then it is dead."""
-        self.patch(worker, "BACKOFF", (0.01,))
+        self.patch(runner, "BACKOFF", (0.01,))
         attempts: list[int] = []
 
         async def function(task: Task) -> Result:
@@ -171,15 +171,15 @@ class ConsumerTests(ConsumerTestCase):
         await self.until("a", b"done")
 
 
-class OutageTests(ConsumerTestCase):
+class OutageTests(RunnerTestCase):
     """A server that dies while jobs run."""
 
     async def setUp(self) -> None:  # type: ignore[override]
         self.server = RedisServer()
         self.addCleanup(self.server.close)
         self.redis = self.connect(self.server.url)
-        self.queue = RedisQueue(self.redis, "jobs")
-        self.patch(worker, "BEAT", 0.05)
+        self.queue = ScriptedQueue(self.redis, "jobs")
+        self.patch(runner, "BEAT", 0.05)
 
     async def test_outage(self) -> None:
         """A result is kept until the server is back, and counts."""

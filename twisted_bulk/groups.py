@@ -1,0 +1,142 @@
+"""Groups of jobs that end together, on the same scripts."""
+
+import secrets
+from collections.abc import Sequence
+
+from twisted_bulk.brokers import Argument, Store
+from twisted_bulk.errors import QueueFull
+from twisted_bulk.jobs import Group, GroupRecord, PartRecord, Submitted
+from twisted_bulk.scripted import ScriptedQueue, fields, ms, when
+
+ATTACHMENT_WAITS = 3600  # seconds that an attachment lives before its group is submitted
+
+
+class GroupQueue(ScriptedQueue):
+    """A queue whose jobs come in groups.
+
+    :param after: the queue that takes the jobs that follow a group
+    """
+
+    def __init__(self, store: Store, name: str, cap: int, after: ScriptedQueue) -> None:
+        super().__init__(store, name, cap)
+        self._after = after
+
+    def _full(self) -> QueueFull:
+        return QueueFull("as many members wait as may", retry_after=30)
+
+    async def attach(self, data: bytes) -> str:
+        """Store data that is too large for a payload, for a group submitted soon."""
+        key = secrets.token_hex(16)
+        await self.store.command(
+            "SET", f"{self.prefix}a:{key}", data, "EX", ATTACHMENT_WAITS, deadline=30.0
+        )
+        return key
+
+    async def attachment(self, key: str) -> bytes | None:
+        """The data that was attached to a job."""
+        data: bytes | None = await self.store.command("GET", f"{self.prefix}a:{key}")
+        return data
+
+    async def detach(self, keys: Sequence[str]) -> None:
+        """Drop attachments of a group that was not queued."""
+        if keys:
+            await self.store.command("UNLINK", *(f"{self.prefix}a:{key}" for key in keys))
+
+    async def check_room(self, total: int) -> None:
+        """:raises QueueFull: ``total`` more would be over the cap"""
+        backlog = await self.store.command("HGET", f"{self.prefix}meta", "backlog")
+        cap = await self.store.command("HGET", f"{self.prefix}cfg", "cap")
+        if int(backlog or 0) + total > int(cap or self.cap):
+            raise self._full()
+
+    async def submit(self, group: Group) -> Submitted:
+        """Queue a group, whole or not at all; its id and digest make it repeatable.
+
+        :raises QueueFull: nothing was stored
+        """
+        words: list[Argument] = [group.id, secrets.token_hex(4), group.digest, group.spec]
+        words += (sum(part.size for part in group.parts), group.need, self.cap)
+        words += (group.priority, ms(group.expires), group.tries, group.losses)
+        words += (self._after.prefix, group.after, group.after_tries)
+        for part in group.parts:
+            words += (part.size, part.attachment, part.payload)
+        status, digest = await self.script("submit", *words, deadline=30.0)
+        if status == -2:
+            raise self._full()
+        if status == 0 and digest.decode() != group.digest:
+            return Submitted.CONFLICT
+        return Submitted(status)
+
+    async def group(self, group_id: str) -> GroupRecord | None:
+        """One group as it stands; None if there is none (any more)."""
+        reply = await self.script("group", group_id)
+        if not reply:
+            return None
+        now, place, flat, parts = reply
+        f = fields(flat)
+        return GroupRecord(
+            id=group_id,
+            state=f["state"].decode(),
+            digest=f["digest"].decode(),
+            nonce=f["nonce"].decode(),
+            spec=f["spec"],
+            total=int(f["total"]),
+            units=int(f["units"]),
+            seq=int(f["seq"]),
+            created=int(f["created"]) / 1000,
+            started=when(f.get("started")),
+            ended=when(f.get("ended")),
+            now=int(now) / 1000,
+            place=None if place < 0 else place,
+            parts=[_part(*words) for words in parts],
+        )
+
+    async def groups(
+        self, state: str = "", cursor: str = "", limit: int = 50
+    ) -> tuple[list[str], str]:
+        """Ids of groups, newest first, and the cursor of the next page or ``""``."""
+        reply = await self.script("groups", state, cursor, limit)
+        more = reply[-1].decode() if len(reply) == 2 * limit else ""
+        return [group_id.decode() for group_id in reply[::2]], more
+
+    async def cancel_group(self, group_id: str) -> bool | None:
+        """End all its jobs; False if it had ended, None if there is none."""
+        reply = await self.script("cancel", "group", group_id, deadline=30.0)
+        return None if reply < 0 else bool(reply)
+
+    async def prioritise_group(self, group_id: str, priority: int) -> int | None:
+        """How many of its jobs have another priority now; None if there is no such group."""
+        reply = await self.script("prioritise", "group", group_id, priority, deadline=30.0)
+        return None if reply < 0 else int(reply)
+
+    async def forget(self, group_id: str, tombstone: float = 0) -> None:
+        """Drop the record of an ended group; ``deleted`` is known for ``tombstone`` s."""
+        await self.script("forget", ms(tombstone), group_id, deadline=30.0)
+
+    async def was_deleted(self, group_id: str) -> bool:
+        """Whether the group's deletion is still remembered."""
+        state = await self.store.command("HGET", f"{self.prefix}g:{group_id}", "state")
+        return bool(state == b"deleted")
+
+    async def speak(self, group_id: str, speaker: str, lease: float) -> int:
+        """The number of the next report on a running group, or 0: somebody else reports."""
+        return int(await self.script("speak", group_id, speaker, ms(lease)))
+
+    async def maintain(self, keep: float, count: int = 1_000_000) -> list[str]:
+        old = await super().maintain(keep, count)
+        for group_id in old:
+            await self.forget(group_id)
+        return old
+
+
+def _part(*words: bytes | None) -> PartRecord:
+    state, size, ok, progress, result, why, error = ((word or b"") for word in words)
+    return PartRecord(
+        state=state.decode(),
+        size=int(size or 1),
+        ok=int(ok or 0),
+        progress=progress,
+        result=result,
+        why=why.decode(),
+        error=error.decode("utf-8", "replace"),
+    )

@@ -1,0 +1,20 @@
+-- What an operator wants to see.
+-- ARGV: minutes, workers at most, jobs shown of each
+-- reply: {now, {todo, later, doing, done, dead}, backlog, empty since or -1, {settings...},
+--         {minute, {events...}, ...newest first}, {worker, last beat, how many it holds, {ids...}, ...}}
+local counts, minutes, workers = {}, {}, {}
+for i, state in ipairs({'todo', 'later', 'doing', 'done', 'dead'}) do counts[i] = call('ZCARD', P .. state) end
+for i = 0, tonumber(ARGV[1]) - 1 do
+  local minute = whole(math.floor(now / 60000) - i)
+  minutes[#minutes + 1] = minute
+  minutes[#minutes + 1] = call('HGETALL', P .. 'm:' .. minute)
+end
+local seen = call('ZREVRANGEBYSCORE', P .. 'wk', '+inf', '-inf', 'WITHSCORES', 'LIMIT', 0, ARGV[2])
+for i = 1, #seen, 2 do
+  local key, ids = P .. 'w:' .. seen[i], {}
+  local n = call('SCARD', key)
+  if n <= tonumber(ARGV[3]) then ids = call('SMEMBERS', key) end
+  for _, word in ipairs({seen[i], seen[i + 1], n, ids}) do workers[#workers + 1] = word end
+end
+local meta = call('HMGET', P .. 'meta', 'backlog', 'empty_since')
+return {whole(now), counts, meta[1] or '0', meta[2] or '-1', call('HGETALL', P .. 'cfg'), minutes, workers}

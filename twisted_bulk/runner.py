@@ -1,0 +1,326 @@
+"""Reserve jobs, run a function on each, keep the leases, say how it ended."""
+
+import random
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from twisted.application.service import Service
+from twisted.internet.defer import CancelledError, Deferred, DeferredList
+from twisted.internet.defer import TimeoutError as DeadlinePassed
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+from twisted_bulk.errors import Unavailable
+from twisted_bulk.hours import Hours
+from twisted_bulk.jobs import BEAT, Ack, Job, Reserved
+from twisted_bulk.ledger import Ledger
+from twisted_bulk.queue import JobQueue
+
+log = Logger()
+
+T = TypeVar("T")
+
+IDLE = (0.05, 0.1, 0.2, 0.5)  # seconds between looks at an empty queue
+AWAY = (0.1, 0.5, 1.0, 2.0)  # seconds between tries while the broker is away
+PAUSED = 1.0
+CLOSED = 30.0  # the longest sleep in a window when nothing runs: the wall clock may be set
+
+
+class Retry(Exception):
+    """Raised by a job's function: not this time, again after ``delay`` seconds."""
+
+    def __init__(self, error: str, delay: float) -> None:
+        super().__init__(error)
+        self.delay = delay
+
+
+@dataclass(frozen=True)
+class Backoff:
+    """Seconds before a job that broke is tried again: ``base`` doubled up to ``cap``, +- 25 %."""
+
+    base: float = 1.0
+    cap: float = 600.0
+
+    def __call__(self, attempt: int) -> float:
+        return min(self.cap, self.base * 2.0 ** min(attempt - 1, 60)) * random.uniform(0.75, 1.25)
+
+
+BACKOFF, ALWAYS = Backoff(), Hours()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What a job's function returns.
+
+    :param ok: units of the job that succeeded
+    :param undo: called if the result came too late to count
+    """
+
+    ok: int = 1
+    data: bytes = b""
+    undo: Callable[[], object] = lambda: None
+
+
+@dataclass(eq=False)
+class Task:
+    """One job being worked on.
+
+    :param progress: set by the function; thousandths of units over, and opaque bytes
+    :param over: the function has returned
+    """
+
+    job: Job
+    progress: Callable[[], tuple[int, bytes]] = lambda: (0, b"")
+    running: Deferred[None] = field(default_factory=Deferred)
+    over: bool = False
+
+
+Function = Callable[[Task], Awaitable[Result]]
+
+
+class Runner(Service):
+    """Run ``function`` on jobs of ``queue``, up to ``slots`` at once.
+
+    A job that raises :class:`Retry`, breaks or takes longer than ``timeout`` is tried again
+    later; one whose lease was lost, or that was cancelled, is cancelled within a heartbeat.
+
+    :param worker: id of this process, new at each start
+    :param drain: seconds that a stop waits for running jobs before it gives them back
+    :param timeout: seconds that the function may take, or 0
+    :param hours: when nothing is begun
+    :param spool: folder for results that come while the queue is away
+    """
+
+    def __init__(
+        self,
+        queue: JobQueue,
+        function: Function,
+        clock: IReactorTime,
+        *,
+        worker: str,
+        slots: int,
+        drain: float,
+        timeout: float = 0,
+        hours: Hours = ALWAYS,
+        backoff: Backoff = BACKOFF,
+        spool: Path | None = None,
+    ) -> None:
+        self._queue = queue
+        self._function = function
+        self._clock = clock
+        self._worker = worker
+        self._slots = slots
+        self._drain = drain
+        self._timeout = timeout
+        self._hours = hours
+        self._backoff = backoff
+        self._ledger = Ledger(queue, worker, spool)
+        self._tasks: dict[str, Task] = {}
+        self._looping: Deferred[None] | None = None
+        self._pause: Deferred[None] | None = None
+        self._awake = False
+        self._beating = LoopingCall(self._beat_soundly)
+        self._beating.clock = clock
+        self._unsure = False
+        self.ended: Deferred[None] = Deferred()
+
+    def startService(self) -> None:
+        super().startService()
+        self._queue.listen(self.wake)
+        self._looping = Deferred.fromCoroutine(self._loop())
+        self._looping.addErrback(lambda f: f.trap(CancelledError))
+        self._looping.addErrback(lambda f: log.failure("a consumer ended", f))
+        self._looping.addBoth(lambda _: self.ended.callback(None))
+        self._beating.start(BEAT, now=False)
+
+    def stopService(self) -> Deferred[None]:
+        """Take nothing more; let jobs end for ``drain`` seconds, then give them back."""
+        super().stopService()
+        return Deferred.fromCoroutine(self._stop())
+
+    def wake(self) -> None:
+        """Look for jobs soon: one was just queued, or a slot is free."""
+        if not self._awake:
+            self._awake = True
+            # Not at once: many slots may become free in this turn of the reactor.
+            self._clock.callLater(0, self._rouse)
+
+    def _rouse(self) -> None:
+        self._awake = False
+        if self._pause is not None and not self._pause.called:
+            self._pause.callback(None)
+
+    async def _sleep(self, seconds: float) -> None:
+        self._pause = Deferred()
+        timer = self._clock.callLater(seconds, self._rouse)
+        try:
+            await self._pause
+        finally:
+            if timer.active():
+                timer.cancel()
+
+    async def _loop(self) -> None:
+        idle = away = 0
+        while True:
+            try:
+                reserved = await self._take()
+            except Unavailable as error:
+                if not away:
+                    log.warn("waiting for the queue: {error}", error=error)
+                await self._sleep(AWAY[min(away, len(AWAY) - 1)])
+                away += 1
+                continue
+            except CancelledError:
+                raise
+            except Exception:
+                # Whatever it is: a consumer that lives and is deaf would be worse.
+                log.failure("reserving failed")
+                await self._sleep(AWAY[-1])
+                continue
+            if away:
+                log.info("the queue is back")
+            idle, away = 0 if reserved.jobs else idle + 1, 0
+            if reserved.what == "stop":
+                log.info("{queue}: stopped by its flag", queue=self._queue.name)
+                return
+            for job in reserved.jobs:
+                self._start(job)
+            if not reserved.jobs:
+                longest = PAUSED if reserved.what == "paused" else IDLE[min(idle, len(IDLE)) - 1]
+                if reserved.what in ("rate", "closed", "busy"):
+                    longest = CLOSED
+                await self._sleep(longest if reserved.wait is None else min(longest, reserved.wait))
+
+    async def _take(self) -> Reserved:
+        """Reserve what there are slots for, once what is kept from before was delivered."""
+        await self._ledger.deliver()
+        free = self._slots - len(self._tasks)
+        if free <= 0:
+            return Reserved("busy", None, [])
+        closed = self._hours.closed_for(time.time())
+        if closed:
+            return Reserved("closed", closed, [])
+        if self._unsure:
+            # The reply of a reserve may have been lost; nothing must stay with us unknown.
+            held = [task.job for task in self._tasks.values()]
+            await self._queue.reconcile(self._worker, held)
+        self._unsure = True
+        reserved = await self._queue.reserve(self._worker, free)
+        self._unsure = False
+        return reserved
+
+    def _start(self, job: Job) -> None:
+        task = Task(job)
+        earlier = self._tasks.get(job.id)
+        self._tasks[job.id] = task
+        if earlier is not None:  # its lease ran out, and the job came back to us
+            earlier.running.cancel()
+        task.running = Deferred.fromCoroutine(self._run(task))
+
+        def ended(result: object) -> None:
+            if self._tasks.get(job.id) is task:
+                del self._tasks[job.id]
+            self.wake()
+
+        task.running.addErrback(lambda f: f.trap(CancelledError))
+        task.running.addErrback(lambda f: log.failure("job {job} broke", f, job=job.id))
+        task.running.addBoth(ended)
+
+    async def _run(self, task: Task) -> None:
+        job = task.job
+        try:
+            result = await self._timed(task)
+        except CancelledError:
+            raise
+        except Retry as again:
+            await self._nack(job, str(again), again.delay)
+        except DeadlinePassed:
+            log.warn("job {job} took longer than {s} s", job=job.id, s=self._timeout)
+            await self._nack(
+                job, f"took longer than {self._timeout:g} s", self._backoff(job.attempt)
+            )
+        except Exception as error:
+            log.failure("job {job} failed, attempt {attempt}", job=job.id, attempt=job.attempt)
+            await self._nack(job, brief(error), self._backoff(job.attempt))
+        else:
+            task.over = True
+            await self._ledger.add(Ack(job, result.ok, result.data), result.undo)
+
+    async def _timed(self, task: Task) -> Result:
+        if not self._timeout:
+            return await self._function(task)
+
+        async def call() -> Result:
+            return await self._function(task)
+
+        return await Deferred.fromCoroutine(call()).addTimeout(self._timeout, self._clock)
+
+    async def _nack(self, job: Job, error: str, delay: float) -> None:
+        """Say that a job failed, for as long as the broker is away."""
+        tries = 0
+        while True:
+            try:
+                await self._queue.nack(self._worker, job, delay, error)
+                return
+            except Unavailable:
+                pause: Deferred[None] = Deferred()
+                timer = self._clock.callLater(AWAY[min(tries, len(AWAY) - 1)], pause.callback, None)
+                tries += 1
+                try:
+                    await pause
+                finally:
+                    if timer.active():
+                        timer.cancel()
+
+    def _beat_soundly(self) -> Deferred[None]:
+        # An error would end the LoopingCall.
+        beating = Deferred.fromCoroutine(self._beat())
+        return beating.addErrback(lambda f: log.failure("a heartbeat failed", f))
+
+    async def _beat(self) -> None:
+        held = [(task.job, *task.progress()) for task in self._tasks.values()]
+        try:
+            beaten = await self._queue.beat(self._worker, held)
+        except Unavailable:
+            return  # the lease outlasts many beats, and the fence decides in the end
+        for job, _, _ in held:
+            task = self._tasks.get(job.id)
+            if job.id in beaten.lost and task is not None and task.job is job and not task.over:
+                why = "was cancelled" if job.id in beaten.cancelled else "is not ours any more"
+                log.warn("job {job} {why}", job=job.id, why=why)
+                task.running.cancel()
+
+    async def _stop(self) -> None:
+        assert self._looping is not None
+        self._looping.cancel()
+        await self._finish(self._tasks.values())
+        try:
+            await self._ledger.deliver()
+            released = await self._queue.reconcile(self._worker, [])
+        except Unavailable as error:
+            log.warn("jobs stay leased, the queue is away: {error}", error=error)
+        else:
+            if released:
+                log.info("gave back {n} jobs", n=released)
+        if self._beating.running:
+            self._beating.stop()
+
+    async def _finish(self, tasks: Iterable[Task]) -> None:
+        running = DeferredList([task.running for task in tasks])
+        timer = self._clock.callLater(self._drain, self._cancel_all)
+        await running
+        if timer.active():
+            timer.cancel()
+
+    def _cancel_all(self) -> None:
+        for task in list(self._tasks.values()):
+            task.running.cancel()
+
+
+def brief(error: BaseException) -> str:
+    """An exception in one line."""
+    return f"{type(error).__name__}: {error}"[:500]
