@@ -78,7 +78,7 @@ class DirectRedis(Direct):
         self.send([b"FLUSHALL"])
 
     def send(self, words: list[bytes]) -> Any:
-        self._socket.sendall(hiredis.pack_command(tuple(words)))
+        self._socket.sendall(hiredis.pack_command(tuple(words)))  # type: ignore[arg-type]
         while (reply := self._reader.gets()) is False:
             self._reader.feed(self._socket.recv(65536))
         if isinstance(reply, Exception):
@@ -288,7 +288,7 @@ class ModelTests(SynchronousTestCase):
 
     def check(self, opener: Callable[[], Direct], examples: int) -> None:
         machine = type("On" + opener.__name__, (Machine,), {"open": staticmethod(opener)})
-        run_state_machine_as_test(  # type: ignore[no-untyped-call]
+        run_state_machine_as_test(
             machine,
             settings=settings(
                 max_examples=examples,

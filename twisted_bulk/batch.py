@@ -7,7 +7,7 @@ import hashlib
 import math
 import re
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
@@ -40,6 +40,10 @@ _OURS = frozenset(
 Mode = Literal["auto", "store", "deflate"]
 
 
+Priority = Annotated[int, msgspec.Meta(ge=-1000, le=1000)]
+T = TypeVar("T")
+
+
 class Member(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """One URL of a batch; ``name`` is its file's in the archive."""
 
@@ -56,7 +60,7 @@ class Submission(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
     task_id: str | int | None = None
     url: str = ""
     policy: Literal["partial", "strict"] | Annotated[float, msgspec.Meta(gt=0, le=1)] = "partial"
-    priority: Annotated[int, msgspec.Meta(ge=-1000, le=1000)] = 0
+    priority: Priority = 0
     compress: Mode | None = None
     headers: dict[str, str] = {}
     expires: Annotated[float, msgspec.Meta(ge=0, le=31_536_000)] = 0
@@ -128,7 +132,31 @@ class PartResult(msgspec.Struct, frozen=True):
     errors: list[dict[str, Any]]
 
 
-_submission = msgspec.json.Decoder(Submission)
+class Change(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of a batch's PATCH."""
+
+    priority: Priority
+
+
+class Control(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of the queue's PATCH: live settings; null takes one back."""
+
+    stop: bool | msgspec.UnsetType | None = msgspec.UNSET
+    paused: bool | msgspec.UnsetType | None = msgspec.UNSET
+    max_doing: Annotated[int, msgspec.Meta(ge=0)] | msgspec.UnsetType | None = msgspec.UNSET
+    qps: Annotated[float, msgspec.Meta(gt=0)] | msgspec.UnsetType | None = msgspec.UNSET
+    cap: Annotated[int, msgspec.Meta(ge=0)] | msgspec.UnsetType | None = msgspec.UNSET
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """Those that the body has."""
+        return {
+            name: value
+            for name, value in msgspec.structs.asdict(self).items()
+            if value is not msgspec.UNSET
+        }
+
+
 _members = msgspec.msgpack.Decoder(list[Member])
 
 
@@ -177,17 +205,25 @@ def _check_member(entry: str | Member, where: str) -> Member:
     return member
 
 
+def read(body: bytes, kind: type[T]) -> T:
+    """Decode a request's body.
+
+    :raises InvalidRequest: names the field and what was expected there
+    """
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.ValidationError as error:
+        raise InvalidRequest(str(error)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidRequest(f"not JSON: {error}") from None
+
+
 def read_submission(body: bytes, max_urls: int) -> tuple[Submission, list[Member]]:
     """Decode and check a POST's body.
 
     :raises InvalidRequest: names the field and what was expected there
     """
-    try:
-        submission = _submission.decode(body)
-    except msgspec.ValidationError as error:
-        raise InvalidRequest(str(error)) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidRequest(f"not JSON: {error}") from None
+    submission = read(body, Submission)
     task_id = submission.task_id
     if task_id is not None and not _TASK_ID.fullmatch(str(task_id)):
         raise InvalidRequest("$.task_id: expected 1 to 128 of A-Z a-z 0-9 . _ ~ -, or an integer")

@@ -60,12 +60,16 @@ class Calls(Service):
         if self._threads is not None:
             self._threads.start()
 
-    def stopService(self) -> Any:
+    def stopService(self) -> Deferred[None]:
         """Kill the processes; threads that still run are left to their end."""
         super().stopService()
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
         if self._threads is not None:
             self._reactor.callInThread(self._threads.stop)
-        return self._pool.stopService() if self._pool is not None else None
+        if self._pool is not None:
+            await self._pool.stopService()
 
     async def __call__(self, task: Task) -> Result:
         payload = task.job.payload

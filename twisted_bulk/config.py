@@ -222,6 +222,8 @@ class Settings:
         flag, "no", "", "stop when standard input ends; set for the processes of --workers"
     )
 
+    given: Mapping[str, str] = field(default_factory=dict, repr=False)  # as it was written, by key
+
     @property
     def link_base(self) -> str:
         """What links begin with, without a final slash."""
@@ -231,7 +233,7 @@ class Settings:
         return f"http://{socket.gethostname()}:{port[1] if port else 10001}"
 
 
-KEYS = {key.name: key for key in fields(Settings)}
+KEYS = {key.name: key for key in fields(Settings) if "parse" in key.metadata}
 
 
 def _from_file(path: str) -> dict[str, tuple[str, str]]:
@@ -274,4 +276,4 @@ def load(
             values[key] = KEYS[key].metadata["parse"](text.strip())
         except ValueError as error:
             raise ConfigError(f"{key} {source}: {text!r} is not {error}") from None
-    return Settings(**values)
+    return Settings(**values, given={key: text for key, (text, _) in given.items()})

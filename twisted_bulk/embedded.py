@@ -21,6 +21,7 @@ import sys
 import tempfile
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from twisted.application.service import Service
 from twisted.internet import error
@@ -135,6 +136,11 @@ class Embedded(Service):
         self.store = Redis(reactor, endpoint, address, "the embedded server")
         self._process: IProcessTransport | None = None
         self._keeping: Deferred[None] | None = None
+
+    @property
+    def url(self) -> str:
+        """Where other processes of this host find the server."""
+        return f"unix://{quote(str(self._socket.absolute()))}"
 
     def startService(self) -> None:
         super().startService()

@@ -19,7 +19,7 @@ class GroupQueue(ScriptedQueue):
 
     def __init__(self, store: Store, name: str, cap: int, after: ScriptedQueue) -> None:
         super().__init__(store, name, cap)
-        self._after = after
+        self.after = after
 
     def _full(self) -> QueueFull:
         return QueueFull("as many members wait as may", retry_after=30)
@@ -57,7 +57,7 @@ class GroupQueue(ScriptedQueue):
         words: list[Argument] = [group.id, secrets.token_hex(4), group.digest, group.spec]
         words += (sum(part.size for part in group.parts), group.need, self.cap)
         words += (group.priority, ms(group.expires), group.tries, group.losses)
-        words += (self._after.prefix, group.after, group.after_tries)
+        words += (self.after.prefix, group.after, group.after_tries)
         for part in group.parts:
             words += (part.size, part.attachment, part.payload)
         status, digest = await self.script("submit", *words, deadline=30.0)

@@ -2,7 +2,7 @@
 
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,7 @@ from twisted_bulk.errors import (
 from twisted_bulk.groups import GroupQueue
 from twisted_bulk.jobs import GROUP_STATES, Group, GroupPart, Submitted
 from twisted_bulk.report import report
+from twisted_bulk.stats import job_eta, summary
 
 PAGE = 100  # batches in one answer
 
@@ -144,7 +145,14 @@ class Intake:
         record = await self._queue.group(task_id)
         if record is None:
             raise NoSuchBatch(f"there is no batch {task_id}")
-        return report(record, self._link_base)
+        shown = report(record, self._link_base)
+        if record.place is not None:
+            shown["eta"] = await self._eta(record.place)
+        return shown
+
+    async def _eta(self, place: int) -> float | None:
+        eta = job_eta(await self._queue.stats(), place)
+        return None if eta is None else round(eta, 1)
 
     async def page(self, status: str, limit: str, cursor: str) -> dict[str, Any]:
         """Batches, newest first, as ``{"batches", "cursor"}``."""
@@ -169,6 +177,24 @@ class Intake:
             await self._queue.forget(task_id, tombstone=self._keep)
             self._deleted(task_id)
         return shown
+
+    async def prioritise(self, task_id: str, priority: int) -> dict[str, Any]:
+        """Another priority for the parts that have not begun."""
+        if await self._queue.prioritise_group(task_id, priority) is None:
+            raise NoSuchBatch(f"there is no batch {task_id}")
+        return await self.show(task_id)
+
+    async def stats(self) -> dict[str, Any]:
+        """The queues as they stand."""
+        return {
+            name: summary(await queue.stats())
+            for name, queue in (("parts", self._queue), ("callbacks", self._queue.after))
+        }
+
+    async def control(self, settings: Mapping[str, float | bool | None]) -> dict[str, Any]:
+        """Change live settings of the queue of parts, for all nodes."""
+        await self._queue.control(settings)
+        return await self.stats()
 
     async def ready(self) -> None:
         """:raises QueueUnavailable: new batches could not be queued"""

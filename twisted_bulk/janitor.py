@@ -1,5 +1,7 @@
 """What has to be done now and then: lost leases, dead processes, old and orphaned files."""
 
+from collections.abc import Mapping
+
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -25,6 +27,7 @@ class Janitor(Service):
 
     :param parts: whose groups own the zips; ``others``: queues that have jobs too
     :param keep: seconds that zips and records stay
+    :param shared: settings of ``parts`` that are given to all nodes at the start
     """
 
     def __init__(
@@ -34,6 +37,7 @@ class Janitor(Service):
         shelf: Shelf,
         clock: IReactorTime,
         keep: float,
+        shared: Mapping[str, float],
     ) -> None:
         self._parts = parts
         self._queues = [parts, *others]
@@ -43,6 +47,7 @@ class Janitor(Service):
         self._working = LoopingCall(self._soundly)
         self._working.clock = clock
         self._poked: set[str] = set()
+        self._shared = dict(shared)
 
     def startService(self) -> None:
         super().startService()
@@ -63,6 +68,9 @@ class Janitor(Service):
         )
 
     async def _round(self) -> None:
+        if self._shared:
+            await self._parts.control(self._shared)
+            self._shared = {}
         for queue in self._queues:
             await queue.maintain(self._keep)
         while self._poked:

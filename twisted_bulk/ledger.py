@@ -67,7 +67,7 @@ class Ledger:
         self._waiting: list[_Entry] = []
         self._kept: list[_Entry] = []
         self._descriptor: int | None = None
-        self._sending: Deferred[None] | None = None
+        self._sending = False
 
     @property
     def kept(self) -> bool:
@@ -81,12 +81,13 @@ class Ledger:
         """
         entry = _Entry(ack, undo)
         self._waiting.append(entry)
-        if self._sending is None:
-            self._sending = Deferred.fromCoroutine(self._send())
-            self._sending.addErrback(lambda f: log.failure("acknowledging failed", f))
+        if not self._sending:
+            sending = Deferred.fromCoroutine(self._send())
+            sending.addErrback(lambda f: log.failure("acknowledging failed", f))
         return entry.settled
 
     async def _send(self) -> None:
+        self._sending = True
         try:
             while self._waiting:
                 entries, self._waiting = self._waiting[:AT_ONCE], self._waiting[AT_ONCE:]
@@ -99,7 +100,7 @@ class Ledger:
                         entry.settled.errback(error)
                     raise
         finally:
-            self._sending = None
+            self._sending = False
 
     async def _ack(self, entries: list[_Entry]) -> None:
         replies = await self._queue.ack(self._worker, [entry.ack for entry in entries])

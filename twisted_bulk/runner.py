@@ -126,6 +126,7 @@ class Runner(Service):
         self._beating = LoopingCall(self._beat_soundly)
         self._beating.clock = clock
         self._unsure = False
+        self._prepared = False
         self.ended: Deferred[None] = Deferred()
 
     def startService(self) -> None:
@@ -197,6 +198,9 @@ class Runner(Service):
 
     async def _take(self) -> Reserved:
         """Reserve what there are slots for, once what is kept from before was delivered."""
+        if not self._prepared:
+            await self.prepare()
+            self._prepared = True
         await self._ledger.deliver()
         free = self._slots - len(self._tasks)
         if free <= 0:
@@ -212,6 +216,9 @@ class Runner(Service):
         reserved = await self._queue.reserve(self._worker, free)
         self._unsure = False
         return reserved
+
+    async def prepare(self) -> None:
+        """What has to be done before anything is taken; repeated while the queue is away."""
 
     def _start(self, job: Job) -> None:
         task = Task(job)

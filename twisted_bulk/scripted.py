@@ -217,7 +217,8 @@ class ScriptedQueue:
             else:
                 word = _setting(name, value)
                 await self.store.command("HSET", f"{self.prefix}cfg", name, word)
-        await self.store.command("PUBLISH", f"{self.prefix}wake", "")
+        if settings:
+            await self.store.command("PUBLISH", f"{self.prefix}wake", "")
 
     async def maintain(self, keep: float, count: int = 1_000_000) -> list[str]:
         words = (1000, ms(keep), count, ms(WORKER_DEAD))

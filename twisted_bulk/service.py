@@ -3,7 +3,7 @@
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.application.service import IService, MultiService, Service
@@ -16,9 +16,11 @@ from twisted.web.resource import Resource
 
 from twisted_bulk import __version__
 from twisted_bulk.archive import Packer
+from twisted_bulk.brokers import Capabilities
 from twisted_bulk.clock import use_monotonic_clock
 from twisted_bulk.config import KEYS, Settings, flag, load
 from twisted_bulk.download import Downloader
+from twisted_bulk.embedded import Embedded
 from twisted_bulk.errors import ConfigError
 from twisted_bulk.fetch import Fetcher
 from twisted_bulk.files import Files
@@ -35,6 +37,7 @@ from twisted_bulk.shelf import Shelf, Workspace
 from twisted_bulk.site import BoundedSite
 from twisted_bulk.throttle import Throttle, Ticker
 from twisted_bulk.web import Access, Api
+from twisted_bulk.workers import Lifeline, Workers
 
 log = Logger()
 
@@ -131,7 +134,7 @@ class Daemon(MultiService):
     def __init__(self, reactor: Any) -> None:
         super().__init__()
         self._reactor = reactor
-        self.apis: list[Api] = []
+        self.warned: list[Callable[[], object]] = []
 
     def privilegedStartService(self) -> None:
         try:
@@ -156,8 +159,8 @@ class Daemon(MultiService):
 
     def stopService(self) -> Deferred[None]:
         log.info("stopping")
-        for api in self.apis:
-            api.stopping = True
+        for warn in self.warned:
+            warn()
         self.running = 0
         return Deferred.fromCoroutine(self._stop(list(reversed(list(self)))))
 
@@ -181,9 +184,18 @@ class _Wiring:
         self.store = keeper(reactor, settings.broker or settings.redis, settings.data / "redis")
         self.add(self.store)
         store = self.store.store
+        _check_broker(settings, store.capabilities)
         self.callbacks = ScriptedQueue(store, "callbacks")
         self.parts = GroupQueue(store, "parts", settings.queue_cap, self.callbacks)
-        self.janitor = Janitor(self.parts, [self.callbacks], self.shelf, reactor, settings.keep)
+        shared = {"max_doing": settings.cluster_parts, "qps": settings.parts_per_second}
+        self.janitor = Janitor(
+            self.parts,
+            [self.callbacks],
+            self.shelf,
+            reactor,
+            settings.keep,
+            {name: value for name, value in shared.items() if value},
+        )
 
     def add(self, part: Any) -> None:
         self.daemon.addService(part)
@@ -198,6 +210,20 @@ class _Wiring:
     def files(self) -> None:
         ticker = Ticker(Throttle(self.settings.rate), self.reactor)
         self.listen("files", Files(self.shelf, ticker), MAX_FILES_BODY)
+
+    def workers(self) -> None:
+        """Further worker processes, with these settings and this Redis."""
+        settings = self.settings
+        given = {**settings.given, "data": str(settings.data), "roles": "worker"}
+        given |= {"workers": "0", "lifeline": "yes"}
+        # Set for everybody by this process; a worker that starts anew must not undo a change.
+        given |= {"cluster_parts": "0", "parts_per_second": "0"}
+        if isinstance(self.store, Embedded):
+            given["redis"] = self.store.url
+        environment = {f"BULKWAV_{name.upper()}": text for name, text in given.items()}
+        workers = Workers(self.reactor, settings.workers, environment, settings.drain)
+        self.add(workers)
+        self.daemon.warned.append(workers.warn)
 
     def worker(self) -> None:
         settings, reactor = self.settings, self.reactor
@@ -246,8 +272,20 @@ class _Wiring:
             deleted=self.janitor.poke,
         )
         api = Api(intake, Access.load(settings.tokens, settings.open), settings.max_urls)
-        self.daemon.apis.append(api)
+        self.daemon.warned.append(api.stop)
         self.listen("intake", api.app.resource(), settings.max_body)
+
+
+def _check_broker(settings: Settings, capabilities: Capabilities) -> None:
+    """:raises ConfigError: a setting asks for what the broker cannot do"""
+    if settings.broker and "redis" in settings.given:
+        raise ConfigError("broker: give either it or redis, not both")
+    if capabilities.processes:
+        return
+    if settings.workers:
+        raise ConfigError("workers: other processes cannot reach broker memory:")
+    if not {"intake", "worker"} <= settings.roles:
+        raise ConfigError("roles: broker memory: needs intake and worker in one process")
 
 
 class _Closing(Service):
@@ -269,6 +307,8 @@ def build(settings: Settings, reactor: Any) -> Daemon:
         settings.data.mkdir(parents=True, exist_ok=True)
         wiring = _Wiring(settings, reactor)
         # What starts last stops first: the API, then the work, and last the queue.
+        if settings.workers:
+            wiring.workers()
         for role in ("files", "worker"):
             if role in settings.roles:
                 getattr(wiring, role)()
@@ -286,6 +326,9 @@ def makeService(options: Options) -> Daemon:
 
     use_monotonic_clock(reactor)
     try:
-        return build(options.settings, reactor)
+        daemon = build(options.settings, reactor)
     except ConfigError as error:
         sys.exit(f"bulkwav: {error}")
+    if options.settings.lifeline:
+        Lifeline(reactor)
+    return daemon

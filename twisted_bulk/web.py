@@ -18,7 +18,7 @@ from twisted.web.http import Request
 from twisted.web.iweb import IRequest
 from werkzeug.exceptions import HTTPException
 
-from twisted_bulk.batch import read_submission
+from twisted_bulk.batch import Change, Control, read, read_submission
 from twisted_bulk.errors import (
     BulkError,
     ConfigError,
@@ -96,6 +96,16 @@ def _json(request: Request, value: Any, status: int = HTTPStatus.OK) -> bytes:
     return body
 
 
+def _body(request: Request) -> bytes:
+    """The request's body, which says that it is JSON."""
+    media = (header(request, "Content-Type") or "").partition(";")[0].strip().lower()
+    if media != "application/json" and not re.fullmatch(r"application/[\w.-]+\+json", media):
+        raise UnsupportedMedia(f"Content-Type is {media or 'absent'}, not application/json")
+    assert request.content is not None
+    body: bytes = request.content.read()
+    return body
+
+
 def _argument(request: Request, name: str, default: str = "") -> str:
     values: list[bytes] = (request.args or {}).get(name.encode(), [])
     return values[-1].decode("utf-8", "replace") if values else default
@@ -115,6 +125,10 @@ class Api:
         self._max_urls = max_urls
         self.stopping = False
 
+    def stop(self) -> None:
+        """Take no more batches in."""
+        self.stopping = True
+
     @app.route("/", methods=["POST"])
     @app.route("/v1/batches", methods=["POST"])
     async def submit(self, request: Request) -> bytes:
@@ -122,11 +136,7 @@ class Api:
         self._access.check(request)
         if self.stopping:
             raise Stopping("this node is stopping")
-        media = (header(request, "Content-Type") or "").partition(";")[0].strip().lower()
-        if media != "application/json" and not re.fullmatch(r"application/[\w.-]+\+json", media):
-            raise UnsupportedMedia(f"Content-Type is {media or 'absent'}, not application/json")
-        assert request.content is not None
-        body = request.content.read()
+        body = _body(request)
         if len(body) < LARGE:
             submission, members = read_submission(body, self._max_urls)
         else:
@@ -160,6 +170,26 @@ class Api:
         """Cancel a batch, or remove one that has ended."""
         self._access.check(request)
         return _json(request, await self._intake.remove(task_id))
+
+    @app.route("/v1/batches/<task_id>", methods=["PATCH"])
+    async def change(self, request: Request, task_id: str) -> bytes:
+        """Another priority for a batch that waits."""
+        self._access.check(request)
+        change = read(_body(request), Change)
+        return _json(request, await self._intake.prioritise(task_id, change.priority))
+
+    @app.route("/v1/stats", methods=["GET"])
+    async def stats(self, request: Request) -> bytes:
+        """Counts, rates, how long it will take, and who works."""
+        self._access.check(request)
+        return _json(request, await self._intake.stats())
+
+    @app.route("/v1/queue", methods=["PATCH"])
+    async def control(self, request: Request) -> bytes:
+        """Change the live settings of the queue of parts."""
+        self._access.check(request)
+        control = read(_body(request), Control)
+        return _json(request, await self._intake.control(control.given))
 
     @app.route("/healthz", methods=["GET"])
     def healthz(self, request: Request) -> bytes:

@@ -66,7 +66,8 @@ class Consumer(Runner):
         drain: float = 30,
     ) -> None:
         self._calls = Calls(function, reactor, slots=slots, threads=threads, processes=processes)
-        self._shared = {"max_doing": max_doing, "qps": qps}
+        given = {"max_doing": max_doing, "qps": qps}
+        self._shared = {name: value for name, value in given.items() if value is not None}
         self._folder = Path(spool) if spool else None
         self._kept = (keep, keep_count)
         super().__init__(
@@ -83,7 +84,6 @@ class Consumer(Runner):
         )
         self._maintaining = LoopingCall(self._maintain_soundly)
         self._maintaining.clock = reactor
-        self._ready = False
 
     @property
     def publisher(self) -> Publisher:
@@ -106,6 +106,11 @@ class Consumer(Runner):
         stopping = super().stopService()
         return Deferred.fromCoroutine(stop())
 
+    async def prepare(self) -> None:
+        if self._folder is not None:
+            await adopt(self._queue, self._folder)
+        await self._queue.control(self._shared)
+
     async def empty(self, seconds: float = 0) -> None:
         """Returns once nothing has waited or run for so long, anywhere."""
         while True:
@@ -124,11 +129,4 @@ class Consumer(Runner):
         )
 
     async def _maintain(self) -> None:
-        if not self._ready:
-            if self._folder is not None:
-                await adopt(self._queue, self._folder)
-            given = {name: value for name, value in self._shared.items() if value is not None}
-            if given:
-                await self._queue.control(given)
-            self._ready = True
         await self._queue.maintain(*self._kept)

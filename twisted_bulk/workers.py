@@ -1,0 +1,152 @@
+"""``--workers``: further processes of this node, started, kept, and ended with it.
+
+Each is ``twistd bulkwav`` in the role of a worker, with this node's settings in its environment.
+Its standard input is its lifeline: when that ends, for whatever reason, it stops as it does at
+SIGTERM, so it does not outlive the node, also not a ``kill -9``.
+"""
+
+import contextlib
+import os
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.abstract import FileDescriptor
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.error import ReactorNotRunning
+from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.protocol import ProcessProtocol
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+log = Logger()
+
+BACKOFF = (0.1, 1.0, 2.0, 5.0, 10.0)  # seconds before a process that ended is started again
+LASTED = 30.0  # seconds after which an end is not counted as one more failure
+KILL_AFTER = 15.0  # seconds more than its drain that a process may take to stop
+RUN = "from twisted.scripts.twistd import run; run()"
+
+
+class _Process(ProcessProtocol):
+    """One child: its log goes into ours."""
+
+    def __init__(self, number: int) -> None:
+        self.ended: Deferred[str] = Deferred()
+        self._number = number
+        self._rest = b""
+
+    def outReceived(self, data: bytes) -> None:
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            # Our log writes a time of its own.
+            _, _, text = line.decode("utf-8", "replace").partition(" ")
+            log.info("worker {number}: {text}", number=self._number, text=text)
+
+    errReceived = outReceived
+
+    def processEnded(self, reason: Failure) -> None:
+        self.ended.callback(reason.getErrorMessage())
+
+
+class Workers(Service):
+    """Keeps ``count`` worker processes.
+
+    :param environment: the settings that a child gets, as ``BULKWAV_...``
+    :param drain: seconds that a child takes to stop, at most
+    """
+
+    def __init__(
+        self, reactor: Any, count: int, environment: Mapping[str, str], drain: float
+    ) -> None:
+        self._reactor = reactor
+        self._count = count
+        self._environment = environment
+        self._drain = drain
+        self._processes: dict[int, _Process] = {}
+        self._pauses: dict[int, IDelayedCall] = {}
+
+    def startService(self) -> None:
+        super().startService()
+        for number in range(1, self._count + 1):
+            self._spawn(number, 0)
+
+    def warn(self) -> None:
+        """Tell all to stop; :meth:`stopService` waits for them."""
+        self.running = 0
+        for pause in self._pauses.values():
+            pause.cancel()
+        self._pauses.clear()
+        for process in self._processes.values():
+            if process.transport is not None:
+                process.transport.closeStdin()
+
+    def stopService(self) -> Deferred[None]:
+        self.warn()
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        def kill() -> None:
+            for process in self._processes.values():
+                if process.transport is not None:
+                    process.transport.signalProcess("KILL")
+
+        timer = self._reactor.callLater(self._drain + KILL_AFTER, kill)
+        await DeferredList([process.ended for process in self._processes.values()])
+        if timer.active():
+            timer.cancel()
+
+    def _spawn(self, number: int, failures: int) -> None:
+        self._pauses.pop(number, None)
+        process = self._processes[number] = _Process(number)
+        began = self._reactor.seconds()
+
+        def ended(how: str) -> None:
+            del self._processes[number]
+            if not self.running:
+                return
+            again = 0 if self._reactor.seconds() - began > LASTED else failures + 1
+            delay = BACKOFF[min(again, len(BACKOFF) - 1)]
+            log.error("worker {n} ended ({how}); again in {s} s", n=number, how=how, s=delay)
+            self._pauses[number] = self._reactor.callLater(delay, self._spawn, number, again)
+
+        process.ended.addCallback(ended)
+        words = [sys.executable, "-c", RUN, "-n", "--pidfile=", "bulkwav"]
+        # What is ours in the environment was read, and is in the settings.
+        kept = {
+            name: value for name, value in os.environ.items() if not name.startswith("BULKWAV_")
+        }
+        try:
+            self._reactor.spawnProcess(
+                process, sys.executable, words, env=kept | dict(self._environment)
+            )
+        except OSError as error:  # no processes left: it may pass
+            process.ended.callback(str(error))
+
+
+class Lifeline(FileDescriptor):
+    """Stops the reactor once standard input ends."""
+
+    def __init__(self, reactor: Any) -> None:
+        super().__init__(reactor)
+        self._reactor = reactor
+        self.startReading()
+
+    def fileno(self) -> int:
+        return 0
+
+    def doRead(self) -> Failure | None:
+        """Read and forget."""
+        if not os.read(0, 4096):
+            self._end()
+        return None
+
+    def _end(self) -> None:
+        self.stopReading()
+        with contextlib.suppress(ReactorNotRunning):  # it stops already
+            self._reactor.stop()
+
+    def connectionLost(self, reason: Failure) -> None:
+        """Standard input broke."""
+        super().connectionLost(reason)
+        self._end()
