@@ -1,0 +1,116 @@
+"""Worker processes of a node, and brokers by one setting, in real daemons."""
+
+import os
+import signal
+import subprocess
+import tempfile
+from pathlib import Path
+
+from tests.daemon import Daemon, command, environment
+from tests.test_daemon import DaemonTestCase, until
+from tests.test_worker import alive
+
+
+def children(daemon: Daemon) -> list[int]:
+    """The worker processes of a daemon."""
+    path = Path(f"/proc/{daemon.process.pid}/task/{daemon.process.pid}/children")
+    pids = [int(word) for word in path.read_text().split()]
+    return [pid for pid in pids if b"twistd" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
+def works(daemon: Daemon, count: int) -> bool:
+    """Whether so many worker processes reserve parts."""
+    workers = daemon.call("GET", "/v1/stats")["parts"]["workers"]
+    return sum(worker["silent"] < 5 for worker in workers) >= count
+
+
+class WorkersTests(DaemonTestCase):
+    """``--workers``."""
+
+    def test_kept(self) -> None:
+        """They do the node's work; one that is killed is replaced and its part done again."""
+        daemon = self.daemon("--roles=intake,files", "--workers=2", "--rate=0")
+        until(lambda: works(daemon, 2))
+        first = children(daemon)
+        self.assertEqual(len(first), 2)
+        self.source.gate.clear()
+        daemon.post({"task_id": "k", "download": self.urls(20)})
+        until(lambda: len(self.source.asked) >= 4)
+        for pid in first:
+            os.kill(pid, signal.SIGKILL)
+        self.source.gate.set()
+        until(lambda: len(children(daemon)) == 2 and not set(first) & set(children(daemon)))
+        self.complete(daemon, "k", 20)
+
+    def test_end_with_the_node(self) -> None:
+        """A stop waits for them; after a kill -9 they end by themselves."""
+        daemon = self.daemon("--workers=2")
+        until(lambda: len(children(daemon)) == 2)
+        first = children(daemon)
+        self.assertEqual(daemon.stop(), 0)
+        self.assertFalse([pid for pid in first if alive(pid)])
+        daemon.start()
+        until(lambda: works(daemon, 3))
+        second = children(daemon)
+        daemon.kill()
+        until(lambda: not [pid for pid in second if alive(pid)])
+        daemon.start()
+
+
+class BrokerTests(DaemonTestCase):
+    """``--broker``."""
+
+    def test_sqlite(self) -> None:
+        """Several processes on one file; after a kill -9 a new start goes on."""
+        path = Path(tempfile.mkdtemp(prefix="bw")) / "queue.db"
+        daemon = self.daemon(f"--broker=sqlite://{path}", "--workers=1", "--rate=0")
+        self.assertFalse((daemon.data / "redis" / "lock").exists())
+        self.source.gate.clear()
+        daemon.post({"task_id": "k", "download": self.urls(20)})
+        until(lambda: len(self.source.asked) >= 4)
+        daemon.kill()
+        self.source.gate.set()
+        daemon.start()
+        self.complete(daemon, "k", 20)
+
+    def test_memory(self) -> None:
+        """Within one process, nothing on disk but files."""
+        daemon = self.daemon("--broker=memory:", "--rate=0")
+        daemon.post({"task_id": "k", "download": self.urls()})
+        self.complete(daemon, "k", 3)
+
+    def test_refused(self) -> None:
+        """What a broker cannot do is said at the start."""
+        for options, said in (
+            (["--broker=memory:", "--workers=1"], "workers: "),
+            (["--broker=memory:", "--roles=intake"], "roles: "),
+            (["--broker=memory:", "--redis=redis://h"], "broker: "),
+            (["--broker=mongodb://h"], "broker on the command line"),
+        ):
+            words = [*command(*options), f"--data={self.mktemp()}"]
+            done = subprocess.run(words, capture_output=True, env=environment(), timeout=60)
+            self.assertEqual(done.returncode, 1)
+            self.assertRegex(done.stderr.decode(), f"^bulkwav: {said}")
+
+
+class OperatorTests(DaemonTestCase):
+    """What an operator sees and changes."""
+
+    def test_live(self) -> None:
+        """Paused, a batch waits with its place; its priority may change; then it runs."""
+        daemon = self.daemon("--rate=0", "--cluster-parts=3")
+        settings = daemon.call("PATCH", "/v1/queue", {"paused": True})["parts"]["settings"]
+        self.assertEqual(settings, {"paused": True, "max_doing": 3})
+        for name in ("a", "b"):
+            daemon.post({"task_id": name, "download": self.urls()})
+        self.assertEqual(daemon.call("GET", "/v1/batches/b")["position"], 2)
+        self.assertEqual(daemon.call("PATCH", "/v1/batches/b", {"priority": 5})["position"], 1)
+        parts = daemon.call("GET", "/v1/stats")["parts"]
+        self.assertEqual((parts["counts"]["waiting"], parts["backlog"]), (2, 6))
+        settings = daemon.call("PATCH", "/v1/queue", {"paused": None, "max_doing": None})
+        self.assertEqual(settings["parts"]["settings"], {})
+        for name in ("a", "b"):
+            self.assertEqual(daemon.wait(name)["status"], "done")
+        parts = daemon.call("GET", "/v1/stats")["parts"]
+        self.assertEqual((parts["counts"]["done"], parts["backlog"], parts["eta"]), (2, 0, 0))
+        self.assertLess(parts["empty_for"], 60)
