@@ -61,11 +61,23 @@ class Daemon:
         self.log = data / "twistd.log"
         self.start()
 
+    def command(self) -> list[str]:
+        """What is run."""
+        return command(*self.options)
+
+    def environment(self) -> dict[str, str]:
+        """Where it is run."""
+        return environment()
+
     def start(self) -> None:
         """Start it (again) and wait until it is ready."""
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
-                command(*self.options), stdout=log, stderr=log, env=environment(), cwd=self.data
+                self.command(),
+                stdout=log,
+                stderr=log,
+                env=self.environment(),
+                cwd=self.data,
             )
         end = time.monotonic() + 20
         while time.monotonic() < end:

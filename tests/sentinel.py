@@ -1,31 +1,14 @@
 """A master, a replica and three Sentinels on loopback, for fail-overs."""
 
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
-import hiredis
-
-from tests.servers import free_port, need
+from tests.servers import ask, free_port, need
 
 NAME = "main"
-
-
-def ask(port: int, *words: str) -> Any:
-    """One command to a server on loopback; an OSError where nobody answers."""
-    with socket.create_connection(("127.0.0.1", port), timeout=2) as sock:
-        sock.sendall(hiredis.pack_command(words))  # type: ignore[arg-type]
-        reader = hiredis.Reader()
-        while (reply := reader.gets()) is False:
-            data = sock.recv(65536)
-            if not data:
-                raise OSError("hung up")
-            reader.feed(data)
-        return reply
 
 
 class SentinelSet:

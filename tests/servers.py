@@ -9,7 +9,9 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
+import hiredis
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SkipTest, TestCase
 
@@ -23,6 +25,24 @@ def free_port() -> int:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return int(sock.getsockname()[1])
+
+
+def ask(where: int | Path, *words: str) -> Any:
+    """One command to a Redis on a port of loopback, or a unix socket.
+
+    :raises OSError: nobody answers there
+    """
+    with socket.socket(socket.AF_INET if isinstance(where, int) else socket.AF_UNIX) as sock:
+        sock.settimeout(5)
+        sock.connect(("127.0.0.1", where) if isinstance(where, int) else str(where))
+        sock.sendall(hiredis.pack_command(words))  # type: ignore[arg-type]
+        reader = hiredis.Reader()
+        while (reply := reader.gets()) is False:
+            data = sock.recv(65536)
+            if not data:
+                raise OSError("hung up")
+            reader.feed(data)
+        return reply
 
 
 def need(program: str) -> str:

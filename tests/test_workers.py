@@ -21,7 +21,7 @@ def children(daemon: Daemon) -> list[int]:
 def works(daemon: Daemon, count: int) -> bool:
     """Whether so many worker processes reserve parts."""
     workers = daemon.call("GET", "/v1/stats")["parts"]["workers"]
-    return sum(worker["silent"] < 5 for worker in workers) >= count
+    return len([worker for worker in workers if worker["silent"] < 5]) >= count
 
 
 class WorkersTests(DaemonTestCase):

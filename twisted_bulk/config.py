@@ -222,7 +222,8 @@ class Settings:
         flag, "no", "", "stop when standard input ends; set for the processes of --workers"
     )
 
-    given: Mapping[str, str] = field(default_factory=dict, repr=False)  # as it was written, by key
+    # What was said, by key and as it was written.
+    given: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def link_base(self) -> str:

@@ -278,7 +278,7 @@ class _Wiring:
 
 def _check_broker(settings: Settings, capabilities: Capabilities) -> None:
     """:raises ConfigError: a setting asks for what the broker cannot do"""
-    if settings.broker and "redis" in settings.given:
+    if settings.broker and settings.redis != "embedded":
         raise ConfigError("broker: give either it or redis, not both")
     if capabilities.processes:
         return

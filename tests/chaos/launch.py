@@ -1,0 +1,67 @@
+"""``twistd bulkwav`` for the chaos test: with shorter leases, a power cut, or a defence taken out.
+
+Nothing of this is in the program: what is changed is changed from outside, as
+``CHAOS_LEASE``, ``CHAOS_SYNCED`` and ``CHAOS_SABOTAGE`` in the environment say.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from twisted.scripts.twistd import run
+
+from twisted_bulk import runner, scripted
+from twisted_bulk.scripts import SCRIPTS, Script
+
+
+def shorten(lease: float) -> None:
+    """Leases of so many seconds, with heartbeats and pauses to match."""
+    vars(scripted)["LEASE"] = lease
+    vars(runner)["BEAT"] = lease / 8
+    gap = f"local GAP, HOLD = {round(lease * 300)}, {round(lease * 500)}"
+    rewrite("local GAP, HOLD = 5000, 8000", gap)
+
+
+def rewrite(old: str, new: str, *names: str) -> None:
+    """Replace a line in the scripts."""
+    for name in names or SCRIPTS:
+        source = SCRIPTS[name].source.decode()
+        assert old in source, (name, old)
+        SCRIPTS[name] = Script(source.replace(old, new), SCRIPTS[name].promises)
+
+
+def note_syncs(path: Path) -> None:
+    """Write down what has been synced: inode and size, a line for each fsync."""
+    sync = os.fsync
+    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+
+    def fsync(file: Any) -> None:
+        descriptor = file if isinstance(file, int) else file.fileno()
+        sync(descriptor)
+        about = os.fstat(descriptor)
+        os.write(log, f"{about.st_ino} {about.st_size}\n".encode())
+
+    vars(os)["fsync"] = fsync
+
+
+def sabotage(what: str) -> None:
+    """Take one defence out."""
+    if what == "fence":
+        # Whoever says that a job is done is believed, whatever became of it meanwhile.
+        rewrite("or j[1] == 'dead' then reply = 0", "then reply = 0", "ack")
+        rewrite("elseif j[1] == 'done' then reply = 2", "", "ack")
+        rewrite("if not j[1] or j[1] == 'done' or", "if not j[1] or", "ack")
+        rewrite("return j_tries == attempt and j_wid == wid end", "return true end", "ack")
+    elif what == "renewal":
+        rewrite("call('ZADD', P .. 'doing', whole(now + lease), id)", "", "beat")
+    elif what == "fsync":
+        vars(os)["fsync"] = lambda file: None
+
+
+if __name__ == "__main__":
+    if os.environ.get("CHAOS_SYNCED"):
+        note_syncs(Path(os.environ["CHAOS_SYNCED"]))
+    if os.environ.get("CHAOS_LEASE"):
+        shorten(float(os.environ["CHAOS_LEASE"]))
+    sabotage(os.environ.get("CHAOS_SABOTAGE", ""))
+    run()
