@@ -1,0 +1,53 @@
+"""Short storms; ``python -m tests.chaos`` and ``tests.chaos.crashpoints`` are the long ones."""
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.chaos.crashpoints import CrashPoints
+from tests.chaos.storm import Count, Storm
+from tests.servers import need
+
+LEASE = 3.0
+
+
+class StormTests(SynchronousTestCase):
+    """Everything at once, and with one defence out."""
+
+    timeout = 240
+
+    def storm(self, sabotage: str = "", seconds: float = 20) -> Count:
+        storm = Storm(lease=LEASE, sabotage=sabotage)
+        self.addCleanup(storm.close)
+        return storm.run(round(seconds * 2), seconds, impatient=bool(sabotage))
+
+    def test_nothing_lost(self) -> None:
+        """No batch is lost or done twice, no file and no key is left."""
+        count = self.storm()
+        self.assertEqual(count.wrong, [])
+        self.assertEqual(count.batches, 40)
+
+    def test_without_fence(self) -> None:
+        """A worker that was frozen overwrites what another has done."""
+        self.assertTrue(self.storm("fence", 30).wrong)
+
+    def test_without_renewal(self) -> None:
+        """Workers lose parts that they work on."""
+        self.assertTrue(self.storm("renewal").wrong)
+
+    def test_without_fsync(self) -> None:
+        """What was published is not whole after a power cut."""
+        self.assertTrue(self.storm("fsync", 10).wrong)
+
+
+class CrashPointTests(SynchronousTestCase):
+    """A few of the points at which a worker may end."""
+
+    timeout = 240
+
+    def test_some(self) -> None:
+        """Each is followed by one right zip."""
+        need("strace")
+        crash = CrashPoints()
+        self.addCleanup(crash.close)
+        crash.run(every=6)
+        self.assertEqual(crash.wrong, [])
+        self.assertGreaterEqual(sum(crash.points.values()), 4)
