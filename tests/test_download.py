@@ -19,6 +19,7 @@ from twisted_bulk.errors import MemberError
 from twisted_bulk.fetch import Fetch, Fetcher
 from twisted_bulk.guard import Guard, GuardedAgent
 from twisted_bulk.lanes import Lanes
+from twisted_bulk.limits import Limits
 
 
 class LanesTests(SynchronousTestCase):
@@ -26,7 +27,7 @@ class LanesTests(SynchronousTestCase):
 
     def test_owners_take_turns(self) -> None:
         """A big batch does not hold up a small one."""
-        lanes: Lanes[str] = Lanes(99)
+        lanes: Lanes[str] = Lanes(Limits(99, 99).allowed)
         for n in range(5):
             lanes.add("big", "h", f"b{n}")
         lanes.add("small", "h", "s0")
@@ -34,7 +35,7 @@ class LanesTests(SynchronousTestCase):
 
     def test_per_host(self) -> None:
         """A host's limit counts over all owners; other hosts go on."""
-        lanes: Lanes[str] = Lanes(2)
+        lanes: Lanes[str] = Lanes(Limits(99, 2).allowed)
         for owner in ("a", "b"):
             for n in range(2):
                 lanes.add(owner, "slow", f"{owner}{n}")
@@ -45,7 +46,7 @@ class LanesTests(SynchronousTestCase):
 
     def test_first(self) -> None:
         """What was tried before does not queue up again behind all others."""
-        lanes: Lanes[str] = Lanes(9)
+        lanes: Lanes[str] = Lanes(Limits(99, 9).allowed)
         for item in "ab":
             lanes.add("o", "h", item)
         lanes.add("o", "h", "again", first=True)
@@ -53,7 +54,7 @@ class LanesTests(SynchronousTestCase):
 
     def test_drop(self) -> None:
         """What is taken away is not given out."""
-        lanes: Lanes[int] = Lanes(9)
+        lanes: Lanes[int] = Lanes(Limits(99, 9).allowed)
         lanes.add("a", "h", 1)
         lanes.add("b", "h", 2)
         self.assertEqual(lanes.drop("a"), [1])
@@ -65,7 +66,7 @@ class LanesTests(SynchronousTestCase):
     )
     def test_all_once(self, items: list[tuple[int, str]], per_host: int) -> None:
         """Everything comes out once, never more than the limit of a host at a time."""
-        lanes: Lanes[tuple[int, str]] = Lanes(per_host)
+        lanes: Lanes[tuple[int, str]] = Lanes(Limits(99, per_host).allowed)
         for number, (owner, host) in enumerate(items):
             lanes.add(owner, host, (number, host))
         out: list[tuple[int, str]] = []
@@ -123,7 +124,8 @@ class DownloadTests(TestCase):
 
     def start(self, **settings: Any) -> Downloader:
         agent = GuardedAgent(reactor, Guard([ip_network("127.0.0.0/8")]), 8, 1)
-        given = {"concurrency": 8, "per_host": 8, "retries": 2}
+        limits = Limits(settings.pop("concurrency", 8), settings.pop("per_host", 8))
+        given: dict[str, Any] = {"limits": limits, "retries": 2}
         timeouts = [settings.pop(f"{name}_timeout", 5.0) for name in ("header", "idle")]
         fetcher = Fetcher(agent, reactor, *timeouts)
         downloader = Downloader(fetcher, reactor, **given | settings)

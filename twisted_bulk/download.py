@@ -22,6 +22,7 @@ from twisted_bulk.batch import host_of
 from twisted_bulk.errors import MemberError
 from twisted_bulk.fetch import Fetch, Fetcher
 from twisted_bulk.lanes import Lanes
+from twisted_bulk.limits import Limits
 
 log = Logger()
 
@@ -41,7 +42,7 @@ class Crew:
 class Downloader(Service):
     """All downloads of this node.
 
-    :param concurrency: attempts at once; ``per_host``: of these to one host
+    :param limits: attempts at once, in all and to one host
     :param retries: further attempts for a member when that may help
     """
 
@@ -50,16 +51,16 @@ class Downloader(Service):
         fetcher: Fetcher,
         clock: IReactorTime,
         *,
-        concurrency: int,
-        per_host: int,
+        limits: Limits,
         retries: int,
     ) -> None:
         self._fetcher = fetcher
         self._clock = clock
-        self._concurrency = concurrency
+        self._concurrency = limits.concurrency
         self._retries = retries
-        self._lanes: Lanes[tuple[Crew, Fetch]] = Lanes(per_host)
+        self._lanes: Lanes[tuple[Crew, Fetch]] = Lanes(limits.allowed)
         self._resting: deque[Deferred[None]] = deque()
+        limits.connect(self._lanes.demand, self._wake)
         self._cooperator = Cooperator(
             terminationPredicateFactory=self._slice,
             scheduler=lambda step: clock.callLater(0, step),
@@ -109,6 +110,11 @@ class Downloader(Service):
                 crew.done.errback(result)
 
         return attempt.addBoth(ended)
+
+    def _wake(self) -> None:
+        """More may be out than before."""
+        for _ in range(len(self._resting)):
+            self._resting.popleft().callback(None)
 
     def _add(self, crew: Crew, fetch: Fetch, first: bool = False) -> None:
         self._lanes.add(crew, host_of(fetch.member.url), (crew, fetch), first)

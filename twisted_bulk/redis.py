@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import hiredis
 import txredisapi
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred
@@ -77,6 +78,11 @@ class _Handshake:
 
 class _Protocol(_Handshake, txredisapi.RedisProtocol):
     """One connection for commands."""
+
+    def _build_command(self, *words: Argument, **options: Any) -> bytes:
+        # txredisapi's own takes a fifth of the time that a whole call does.
+        packed: bytes = hiredis.pack_command(words)  # type: ignore[arg-type]
+        return packed
 
 
 class _Listener(_Handshake, txredisapi.SubscriberProtocol):

@@ -1,7 +1,9 @@
 """``twistd bulkwav``: its options, and the only place where the parts are put together."""
 
+import hashlib
 import os
 import signal
+import socket
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -28,6 +30,7 @@ from twisted_bulk.groups import GroupQueue
 from twisted_bulk.guard import Guard, GuardedAgent
 from twisted_bulk.intake import Intake
 from twisted_bulk.janitor import Janitor
+from twisted_bulk.limits import Limits, SharedLimits
 from twisted_bulk.notify import TRIES, Notifier, Poster, load_secret
 from twisted_bulk.part import PartMaker
 from twisted_bulk.queue import keeper
@@ -231,11 +234,23 @@ class _Wiring:
         packer = Packer(reactor, PACKER_THREADS)
         guard = Guard(settings.allow_net)
         agent = GuardedAgent(reactor, guard, settings.per_host, settings.connect_timeout)
+        limits = Limits(settings.concurrency, settings.per_host)
+        if settings.workers or settings.lifeline:
+            # The processes of a node have its data folder in common.
+            scope = hashlib.sha256(f"{socket.gethostname()}:{settings.data}".encode()).hexdigest()
+            limits = SharedLimits(
+                self.store.store,
+                scope[:16],
+                workspace.worker,
+                reactor,
+                settings.concurrency,
+                settings.per_host,
+            )
+            self.add(limits)
         downloader = Downloader(
             Fetcher(agent, reactor, settings.header_timeout, settings.idle_timeout),
             reactor,
-            concurrency=settings.concurrency,
-            per_host=settings.per_host,
+            limits=limits,
             retries=settings.retries,
         )
         maker = PartMaker(self.parts, downloader, packer, workspace, reactor)
