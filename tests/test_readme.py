@@ -1,10 +1,13 @@
 """What the README says, held against the code."""
 
 import re
+import subprocess
+import sys
+import tempfile
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.daemon import ROOT
+from tests.daemon import ROOT, environment
 from twisted_bulk.config import KEYS
 
 
@@ -34,3 +37,19 @@ class ReadmeTests(SynchronousTestCase):
         self.assertEqual(len(blocks), 2)
         self.assertIn("twistd -n bulkwav", blocks[0])
         self.assertIn("trial tests", blocks[1])
+
+    def test_queue_example(self) -> None:
+        """The example of docs/queue.md, as it stands, in an empty folder."""
+        text = (ROOT / "docs/queue.md").read_text()
+        (code,) = re.findall(r"```python\n(.+?)```", text, re.DOTALL)
+        # A folder with a short name: the server's socket lies in it.
+        with tempfile.TemporaryDirectory() as folder:
+            done = subprocess.run(
+                [sys.executable, "-c", code],
+                cwd=folder,
+                env=environment(),
+                capture_output=True,
+                text=True,
+                timeout=60,
+            )
+        self.assertEqual((done.returncode, done.stdout), (0, "hello world! hello world! \n"))

@@ -1,12 +1,15 @@
 """Worker processes of a node, and brokers by one setting, in real daemons."""
 
+import json
 import os
 import signal
 import subprocess
 import tempfile
+import urllib.error
 from pathlib import Path
 
 from tests.daemon import Daemon, command, environment
+from tests.servers import RedisServer, ask
 from tests.test_daemon import DaemonTestCase, until
 from tests.test_worker import alive
 
@@ -114,3 +117,26 @@ class OperatorTests(DaemonTestCase):
         parts = daemon.call("GET", "/v1/stats")["parts"]
         self.assertEqual((parts["counts"]["done"], parts["backlog"], parts["eta"]), (2, 0, 0))
         self.assertLess(parts["empty_for"], 60)
+
+    def test_full_redis(self) -> None:
+        """Over maxmemory a POST gets 503, what runs ends, the queue drains, a POST works again."""
+        server = RedisServer()
+        self.addCleanup(server.close)
+        daemon = self.daemon(f"--redis={server.url}", "--rate=0", "--parts=2")
+        self.source.gate.clear()
+        urls = self.urls()
+        for n in range(6):
+            daemon.post({"task_id": f"k{n}", "download": urls})
+        until(lambda: len(self.source.asked) >= 3)
+        ask(server.socket, "CONFIG", "SET", "maxmemory", "1")
+        with self.assertRaises(urllib.error.HTTPError) as caught:
+            daemon.post({"task_id": "more", "download": urls})
+        self.assertEqual(caught.exception.code, 503)
+        self.assertTrue(int(caught.exception.headers["Retry-After"]) > 0)
+        self.assertEqual(json.load(caught.exception)["code"], "queue_full")
+        self.source.gate.set()
+        for n in range(6):
+            self.assertEqual(daemon.wait(f"k{n}")["status"], "done")
+        ask(server.socket, "CONFIG", "SET", "maxmemory", "0")
+        daemon.post({"task_id": "more", "download": urls})
+        self.assertEqual(daemon.wait("more")["status"], "done")
