@@ -6,6 +6,7 @@ import signal
 import subprocess
 import tempfile
 import urllib.error
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.daemon import Daemon, command, environment
@@ -140,3 +141,47 @@ class OperatorTests(DaemonTestCase):
         ask(server.socket, "CONFIG", "SET", "maxmemory", "0")
         daemon.post({"task_id": "more", "download": urls})
         self.assertEqual(daemon.wait("more")["status"], "done")
+
+    def test_two_nodes(self) -> None:
+        """The same id by many clients at once on two nodes is one batch."""
+        server = RedisServer()
+        self.addCleanup(server.close)
+        first = self.daemon(f"--redis={server.url}", "--rate=0")
+        second = self.daemon(f"--redis={server.url}", "--rate=0", "--roles=intake")
+        urls = self.urls()
+        with ThreadPoolExecutor(16) as pool:
+            for n in range(10):
+                body = {"task_id": f"k{n}", "download": urls}
+                posts = [pool.submit(node.post, body) for node in (first, second) * 8]
+                self.assertEqual({post.result()["task_id"] for post in posts}, {f"k{n}"})
+        for n in range(10):
+            self.assertEqual(first.wait(f"k{n}")["done"], len(urls))
+        self.assertEqual(len(first.call("GET", "/v1/batches")["batches"]), 10)
+        until(lambda: len(self.visible(first)) == 10)
+        body = {"task_id": "k0", "download": urls[:1]}
+        with self.assertRaises(urllib.error.HTTPError) as caught:
+            second.post(body)
+        self.assertEqual(caught.exception.code, 409)
+
+
+class SpoolTests(DaemonTestCase):
+    """Results that Redis was not there for."""
+
+    def test_outlives_the_worker(self) -> None:
+        """A zip made while Redis is away counts, though its worker was stopped meanwhile."""
+        server = RedisServer()
+        self.addCleanup(server.close)
+        daemon = self.daemon(f"--redis={server.url}", "--rate=0")
+        self.source.gate.clear()
+        daemon.post({"task_id": "k", "download": self.urls()})
+        until(lambda: len(self.source.asked) >= 3)
+        server.kill()
+        self.source.gate.set()
+        until(lambda: list((daemon.data / "spool").glob("*/*.parts.acks")))
+        asked = len(self.source.asked)
+        daemon.stop()
+        self.assertTrue(list((daemon.data / "spool").glob("*/*.parts.acks")))
+        server.start()
+        daemon.start()
+        self.complete(daemon, "k", 3)
+        self.assertEqual(len(self.source.asked), asked)

@@ -141,6 +141,10 @@ class Workspace:
         shutil.rmtree(self._public / link.split("/")[0], ignore_errors=True)
 
     def close(self) -> None:
-        """Remove the folder: this process holds nothing any more."""
-        shutil.rmtree(self.path, ignore_errors=True)
+        """Remove the folder: this process holds nothing any more.
+
+        What could not be delivered to the queue stays, for the next process to find.
+        """
+        if not any(self.path.glob("*.acks")):
+            shutil.rmtree(self.path, ignore_errors=True)
         os.close(self._lock)
