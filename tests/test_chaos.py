@@ -14,16 +14,18 @@ class StormTests(SynchronousTestCase):
 
     timeout = 240
 
-    def storm(self, sabotage: str = "", seconds: float = 20) -> Count:
+    def storm(self, sabotage: str = "", seconds: float = 12) -> Count:
         storm = Storm(lease=LEASE, sabotage=sabotage)
         self.addCleanup(storm.close)
-        return storm.run(round(seconds * 2), seconds, impatient=bool(sabotage))
+        # Without its fence a queue is betrayed by workers that come back late.
+        only = "freeze" if sabotage == "fence" else ""
+        return storm.run(round(seconds * 2), seconds, bool(sabotage), only)
 
     def test_nothing_lost(self) -> None:
         """No batch is lost or done twice, no file and no key is left."""
         count = self.storm()
         self.assertEqual(count.wrong, [])
-        self.assertEqual(count.batches, 40)
+        self.assertEqual(count.batches, 24)
 
     def test_without_fence(self) -> None:
         """A worker that was frozen overwrites what another has done."""
@@ -35,7 +37,7 @@ class StormTests(SynchronousTestCase):
 
     def test_without_fsync(self) -> None:
         """What was published is not whole after a power cut."""
-        self.assertTrue(self.storm("fsync", 10).wrong)
+        self.assertTrue(self.storm("fsync", 6).wrong)
 
 
 class CrashPointTests(SynchronousTestCase):

@@ -229,13 +229,16 @@ class Storm:
             self.count.batches += 1
             return
 
-    def run(self, batches: int, seconds: float, impatient: bool = False) -> Count:
+    def run(self, batches: int, seconds: float, impatient: bool = False, only: str = "") -> Count:
         """Trouble for so long, batches all the while; then peace, and the count.
 
         :param impatient: end as soon as something is wrong
+        :param only: the name of the one trouble there is
         """
         began = time.monotonic()
         acts: list[Callable[[], None]] = [self.kill_worker, self.kill_redis, self.freeze, self.cut]
+        if only:
+            acts = [getattr(self, only)]
         posting = threading.Thread(target=self._post, args=(batches, seconds), daemon=True)
         posting.start()
         while time.monotonic() - began < seconds and not (impatient and self.count.wrong):
