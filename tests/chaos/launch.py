@@ -47,7 +47,9 @@ def note_syncs(path: Path) -> None:
 def sabotage(what: str) -> None:
     """Take one defence out."""
     if what == "fence":
-        # Whoever says that a job is done is believed, whatever became of it meanwhile.
+        # Whoever says that a job is done is believed, whatever became of it meanwhile; and
+        # nobody is told that a job is not his any more.
+        rewrite("lost[#lost + 1] = id", "", "beat")
         rewrite("or j[1] == 'dead' then reply = 0", "then reply = 0", "ack")
         rewrite("elseif j[1] == 'done' then reply = 2", "", "ack")
         rewrite("if not j[1] or j[1] == 'done' or", "if not j[1] or", "ack")

@@ -188,10 +188,10 @@ class Storm:
             self.count.done["SIGKILL redis"] += 1
 
     def freeze(self) -> None:
-        """SIGSTOP a worker for two leases."""
-        number = self.dice.randrange(len(self.workers))
+        """SIGSTOP the worker that holds most, for two leases."""
         if self.frozen:
             return
+        number = max(range(len(self.workers)), key=lambda n: self.held(self.workers[n].pid))
         self.frozen.add(number)
         process = self.workers[number]
         process.send_signal(signal.SIGSTOP)
@@ -239,20 +239,26 @@ class Storm:
         acts: list[Callable[[], None]] = [self.kill_worker, self.kill_redis, self.freeze, self.cut]
         if only:
             acts = [getattr(self, only)]
-        posting = threading.Thread(target=self._post, args=(batches, seconds), daemon=True)
+
+        def over() -> bool:
+            return impatient and bool(self.count.wrong)
+
+        posting = threading.Thread(target=self._post, args=(batches, seconds, over), daemon=True)
         posting.start()
-        while time.monotonic() - began < seconds and not (impatient and self.count.wrong):
+        while time.monotonic() - began < seconds and not over():
             self.dice.choice(acts)()
             time.sleep(self.dice.uniform(1, 3))
             self.look(self.accepted[-400:])
         posting.join()
-        if not (impatient and self.count.wrong):
+        if not over():
             self.finish()
         return self.count
 
-    def _post(self, batches: int, seconds: float) -> None:
+    def _post(self, batches: int, seconds: float, over: Callable[[], bool]) -> None:
         began = time.monotonic()
         for n in range(batches):
+            if over():
+                return
             self.submit(f"b{n}")
             time.sleep(max(0.0, began + (n + 1) * seconds / batches - time.monotonic()))
 
