@@ -27,6 +27,7 @@ T = TypeVar("T")
 IDLE = (0.05, 0.1, 0.2, 0.5)  # seconds between looks at an empty queue
 AWAY = (0.1, 0.5, 1.0, 2.0)  # seconds between tries while the broker is away
 PAUSED = 1.0
+GOODBYE = 2.0  # the longest that a stop waits for the queue
 CLOSED = 30.0  # the longest sleep in a window when nothing runs: the wall clock may be set
 
 
@@ -305,16 +306,19 @@ class Runner(Service):
         assert self._looping is not None
         self._looping.cancel()
         await self._finish(self._tasks.values())
+        leaving = Deferred.fromCoroutine(self._leave()).addTimeout(GOODBYE, self._clock)
         try:
-            await self._ledger.deliver()
-            released = await self._queue.reconcile(self._worker, [])
-        except Unavailable as error:
+            await leaving
+        except (Unavailable, DeadlinePassed) as error:
             log.warn("jobs stay leased, the queue is away: {error}", error=error)
-        else:
-            if released:
-                log.info("gave back {n} jobs", n=released)
         if self._beating.running:
             self._beating.stop()
+
+    async def _leave(self) -> None:
+        await self._ledger.deliver()
+        released = await self._queue.reconcile(self._worker, [])
+        if released:
+            log.info("gave back {n} jobs", n=released)
 
     async def _finish(self, tasks: Iterable[Task]) -> None:
         running = DeferredList([task.running for task in tasks])
