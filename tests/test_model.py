@@ -15,6 +15,7 @@ import hiredis
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.model import LIVE, Model
@@ -62,6 +63,9 @@ class Direct:
         return self.send([b"EVAL", script.source, b"1", *map(_word, (key, *arguments))])
 
     def listen(self, channel: str, heard: Callable[[], object]) -> None:
+        pass
+
+    def attend(self, leave: Callable[[], Deferred[None]]) -> None:
         pass
 
     def close(self) -> None:

@@ -11,6 +11,7 @@ from twisted.internet.task import deferLater
 from tests.brokers import OnMemory, OnRedis, OnSqlite, Queues
 from tests.reactor import reactor
 from twisted_bulk.errors import ConfigError, QueueFull
+from twisted_bulk.groups import GroupQueue
 from twisted_bulk.jobs import (
     Ack,
     Acked,
@@ -22,6 +23,7 @@ from twisted_bulk.jobs import (
     Submitted,
     Work,
 )
+from twisted_bulk.scripts import SCRIPTS
 
 
 class QueueTestCase(Queues):
@@ -442,6 +444,42 @@ class JobTests(QueueTestCase):
         await self.put("b", delay=60)
         self.assertIsNone((await self.queue.stats()).empty)
 
+    async def test_empty_from_the_start(self) -> None:
+        """Also a queue in which nothing ever was is empty since somebody looked."""
+        await self.take()
+        empty = (await self.queue.stats()).empty
+        self.assertTrue(empty is not None and empty < 10)
+
+    async def test_many_expired(self) -> None:
+        """One call does not bury any number of jobs."""
+        self.queue = GroupQueue(self.store, "many", 10_000, self.queue.after)
+        await self.put(*(f"e{n}" for n in range(1300)), expires=0.01)
+        await self.put("a")
+        await deferLater(reactor, 0.02)
+        first = await self.queue.reserve("w1", 1)
+        self.assertEqual((first.what, first.wait, first.jobs), ("empty", 0, []))
+        (job,) = await self.take()
+        self.assertEqual(job.id, "a")
+
+    async def test_rate_raised(self) -> None:
+        """A higher rate counts at once."""
+        await self.put("a", "b")
+        await self.queue.control({"qps": 0.001})
+        await self.take("w1", 1)
+        await self.queue.control({"qps": 1000})
+        reserved = await self.queue.reserve("w1", 1)
+        self.assertTrue(reserved.jobs or (reserved.wait is not None and reserved.wait < 1))
+
+    async def test_reply_of_a_second_attempt_lost(self) -> None:
+        """What the server thinks that we hold is given back, though we hold it from before."""
+        await self.put("a")
+        (job,) = await self.take("w1")
+        await self.due("doing")
+        await self.queue.reserve("w1", 1)  # its reply is lost
+        self.assertEqual(await self.queue.reconcile("w1", [job]), 1)
+        (again,) = await self.take("w2")
+        self.assertEqual(again.attempt, 2)
+
     async def test_heard(self) -> None:
         """Whoever listens is told of what can be taken."""
         heard: Deferred[None] = Deferred()
@@ -717,6 +755,11 @@ class FullServerTests(OnRedis, QueueTestCase):
             acked = await self.queue.ack("w1", [Ack(job, 1, b"r" * 100) for job in jobs])
             self.assertEqual(acked, [Acked.RECORDED] * 5)
             await self.queue.maintain(keep=0)
+            # What running work needs of the server beside the queue.
+            await self.queue.control({"paused": True, "max_doing": 3})
+            await self.queue.control({"paused": None, "max_doing": None})
+            shared = await self.store.run(SCRIPTS["share"], "bw:x:", "w", 1000, "host", 8, 0, 1)
+            self.assertEqual(shared, [1])
         finally:
             await self.store.command("CONFIG", "SET", "maxmemory", 0)
         await self.check()

@@ -2,6 +2,11 @@
 
 import contextlib
 import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -14,9 +19,14 @@ from twisted.python.reflect import namedAny
 
 from tests import functions
 from tests.brokers import Broker, OnMemory, OnRedis
+from tests.daemon import ROOT
 from tests.reactor import reactor
+from tests.servers import ask
 from twisted_bulk import runner
+from twisted_bulk.embedded import socket_path
+from twisted_bulk.errors import QueueUnavailable
 from twisted_bulk.jobs import JobRecord
+from twisted_bulk.ledger import Ledger
 from twisted_bulk.publisher import decode, encode
 from twisted_bulk.queue import open_queue
 from twisted_bulk.runner import Backoff
@@ -111,6 +121,42 @@ class FunctionTests(OnMemory, ConsumerTestCase):
         queued = await self.queue.publisher.push(path)
         record = await self.ended(queued.id)
         self.assertEqual(msgspec.json.decode(record.result)[0], pid)
+
+    async def test_busy_threads(self) -> None:
+        """A thread that cannot be stopped keeps its slot; nobody is begun for nothing."""
+        free, calls = threading.Event(), []
+
+        def function(word: str) -> None:
+            calls.append(word)
+            if word == "hang":
+                free.wait(10)
+
+        self.consume(function, slots=1, timeout=0.2)
+        hanging = await self.queue.publisher.options(tries=1).push("hang")
+        record = await self.ended(hanging.id)
+        innocent = await self.queue.publisher.options(tries=1).push("innocent")
+        await deferLater(reactor, 0.5)
+        free.set()
+        self.assertEqual(record.state, "dead")
+        self.assertEqual((await self.ended(innocent.id)).state, "done")
+        self.assertEqual(calls, ["hang", "innocent"])
+
+    async def test_own_cancellation(self) -> None:
+        """Something that the function waits for is cancelled: the call has failed."""
+
+        async def function(word: str) -> None:
+            waiting: Deferred[None] = Deferred()
+            reactor.callLater(0, waiting.cancel)
+            await waiting
+
+        record = await self.fails(function, "x")
+        self.assertIn("CancelledError", record.error)
+
+    async def test_grandchild(self) -> None:
+        """A process that left another one behind has ended all the same."""
+        path = self.mktemp()
+        await self.fails(functions.orphan, path, processes=True)
+        os.kill(int(Path(path).read_text()), signal.SIGKILL)
 
     async def test_by_name(self) -> None:
         """Many parameters by name."""
@@ -299,16 +345,40 @@ class SpoolTests(OnMemory, ConsumerTestCase):
         folder.mkdir()
         first, second = await self.queue.publisher.push_many([1, 2])
         await self.queue.reserve("dead", 2)
-        line = b'{"worker":"%s","id":"%s","attempt":1,"ok":1,"result":"Nw=="}\n'
+        line = b'{"queue":"q","worker":"%s","id":"%s","attempt":1,"ok":1,"result":"Nw=="}\n'
         lines = line % (b"dead", first.id.encode()) + line % (b"other", second.id.encode())
         (folder / "dead.q.acks").write_bytes(lines + b'{"worker":"de')
         (folder / "dead.other.acks").write_bytes(b"")
+        # A queue whose name ends like ours.
+        kept = ["dead.new.q.acks", "dead.other.acks"]
+        strange = lines.replace(b'"q"', b'"new.q"')
+        (folder / "dead.new.q.acks").write_bytes(strange)
         self.consume(functions.add, spool=folder)
         record = await self.ended(first.id)
         self.assertEqual((record.state, record.result), ("done", b"7"))
         record2 = await self.queue.job(second.id)
         self.assertEqual(record2 and record2.state, "doing")
-        self.assertEqual([path.name for path in folder.glob("dead*")], ["dead.other.acks"])
+        self.assertEqual(sorted(path.name for path in folder.glob("dead*")), kept)
+
+    async def test_nowhere_to_keep(self) -> None:
+        """Where the disk takes nothing either, the memory keeps results; nothing hangs."""
+        folder = Path(self.mktemp())
+        folder.write_text("not a folder")
+        done: list[int] = []
+        consumer = self.consume(done.append, slots=1, threads=False)
+        vars(consumer)["_ledger"] = Ledger(self.queue, vars(consumer)["_worker"], folder)
+        away = self.patch(self.queue, "ack", self.refuse)
+        first, second = await self.queue.publisher.push_many([1, 2])
+        while not done:
+            await deferLater(reactor, 0.01)
+        await deferLater(reactor, 0.05)
+        away.restore()
+        self.assertEqual((await self.ended(first.id)).state, "done")
+        self.assertEqual((await self.ended(second.id)).state, "done")
+
+    async def refuse(self, worker: str, acks: Any) -> Any:
+        """What a queue that is away says."""
+        raise QueueUnavailable("away")
 
 
 class OpenTests(ConsumerTestCase):
@@ -329,6 +399,19 @@ class OpenTests(ConsumerTestCase):
         self.assertEqual((await queue.stats()).counts["todo"], 1)
         store: Any = queue.store
         await store.close()
+
+    def test_stop(self) -> None:
+        """A program that ends lets its calls end, and leaves no server behind."""
+        for url in ("embedded:{}", "sqlite://{}/q.db"):
+            folder = Path(tempfile.mkdtemp(prefix="bw"))
+            self.addCleanup(shutil.rmtree, folder, ignore_errors=True)
+            words = [sys.executable, "-m", "tests.functions", url.format(folder)]
+            done = subprocess.run(words, timeout=30, capture_output=True, text=True, cwd=ROOT)
+            self.assertEqual(
+                (done.returncode, done.stdout), (0, "began\nended\ndone\n"), done.stderr
+            )
+            if "embedded" in url:
+                self.assertRaises(OSError, ask, socket_path(folder), "PING")
 
     def test_unknown(self) -> None:
         """A broker that there is not."""

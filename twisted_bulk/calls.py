@@ -2,10 +2,12 @@
 
 import inspect
 from collections.abc import Awaitable, Callable
+from functools import partial
+from threading import Event
 from typing import Any, get_type_hints
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 
@@ -32,9 +34,10 @@ class Calls(Service):
 
     It runs in the reactor's thread if :func:`is_async`, else in one of ``slots`` threads, or in
     child processes. Cancelling stops a coroutine and kills a process; a thread cannot be stopped,
-    its value is dropped and its place stays taken until it ends.
+    its value is dropped and its slot stays taken until it ends.
 
     :param threads: says it where the function does not
+    :param freed: told when such a slot is free again
     """
 
     def __init__(
@@ -45,8 +48,11 @@ class Calls(Service):
         slots: int,
         threads: bool | None = None,
         processes: bool = False,
+        freed: Callable[[], object] = lambda: None,
     ) -> None:
         self._function = function
+        self._freed = freed
+        self.left = 0
         self._reactor = reactor
         self._pool: Pool | None = None
         self._threads: ThreadPool | None = None
@@ -77,9 +83,31 @@ class Calls(Service):
             return Result(data=await self._pool.call(payload))
         one, many = decode(payload)
         if self._threads is not None:
-            value = await deferToThreadPool(
-                self._reactor, self._threads, self._function, *one, **many
-            )
+            value = await self._in_thread(self._threads, partial(self._function, *one, **many))
         else:
             value = await maybeDeferred(self._function, *one, **many)
         return Result(data=encode_value(value))
+
+    async def _in_thread(self, threads: ThreadPool, call: Callable[[], Any]) -> Any:
+        cancelled, over = Event(), False
+
+        def work() -> Any:
+            try:
+                return None if cancelled.is_set() else call()
+            finally:
+                self._reactor.callFromThread(ended)
+
+        def ended() -> None:
+            nonlocal over
+            over = True
+            if cancelled.is_set():
+                self.left -= 1
+                self._freed()
+
+        try:
+            return await deferToThreadPool(self._reactor, threads, work)
+        except CancelledError:
+            if not over and not cancelled.is_set():
+                cancelled.set()
+                self.left += 1
+            raise

@@ -28,6 +28,7 @@ AT_ONCE = 500  # acknowledgements in one call
 class _Line(msgspec.Struct):
     """One line of the file."""
 
+    queue: str
     worker: str
     id: str
     attempt: int
@@ -112,25 +113,39 @@ class Ledger:
                 entry.settled.callback(None)
 
     def _keep(self, entries: list[_Entry]) -> None:
-        if self._folder is not None:
-            lines = b"".join(self._line(entry.ack) for entry in entries)
-            os.write(self._open(self._folder), lines)
-            os.fsync(self._open(self._folder))
         self._kept += entries
+        if self._folder is not None:
+            try:
+                self._write(self._folder, b"".join(self._line(entry.ack) for entry in entries))
+            except OSError as error:
+                # They are in memory still, and are done again should this process end now.
+                log.error("results cannot be kept on disk: {error}", error=error)
         for entry in entries:
             entry.settled.callback(None)
 
+    def _write(self, folder: Path, lines: bytes) -> None:
+        """All of it, durably; or the file is as it was."""
+        descriptor = self._open(folder)
+        size = os.fstat(descriptor).st_size
+        try:
+            while lines:
+                lines = lines[os.write(descriptor, lines) :]
+            os.fsync(descriptor)
+        except OSError:
+            os.ftruncate(descriptor, size)
+            raise
+
     def _line(self, ack: Ack) -> bytes:
-        line = _Line(self._worker, ack.job.id, ack.job.attempt, ack.ok, ack.result)
+        line = _Line(
+            self._queue.name, self._worker, ack.job.id, ack.job.attempt, ack.ok, ack.result
+        )
         return msgspec.json.encode(line) + b"\n"
 
     def _open(self, folder: Path) -> int:
         if self._descriptor is None:
             folder.mkdir(parents=True, exist_ok=True)
             path = _file(folder, self._worker, self._queue.name)
-            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-            self._descriptor = os.open(path, flags, 0o600)
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+            self._descriptor = _locked(path)
             parent = os.open(folder, os.O_RDONLY)
             os.fsync(parent)
             os.close(parent)
@@ -146,9 +161,27 @@ class Ledger:
             await self._ack(entries)
             del self._kept[: len(entries)]
         if self._descriptor is not None and self._folder is not None:
+            # With its lock: nobody else is reading it.
             _file(self._folder, self._worker, self._queue.name).unlink(missing_ok=True)
             os.close(self._descriptor)
             self._descriptor = None
+
+
+def _locked(path: Path) -> int:
+    """``path`` opened to append, with its lock; not one that was removed meanwhile."""
+    while True:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if _is_at(descriptor, path):
+            return descriptor
+        os.close(descriptor)
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _read(text: bytes) -> list[_Line]:
@@ -174,7 +207,11 @@ async def adopt(queue: JobQueue, folder: Path) -> int:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 continue  # its process lives
+            if not _is_at(file.fileno(), path):
+                continue  # delivered a moment ago
             lines = _read(file.read())
+            if not all(line.queue == queue.name for line in lines):
+                continue  # of another queue, whose name ends like this one's
             for worker, group in groupby(lines, key=lambda line: line.worker):
                 replies = await queue.ack(worker, [line.ack for line in group])
                 counted += sum(reply.counts for reply in replies)

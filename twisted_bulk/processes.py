@@ -89,7 +89,11 @@ class _Child(ProcessProtocol):
         else:
             calling.errback(CallFailed(reply[1:].decode()))
 
-    def processEnded(self, reason: Failure) -> None:
+    def processExited(self, reason: Failure) -> None:
+        # Not when its pipes are closed: a process that it started may hold them.
+        assert self.transport is not None
+        for descriptor in (0, REQUESTS, REPLIES):
+            self.transport.closeChildFD(descriptor)
         if self._calling is not None and not self._calling.called:
             self._calling.errback(ProcessDied(reason.getErrorMessage()))
         self.ended.callback(None)

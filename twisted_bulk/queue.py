@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
 
-from twisted.internet.defer import maybeDeferred
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 
 from twisted_bulk.brokers import DEADLINE, Argument, Capabilities, Store
 from twisted_bulk.brokers.sqlite import MEMORY, SqliteStore
 from twisted_bulk.embedded import Embedded
-from twisted_bulk.errors import ConfigError
+from twisted_bulk.errors import ConfigError, QueueUnavailable
 from twisted_bulk.jobs import Ack, Acked, Beaten, Job, JobRecord, Queued, Reserved, Stats, Work
 from twisted_bulk.publisher import Publisher
 from twisted_bulk.redis import Connection, connection
@@ -95,6 +95,9 @@ class JobQueue(Protocol):
     def listen(self, heard: Callable[[], object]) -> None:
         """Call ``heard`` when something can be taken: a hint, which may not come."""
 
+    def attend(self, leave: Callable[[], Deferred[None]]) -> None:
+        """Call ``leave``, and wait for it, before the broker ends by itself."""
+
 
 class Keeper(Protocol):
     """A service that has a store."""
@@ -118,6 +121,8 @@ class Lazy:
     def __init__(self, reactor: Any, keeper: Keeper) -> None:
         self._reactor = reactor
         self._keeper = keeper
+        self._leaving: list[Callable[[], Deferred[None]]] = []
+        self._closed = False
 
     @property
     def where(self) -> str:
@@ -130,6 +135,8 @@ class Lazy:
         return self._keeper.store.capabilities
 
     def _started(self) -> Store:
+        if self._closed:
+            raise QueueUnavailable(f"{self.where} has been closed")
         if not self._keeper.running:
             self._keeper.startService()
             self._reactor.addSystemEventTrigger("before", "shutdown", self.close)
@@ -149,11 +156,20 @@ class Lazy:
         """Call ``heard`` after messages on ``channel``."""
         self._started().listen(channel, heard)
 
-    def close(self) -> Any:
-        """Disconnect; an embedded server ends."""
+    def attend(self, leave: Callable[[], Deferred[None]]) -> None:
+        """Call ``leave``, and wait for it, before the store is closed."""
+        self._leaving.append(leave)
+
+    def close(self) -> Deferred[None]:
+        """Let those who use it leave, then disconnect; an embedded server ends."""
+        return Deferred.fromCoroutine(self._close())
+
+    async def _close(self) -> None:
+        leaving, self._leaving = self._leaving, []
+        await DeferredList([leave() for leave in leaving])
         if self._keeper.running:
-            return maybeDeferred(self._keeper.stopService)
-        return None
+            self._closed = True
+            await maybeDeferred(self._keeper.stopService)
 
 
 def keeper(reactor: Any, url: str, folder: Path) -> Keeper:

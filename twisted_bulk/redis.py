@@ -208,6 +208,9 @@ class Redis:
             self._clock.callLater(0, self._listeners.startConnecting, self._endpoint)
         self._listeners.heard.setdefault(channel, []).append(heard)
 
+    def attend(self, leave: Callable[[], Deferred[None]]) -> None:
+        """It is disconnected by its service only."""
+
     async def command(self, *arguments: Argument, deadline: float = DEADLINE) -> Any:
         """Send one command.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from twisted.application.service import Service
-from twisted.internet.defer import CancelledError, Deferred, DeferredList
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, succeed
 from twisted.internet.defer import TimeoutError as DeadlinePassed
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
@@ -72,12 +72,19 @@ class Task:
 
     :param progress: set by the function; thousandths of units over, and opaque bytes
     :param over: the function has returned
+    :param cancelled: by us, not by something that the function waited for
     """
 
     job: Job
     progress: Callable[[], tuple[int, bytes]] = lambda: (0, b"")
     running: Deferred[None] = field(default_factory=Deferred)
     over: bool = False
+    cancelled: bool = False
+
+    def cancel(self) -> None:
+        """End it."""
+        self.cancelled = True
+        self.running.cancel()
 
 
 Function = Callable[[Task], Awaitable[Result]]
@@ -129,10 +136,12 @@ class Runner(Service):
         self._unsure = False
         self._prepared = False
         self.ended: Deferred[None] = Deferred()
+        self._stopping: Deferred[None] = succeed(None)
 
     def startService(self) -> None:
         super().startService()
         self._queue.listen(self.wake)
+        self._queue.attend(self.stopService)
         self._looping = Deferred.fromCoroutine(self._loop())
         self._looping.addErrback(lambda f: f.trap(CancelledError))
         self._looping.addErrback(lambda f: log.failure("a consumer ended", f))
@@ -141,8 +150,13 @@ class Runner(Service):
 
     def stopService(self) -> Deferred[None]:
         """Take nothing more; let jobs end for ``drain`` seconds, then give them back."""
-        super().stopService()
-        return Deferred.fromCoroutine(self._stop())
+        if self.running:
+            super().stopService()
+            self._stopping = Deferred.fromCoroutine(self._stop())
+            self._stopping.addErrback(lambda f: log.failure("a consumer did not stop well", f))
+        stopped: Deferred[None] = Deferred()
+        self._stopping.addBoth(lambda _: stopped.callback(None))
+        return stopped
 
     def wake(self) -> None:
         """Look for jobs soon: one was just queued, or a slot is free."""
@@ -176,9 +190,9 @@ class Runner(Service):
                 await self._sleep(AWAY[min(away, len(AWAY) - 1)])
                 away += 1
                 continue
-            except CancelledError:
-                raise
             except Exception:
+                if not self.running:
+                    raise  # we are stopped
                 # Whatever it is: a consumer that lives and is deaf would be worse.
                 log.failure("reserving failed")
                 await self._sleep(AWAY[-1])
@@ -203,7 +217,7 @@ class Runner(Service):
             await self.prepare()
             self._prepared = True
         await self._ledger.deliver()
-        free = self._slots - len(self._tasks)
+        free = self._slots - len(self._tasks) - self.occupied()
         if free <= 0:
             return Reserved("busy", None, [])
         closed = self._hours.closed_for(time.time())
@@ -218,6 +232,10 @@ class Runner(Service):
         self._unsure = False
         return reserved
 
+    def occupied(self) -> int:
+        """Slots that are still taken by what could not be ended."""
+        return 0
+
     async def prepare(self) -> None:
         """What has to be done before anything is taken; repeated while the queue is away."""
 
@@ -226,7 +244,7 @@ class Runner(Service):
         earlier = self._tasks.get(job.id)
         self._tasks[job.id] = task
         if earlier is not None:  # its lease ran out, and the job came back to us
-            earlier.running.cancel()
+            earlier.cancel()
         task.running = Deferred.fromCoroutine(self._run(task))
 
         def ended(result: object) -> None:
@@ -242,8 +260,10 @@ class Runner(Service):
         job = task.job
         try:
             result = await self._timed(task)
-        except CancelledError:
-            raise
+        except CancelledError as error:
+            if task.cancelled:
+                raise
+            await self._nack(job, brief(error), self._backoff(job.attempt))
         except Retry as again:
             await self._nack(job, str(again), again.delay)
         except DeadlinePassed:
@@ -300,7 +320,7 @@ class Runner(Service):
             if job.id in beaten.lost and task is not None and task.job is job and not task.over:
                 why = "was cancelled" if job.id in beaten.cancelled else "is not ours any more"
                 log.warn("job {job} {why}", job=job.id, why=why)
-                task.running.cancel()
+                task.cancel()
 
     async def _stop(self) -> None:
         assert self._looping is not None
@@ -329,7 +349,7 @@ class Runner(Service):
 
     def _cancel_all(self) -> None:
         for task in list(self._tasks.values()):
-            task.running.cancel()
+            task.cancel()
 
 
 def brief(error: BaseException) -> str:

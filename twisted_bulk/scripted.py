@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
+from twisted.internet.defer import Deferred
+
 from twisted_bulk.brokers import Argument, Capabilities, Store
 from twisted_bulk.errors import ConfigError, QueueFull
 from twisted_bulk.jobs import (
@@ -209,16 +211,13 @@ class ScriptedQueue:
         )
 
     async def control(self, settings: Mapping[str, float | bool | None]) -> None:
+        words: list[Argument] = []
         for name, value in settings.items():
             if name not in ("stop", "paused", "max_doing", "qps", "cap"):
                 raise ConfigError(f"{name}: not a setting of a queue")
-            if value is None:
-                await self.store.command("HDEL", f"{self.prefix}cfg", name)
-            else:
-                word = _setting(name, value)
-                await self.store.command("HSET", f"{self.prefix}cfg", name, word)
-        if settings:
-            await self.store.command("PUBLISH", f"{self.prefix}wake", "")
+            words += (name, "" if value is None else _setting(name, value))
+        if words:
+            await self.script("control", *words)
 
     async def maintain(self, keep: float, count: int = 1_000_000) -> list[str]:
         words = (1000, ms(keep), count, ms(WORKER_DEAD))
@@ -226,6 +225,9 @@ class ScriptedQueue:
 
     def listen(self, heard: Callable[[], object]) -> None:
         self.store.listen(f"{self.prefix}wake", heard)
+
+    def attend(self, leave: Callable[[], Deferred[None]]) -> None:
+        self.store.attend(leave)
 
     async def ping(self) -> None:
         """Nothing, if the store answers within 2 s.

@@ -65,7 +65,9 @@ class Consumer(Runner):
         keep_count: int = 100_000,
         drain: float = 30,
     ) -> None:
-        self._calls = Calls(function, reactor, slots=slots, threads=threads, processes=processes)
+        self._calls = Calls(
+            function, reactor, slots=slots, threads=threads, processes=processes, freed=self.wake
+        )
         given = {"max_doing": max_doing, "qps": qps}
         self._shared = {name: value for name, value in given.items() if value is not None}
         self._folder = Path(spool) if spool else None
@@ -95,16 +97,13 @@ class Consumer(Runner):
         super().startService()
         self._maintaining.start(MAINTAIN)
 
-    def stopService(self) -> Deferred[None]:
-        """Begin nothing more; let calls end for ``drain`` seconds, then give them back."""
+    async def _stop(self) -> None:
         self._maintaining.stop()
+        await super()._stop()
+        await self._calls.stopService()
 
-        async def stop() -> None:
-            await stopping
-            await self._calls.stopService()
-
-        stopping = super().stopService()
-        return Deferred.fromCoroutine(stop())
+    def occupied(self) -> int:
+        return self._calls.left
 
     async def prepare(self) -> None:
         if self._folder is not None:

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from twisted.internet.defer import Deferred
+
 from twisted_bulk.scripts import Script
 
 Argument = str | bytes | int
@@ -51,3 +53,6 @@ class Store(Protocol):
 
     def listen(self, channel: str, heard: Callable[[], object]) -> None:
         """Call ``heard`` soon after a message on ``channel``: a hint, which may be lost."""
+
+    def attend(self, leave: Callable[[], Deferred[None]]) -> None:
+        """Call ``leave``, and wait for it, before the store closes by itself, if it ever does."""

@@ -202,6 +202,9 @@ class SqliteStore(Service):
         """Call ``heard`` after a message of this process; other processes' are not noticed."""
         self._listeners.setdefault(channel.encode(), []).append(heard)
 
+    def attend(self, leave: Callable[[], Deferred[None]]) -> None:
+        """It is closed by its service only."""
+
 
 def _word(argument: Argument) -> bytes:
     if isinstance(argument, bytes):

@@ -229,7 +229,11 @@ local function alive(wid)
   call('ZADD', P .. 'wk', whole(now), wid)
   local last = call('HGET', P .. 'meta', 'alive')
   if last and now - last > GAP then call('HSET', P .. 'meta', 'hold', whole(now + HOLD)) end
-  if not last or now - last > 250 then call('HSET', P .. 'meta', 'alive', whole(now)) end
+  if not last or now - last > 250 then
+    call('HSET', P .. 'meta', 'alive', whole(now))
+    local f = call('HMGET', P .. 'meta', 'backlog', 'empty_since')
+    if not f[2] and tonumber(f[1] or 0) == 0 then call('HSET', P .. 'meta', 'empty_since', whole(now)) end
+  end
 end
 
 local function reclaim(limit)

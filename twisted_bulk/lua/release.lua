@@ -9,7 +9,7 @@ for _, id in ipairs(call('SMEMBERS', P .. 'w:' .. wid)) do
   local key = P .. 'j:' .. id
   local j = call('HMGET', key, 'state', 'tries', 'wid', 'score')
   local mine
-  if ARGV[2] == 'only' then mine = named[id] == j[2] else mine = not named[id] end
+  if ARGV[2] == 'only' then mine = named[id] == j[2] else mine = named[id] ~= j[2] end
   if mine and j[1] == 'doing' and j[3] == wid then
     call('HINCRBY', key, 'tries', -1)
     call('HDEL', key, 'wid')

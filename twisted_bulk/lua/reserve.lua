@@ -21,6 +21,7 @@ if cfg[4] then
   local us = time[1] * 1000000 + time[2]
   step = 1000000 / tonumber(cfg[4])
   due = math.max(tonumber(call('GET', P .. 'rl') or '0'), us - 200000)
+  due = math.min(due, us + step) -- the rate may have been lower
   if due > us then return finished({'rate', math.ceil((due - us) / 1000), {}}) end
   n = math.min(n, math.floor((us - due) / step) + 1)
 end
@@ -38,8 +39,8 @@ local function start(id, attempt, gid)
   end
 end
 
-local out, more = {}, true
-while more and #out < n do
+local out, more, buried = {}, true, 0
+while more and #out < n and buried < 1000 do
   local got = call('ZPOPMIN', P .. 'todo', n - #out)
   if #got == 0 then break end
   for i = 1, #got, 2 do
@@ -48,7 +49,9 @@ while more and #out < n do
     local j = call('HMGET', key, 'payload', 'tries', 'exp', 'gid', 'att', 'state')
     if more and j[6] == 'todo' then
       local payload = j[1] or call('GET', P .. 'p:' .. id) or ''
-      if j[3] and tonumber(j[3]) <= now then bury(id, 'expired')
+      if j[3] and tonumber(j[3]) <= now then
+        bury(id, 'expired')
+        buried = buried + 1
       elseif #out > 0 and #payload > bytes then more = false
       else
         if j[3] then
@@ -69,5 +72,6 @@ if #out > 0 then
   if step then call('SET', P .. 'rl', string.format('%.2f', due + step * #out), 'PX', 60000 + math.ceil(step * #out / 1000)) end
   return finished({'ok', 0, out})
 end
+if buried > 0 then return finished({'empty', 0, {}}) end
 local next = call('ZRANGE', P .. 'later', 0, 0, 'WITHSCORES')[2]
 return finished({'empty', next and math.max(0, tonumber(next) - now) or -1, {}})
