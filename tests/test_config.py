@@ -9,9 +9,10 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.daemon import ROOT, command, environment
-from twisted_bulk.config import KEYS, duration, load, size
+from twisted_bulk.config import KEYS, load
 from twisted_bulk.errors import ConfigError
-from twisted_bulk.service import Options
+from twisted_bulk.options import Options
+from twisted_bulk.values import duration, size
 
 
 class LoadTests(SynchronousTestCase):

@@ -1,25 +1,51 @@
 """Members fetched from servers that do as tests tell them."""
 
+import time
 from ipaddress import ip_network
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.error import ConnectionLost
 from twisted.internet.protocol import Factory, Protocol
-from twisted.internet.task import deferLater
+from twisted.internet.task import Clock, deferLater
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
+from twisted.web.client import ResponseDone, ResponseFailed
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import IResponse
+from zope.interface import implementer
 
 from tests.reactor import reactor
 from tests.web import Exchange, Site, ok, respond
 from twisted_bulk import download
+from twisted_bulk.agent import GuardedAgent
 from twisted_bulk.batch import Member
+from twisted_bulk.body import Patience
 from twisted_bulk.download import Crew, Downloader
 from twisted_bulk.errors import MemberError
 from twisted_bulk.fetch import Fetch, Fetcher
-from twisted_bulk.guard import Guard, GuardedAgent
+from twisted_bulk.guard import Guard
 from twisted_bulk.lanes import Lanes
 from twisted_bulk.limits import Limits
+
+PORTS = (range(1, 22), range(80, 81), range(443, 444), range(1024, 65536))
+
+
+def look_up(host: str) -> list[str]:
+    """Some names that tests use; ``slow.example`` takes its time."""
+    if host == "localhost":
+        return ["127.0.0.1"]
+    if host == "slow.example":
+        time.sleep(3)
+    raise OSError(host)
+
+
+def limits(concurrency: int, per_host: int) -> Limits:
+    """The same for each host."""
+    return Limits(concurrency, lambda host: per_host)
 
 
 class LanesTests(SynchronousTestCase):
@@ -27,7 +53,7 @@ class LanesTests(SynchronousTestCase):
 
     def test_owners_take_turns(self) -> None:
         """A big batch does not hold up a small one."""
-        lanes: Lanes[str] = Lanes(Limits(99, 99).allowed)
+        lanes: Lanes[str] = Lanes(limits(99, 99).allowed)
         for n in range(5):
             lanes.add("big", "h", f"b{n}")
         lanes.add("small", "h", "s0")
@@ -35,18 +61,18 @@ class LanesTests(SynchronousTestCase):
 
     def test_per_host(self) -> None:
         """A host's limit counts over all owners; other hosts go on."""
-        lanes: Lanes[str] = Lanes(Limits(99, 2).allowed)
+        lanes: Lanes[str] = Lanes(limits(99, 2).allowed)
         for owner in ("a", "b"):
             for n in range(2):
                 lanes.add(owner, "slow", f"{owner}{n}")
         lanes.add("a", "fast", "f")
         self.assertEqual([lanes.take() for _ in range(4)], ["a0", "b0", "f", None])
-        lanes.release("slow")
+        lanes.release("a", "slow")
         self.assertEqual(lanes.take(), "b1")
 
     def test_first(self) -> None:
         """What was tried before does not queue up again behind all others."""
-        lanes: Lanes[str] = Lanes(Limits(99, 9).allowed)
+        lanes: Lanes[str] = Lanes(limits(99, 9).allowed)
         for item in "ab":
             lanes.add("o", "h", item)
         lanes.add("o", "h", "again", first=True)
@@ -54,7 +80,7 @@ class LanesTests(SynchronousTestCase):
 
     def test_drop(self) -> None:
         """What is taken away is not given out."""
-        lanes: Lanes[int] = Lanes(Limits(99, 9).allowed)
+        lanes: Lanes[int] = Lanes(limits(99, 9).allowed)
         lanes.add("a", "h", 1)
         lanes.add("b", "h", 2)
         self.assertEqual(lanes.drop("a"), [1])
@@ -66,7 +92,7 @@ class LanesTests(SynchronousTestCase):
     )
     def test_all_once(self, items: list[tuple[int, str]], per_host: int) -> None:
         """Everything comes out once, never more than the limit of a host at a time."""
-        lanes: Lanes[tuple[int, str]] = Lanes(Limits(99, per_host).allowed)
+        lanes: Lanes[tuple[int, str]] = Lanes(limits(99, per_host).allowed)
         for number, (owner, host) in enumerate(items):
             lanes.add(owner, host, (number, host))
         out: list[tuple[int, str]] = []
@@ -76,7 +102,8 @@ class LanesTests(SynchronousTestCase):
             if item is None:
                 if not out:
                     break
-                lanes.release(out.pop(0)[1])
+                number, host = out.pop(0)
+                lanes.release(items[number][0], host)
                 continue
             out.append(item)
             seen.append(item[0])
@@ -111,8 +138,8 @@ class NoTLS(Protocol):
         self.transport.write(b"220 mail.example ESMTP\r\n")
 
 
-class DownloadTests(TestCase):
-    """Each way in which a fetch can end."""
+class DownloadTestCase(TestCase):
+    """A downloader, sinks, and a server that does as it is told."""
 
     timeout = 20
 
@@ -123,11 +150,27 @@ class DownloadTests(TestCase):
         self.errors: dict[str, MemberError | None] = {}
 
     def start(self, **settings: Any) -> Downloader:
-        agent = GuardedAgent(reactor, Guard([ip_network("127.0.0.0/8")]), 8, 1)
-        limits = Limits(settings.pop("concurrency", 8), settings.pop("per_host", 8))
-        given: dict[str, Any] = {"limits": limits, "retries": 2}
-        timeouts = [settings.pop(f"{name}_timeout", 5.0) for name in ("header", "idle")]
-        fetcher = Fetcher(agent, reactor, *timeouts)
+        guard = Guard([ip_network("127.0.0.0/8")], PORTS)
+        authorities = settings.pop("authorities", ())
+        agent = GuardedAgent(
+            reactor,
+            guard,
+            8,
+            dns_timeout=1,
+            connect_timeout=1,
+            authorities=authorities,
+            find=look_up,
+        )
+        shared = limits(settings.pop("concurrency", 8), settings.pop("per_host", 8))
+        given: dict[str, Any] = {"limits": shared, "retries": 2}
+        patience = Patience(
+            idle=settings.pop("idle_timeout", 5.0),
+            speed=settings.pop("min_speed", 0),
+            window=settings.pop("window", 60.0),
+            most=settings.pop("member_bytes", 1 << 40),
+        )
+        fetcher = Fetcher(agent, reactor, settings.pop("header_timeout", 5.0), patience)
+        self.agent = agent
         downloader = Downloader(fetcher, reactor, **given | settings)
         agent.startService()
         downloader.startService()
@@ -160,6 +203,10 @@ class DownloadTests(TestCase):
         self.assertFalse(any(sink.finished for sink in self.sinks))
         self.assertTrue(all(sink.discarded for sink in self.sinks))
         return error.code, fetch.attempts
+
+
+class DownloadTests(DownloadTestCase):
+    """Each way in which a fetch can end."""
 
     async def test_good(self) -> None:
         """Length, body and headers, the member's before the batch's."""
@@ -205,9 +252,17 @@ class DownloadTests(TestCase):
         for number, status in enumerate((404, 403, 410, 451, 204, 304)):
             self.site.answers[f"/{number}"] = respond(f"{status} No")
             self.assertEqual(await self.fails(f"/{number}"), ("http_error", 1))
-        for status in (500, 503, 429, 408):
+        for status in (500, 503, 408):
             self.site.answers["/a"] = respond(f"{status} No")
             self.assertEqual(await self.fails("/a"), ("http_unavailable", 3))
+
+    async def test_throttled(self) -> None:
+        """Who says "not now" is asked again more often than who breaks, but not for ever."""
+        self.patch(download, "THROTTLED", 4)
+        for answer in (respond("429 No"), respond("503 No", b"", "Retry-After: 0")):
+            self.site.answers["/a"] = answer
+            self.assertEqual(await self.fails("/a"), ("http_throttled", 7))
+            self.assertEqual(await self.fails("/a", retries=0), ("http_throttled", 1))
 
     async def test_passes(self) -> None:
         """What fails at first and then works is done, each attempt from the start."""
@@ -394,3 +449,164 @@ class DownloadTests(TestCase):
         with self.assertRaises(OSError):
             await self.get(fetch)
         self.flushLoggedErrors(OSError)
+
+
+class ResumeTests(DownloadTestCase):
+    """What a broken attempt has brought is not fetched again, and not mixed with other versions."""
+
+    body = bytes(range(256)) * 40
+
+    def file(self, tag: str, *headers: str, cut: int = 4000, body: bytes = b"") -> Any:
+        """A server of a file: broken off after ``cut`` bytes, then by ranges."""
+        body = body or self.body
+
+        def answer(exchange: Exchange) -> None:
+            asked = self.site.headers().get("range", "")
+            lines = [*headers, *([f"ETag: {tag}"] if tag else [])]
+            if not asked:
+                exchange.write(ok(body, *lines)[: cut - len(body)])
+                exchange.close()
+                return
+            begin = int(asked[6:-1])
+            where = f"Content-Range: bytes {begin}-{len(body) - 1}/{len(body)}"
+            exchange.write(respond("206 Partial Content", body[begin:], where, *lines))
+
+        return answer
+
+    async def whole(self, *answers: Any) -> list[str]:
+        """The ranges that were asked for until the body was there."""
+        self.sinks.clear()
+        self.site.answers["/a"] = list(answers) if len(answers) > 1 else answers[0]
+        fetch = self.one("/a")
+        await self.get(fetch)
+        self.assertEqual(self.errors, {"/a": None})
+        self.assertEqual(self.sinks[-1].data, self.body)
+        self.assertTrue(all(sink.discarded for sink in self.sinks[:-1]))
+        self.assertEqual((fetch.received, fetch.length), (len(self.body), len(self.body)))
+        return [self.site.headers(n).get("range", "") for n in range(len(self.site.requests))]
+
+    async def test_continues(self) -> None:
+        """With a strong ETag, named in If-Range."""
+        self.assertEqual(await self.whole(self.file('"v1"')), ["", "bytes=4000-"])
+        self.assertEqual(self.site.headers()["if-range"], '"v1"')
+        self.assertEqual(len(self.sinks), 1)
+
+    async def test_continues_by_date(self) -> None:
+        """With a date, if it is well before the answer's."""
+        when = "Last-Modified: Sun, 06 Nov 1994 08:49:37 GMT"
+        now = "Date: Sun, 06 Nov 1994 08:59:37 GMT"
+        self.assertEqual(await self.whole(self.file("", when, now)), ["", "bytes=4000-"])
+
+    async def test_starts_afresh(self) -> None:
+        """Without a validator that tells versions apart, or where the server cannot."""
+        when = "Last-Modified: Sun, 06 Nov 1994 08:49:37 GMT"
+        good = ok(self.body)
+        for first in (
+            self.file('W/"weak"'),
+            self.file(""),
+            self.file("", when, when.replace("Last-Modified", "Date")),
+            self.file('"v1"', "Accept-Ranges: none"),
+        ):
+            self.site.requests.clear()
+            self.assertEqual(await self.whole(first, good), ["", ""])
+
+    async def test_ignored_range(self) -> None:
+        """A 200 to a range: all of it, from the start."""
+        good = ok(self.body, 'ETag: "v2"')
+        self.assertEqual(await self.whole(self.file('"v1"'), good), ["", "bytes=4000-"])
+
+    async def test_gone_range(self) -> None:
+        """A 416: at once again, without a range."""
+        no = respond("416 No", b"", "Content-Range: bytes */9")
+        ranges = await self.whole(self.file('"v1"'), no, ok(self.body))
+        self.assertEqual(ranges, ["", "bytes=4000-", ""])
+
+    async def test_never_mixed(self) -> None:
+        """Another version, other bytes, another length: nothing of it is used."""
+        other = bytes(len(self.body))
+        part = other[4000:]
+        length = len(self.body)
+        wrong = [
+            (f"bytes 4000-{length - 1}/{length}", 'ETag: "v2"'),
+            (f"bytes 4000-{length - 1}/{length}", 'ETag: W/"v1"'),
+            (f"bytes 4000-{length - 1}/{length}", "X-None: 1"),
+            (f"bytes 3999-{length - 2}/{length}", 'ETag: "v1"'),
+            (f"bytes 4000-{length - 1}/{length + 1}", 'ETag: "v1"'),
+            (f"bytes 4000-{length}/{length + 1}", 'ETag: "v1"'),
+            (f"bytes 4000-{length - 1}/*", 'ETag: "v1"'),
+            ("bytes nonsense", 'ETag: "v1"'),
+        ]
+        for where, tag in wrong:
+            self.site.requests.clear()
+            lie = respond("206 P", part, f"Content-Range: {where}", tag)
+            ranges = await self.whole(self.file('"v1"'), lie, ok(self.body))
+            self.assertEqual(ranges, ["", "bytes=4000-", ""], where)
+
+    @given(st.data())
+    def test_random_servers(self, data: st.DataObject) -> None:
+        """Whatever a server does between attempts, what is kept is one version of the file."""
+        versions = [b"a" * 50, b"b" * 50, b"c" * 60]
+        fetch = self.one("/x")
+        clock = Clock()
+
+        class Agent:
+            """Answers as Hypothesis says."""
+
+            def request(self, method: bytes, uri: bytes, headers: Any, body: Any = None) -> Any:
+                asked = headers.getRawHeaders(b"range", [b""])[0]
+                return succeed(answer(asked))
+
+        def answer(asked: bytes) -> Any:
+            version = data.draw(st.sampled_from(versions))
+            tag = data.draw(st.sampled_from([b'"t"', b'"%c"' % version[0], b'W/"w"', None]))
+            begin = int(asked[6:-1]) if asked and data.draw(st.booleans()) else 0
+            # An honest server changes the tag with the content.
+            if tag == b'"t"':
+                version = versions[0]
+            rest = version[begin:] or b""
+            headers = Headers({b"ETag": [tag]} if tag else {})
+            shift = data.draw(st.sampled_from([0, 0, 0, 1]))
+            if begin:
+                where = b"bytes %d-%d/%d" % (begin + shift, len(version) - 1, len(version))
+                headers.setRawHeaders(b"Content-Range", [where])
+            upto = data.draw(st.integers(0, len(rest)))
+            return Scripted(206 if begin else 200, headers, rest, upto)
+
+        fetcher = Fetcher(Agent(), clock, 9.0, Patience())  # type: ignore[arg-type]
+        for _ in range(6):
+            trying = Deferred.fromCoroutine(fetcher.attempt(fetch))
+            result: list[Any] = []
+            trying.addBoth(result.append)
+            if result == [None]:
+                self.assertIn(self.sinks[-1].data, versions)
+                return
+            self.assertIsInstance(result[0].value, MemberError)
+            for sink in self.sinks:
+                kept = sink.data
+                self.assertTrue(sink.discarded or any(v.startswith(kept) for v in versions))
+
+
+@implementer(IResponse)
+class Scripted:
+    """A response that ends where it was told to."""
+
+    version = (b"HTTP", 1, 1)
+    phrase = b""
+    previousResponse = None
+
+    def __init__(self, code: int, headers: Headers, body: bytes, upto: int) -> None:
+        self.code, self.headers, self.length = code, headers, len(body)
+        self._body, self._upto = body, upto
+        self.request: Any = None
+
+    def setPreviousResponse(self, response: IResponse) -> None:
+        """There is none."""
+
+    def deliverBody(self, protocol: Any) -> None:
+        """All at once."""
+        protocol.makeConnection(StringTransport())
+        protocol.dataReceived(self._body[: self._upto])
+        if self._upto == self.length:
+            protocol.connectionLost(Failure(ResponseDone()))
+        else:
+            protocol.connectionLost(Failure(ResponseFailed([Failure(ConnectionLost())])))

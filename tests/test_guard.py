@@ -1,24 +1,36 @@
 """What may be dialled."""
 
+import re
+import subprocess
+import sys
+from collections import Counter
 from collections.abc import Sequence
 from ipaddress import ip_network
+from itertools import cycle
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from treq.client import HTTPClient
-from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IHostnameResolver
+from twisted.internet.error import ConnectError
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
 from twisted.internet.testing import MemoryReactorClock
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
-from twisted.web.client import URI
-from zope.interface import implementer
 
+from tests.daemon import ROOT
 from tests.reactor import reactor
+from tests.servers import need
+from tests.spellings import SPELLINGS
+from tests.spellings import ask as spelled
+from tests.spellings import look_up as numeric
 from tests.web import Site, ok
+from twisted_bulk import resolver
+from twisted_bulk.agent import Dial, GuardedAgent
 from twisted_bulk.errors import MemberError
-from twisted_bulk.guard import Guard, GuardedAgent, _GuardedEndpoint
+from twisted_bulk.guard import Guard
 
 REFUSED = """
 127.0.0.1 127.255.255.255 0.0.0.0 0.1.2.3 10.0.0.1 100.64.0.1 100.127.255.255 169.254.169.254
@@ -53,26 +65,16 @@ class PolicyTests(SynchronousTestCase):
             self.assertFalse(guard.allows(address), address)
 
 
-@implementer(IHostnameResolver)
 class Answers:
     """A resolver that knows what it was told."""
 
     def __init__(self, *addresses: str) -> None:
-        self.addresses = addresses
+        self.addresses = list(addresses)
 
-    def resolveHostName(
-        self,
-        resolutionReceiver: Any,
-        hostName: str,
-        portNumber: int = 0,
-        addressTypes: Any = None,
-        transportSemantics: str = "TCP",
-    ) -> Any:
-        resolutionReceiver.resolutionBegan(None)
-        for host in self.addresses:
-            kind = IPv6Address if ":" in host else IPv4Address
-            resolutionReceiver.addressResolved(kind("TCP", host, portNumber))
-        resolutionReceiver.resolutionComplete()
+    async def resolve(self, host: str) -> list[str]:
+        if not self.addresses:
+            raise MemberError("dns_failed", host)
+        return self.addresses
 
 
 class DialTests(SynchronousTestCase):
@@ -82,8 +84,7 @@ class DialTests(SynchronousTestCase):
         self, addresses: Sequence[str], guard: Guard | None = None
     ) -> tuple[Any, Deferred[Any]]:
         memory: Any = MemoryReactorClock()
-        uri = URI.fromBytes(b"http://name.example:81/")
-        endpoint = _GuardedEndpoint(memory, Answers(*addresses), guard or Guard(), uri, 10)
+        endpoint = Dial(memory, Answers(*addresses), guard or Guard(), "name.example", 81, 10)
         return memory, endpoint.connect(Factory.forProtocol(Protocol))
 
     def refused(self, addresses: Sequence[str]) -> str:
@@ -118,29 +119,81 @@ class DialTests(SynchronousTestCase):
 class AgentTests(TestCase):
     """The agent, on real sockets."""
 
-    timeout = 20
+    timeout = 60
 
     def setUp(self) -> None:
         self.site = Site(self)
         self.site.answers["/"] = ok(b"hello")
 
-    def agent(self, *allowed: str) -> GuardedAgent:
-        agent = GuardedAgent(reactor, Guard(map(ip_network, allowed)), 2, 5)
+    def agent(self, *allowed: str, find: Any = resolver.look_up, **policy: Any) -> GuardedAgent:
+        agent = GuardedAgent(reactor, Guard(map(ip_network, allowed), **policy), 2, find=find)
         agent.startService()
         self.addCleanup(agent.stopService)
         # Not from within the event that ended the test.
         self.addCleanup(deferLater, reactor, 0)
         return agent
 
+    def watched(self) -> list[str]:
+        """Addresses that the reactor is asked to connect to; it never does."""
+        dialled: list[str] = []
+
+        def connect(host: str, port: int, factory: Any, *more: Any, **options: Any) -> Any:
+            dialled.append(host)
+            connector = SimpleNamespace(stopConnecting=lambda: None)
+            reactor.callLater(0, factory.clientConnectionFailed, connector, Failure(ConnectError()))
+            return connector
+
+        self.patch(reactor, "connectTCP", connect)
+        return dialled
+
     async def test_spellings(self) -> None:
-        """However loopback is written, the server is never reached."""
-        agent, port = self.agent(), self.site.url.rsplit(":", 1)[1]
-        hosts = "127.0.0.1 127.1 2130706433 0x7f000001 0177.0.0.1 localhost 0 [::1] 127.0.0.1. "
-        for host in (hosts + "[::ffff:127.0.0.1] [::ffff:7f00:1] 0.0.0.0").split():
+        """However an address is written, it is not dialled."""
+        self.assertGreater(len(SPELLINGS), 250)
+        dialled, agent = self.watched(), self.agent(find=numeric)
+        codes = await spelled(agent, 80)
+        self.assertEqual(dialled, [])
+        odd = {host: code for host, code in codes.items() if code != "address_refused"}
+        self.assertTrue(set(odd.values()) <= {"dns_failed", "bad_url"}, odd)
+
+    def test_system_calls(self) -> None:
+        """The same as strace sees it: no connect(); with the guard open there are many."""
+        for networks, expected in ((), 0), (("127.0.0.0/8",), 1):
+            log = Path(self.mktemp()).absolute()
+            words = [need("strace"), "-f", "-e", "trace=connect", "-o", str(log), sys.executable]
+            words += ["-m", "tests.spellings", *networks]
+            done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=60)
+            refused, asked = map(int, done.stdout.split())
+            calls = re.findall(r"connect\(.*AF_INET", log.read_text())
+            self.assertEqual(bool(calls), bool(expected), calls[:5])
+            self.assertEqual(refused == asked, not expected)
+
+    async def test_rebinding(self) -> None:
+        """A name whose answers change with each look-up: what was checked is what is dialled."""
+        answers = cycle([["8.8.8.8"], ["127.0.0.1"], ["8.8.8.8", "169.254.169.254"], ["::1"]])
+        self.patch(resolver, "KEEP", 0.0)
+        dialled = self.watched()
+        agent = self.agent(find=lambda host: next(answers))
+        codes: Counter[str] = Counter()
+        for _ in range(10_000):
+            try:
+                await agent.request(b"GET", b"http://rebind.example/")
+            except MemberError as error:
+                codes[error.code] += 1
+        self.assertEqual(codes, {"address_refused": 7500, "connect_failed": 2500})
+        self.assertEqual(Counter(dialled), {"8.8.8.8": 2500})
+
+    async def test_own_ports(self) -> None:
+        """What we listen on is not for downloads, whatever is allowed; nor is the queue's port."""
+        port = self.site.port.getHost().port
+        for given in ({"own": [port]}, {"queue": [port]}, {"ports": [range(80, 81)]}):
+            agent = self.agent("127.0.0.0/8", **given)
             with self.assertRaises(MemberError) as caught:
-                await agent.request(b"GET", f"http://{host}:{port}/".encode())
-            self.assertIn(caught.exception.code, ("address_refused", "dns_failed"), host)
+                await agent.request(b"GET", (self.site.url + "/").encode())
+            code = "address_refused" if "own" in given else "port_refused"
+            self.assertEqual(caught.exception.code, code)
         self.assertEqual(self.site.connections, 0)
+        agent = self.agent("127.0.0.0/8", own=[port + 1])
+        await agent.request(b"GET", (self.site.url + "/").encode())
 
     async def test_identity(self) -> None:
         """Encodings are not asked for, and refused if they come all the same."""

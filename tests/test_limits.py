@@ -19,7 +19,7 @@ class SharedTests(OnRedis):
     """Two processes and one node's limits."""
 
     def share(self, worker: str) -> tuple[SharedLimits, dict[str, tuple[int, int]]]:
-        limits = SharedLimits(self.store, "s", worker, reactor, 32, 8)
+        limits = SharedLimits(self.store, "s", worker, reactor, 32, lambda host: 8)
         demand: dict[str, tuple[int, int]] = {}
         limits.connect(lambda: demand, lambda: None)
         limits.startService()

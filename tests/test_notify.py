@@ -15,8 +15,9 @@ from twisted.internet.task import deferLater
 from tests.reactor import reactor
 from tests.servers import RedisTestCase
 from tests.web import Exchange, Site, ok, respond
+from twisted_bulk.agent import GuardedAgent
 from twisted_bulk.groups import GroupQueue
-from twisted_bulk.guard import Guard, GuardedAgent
+from twisted_bulk.guard import Guard
 from twisted_bulk.jobs import Ack, Group, GroupPart
 from twisted_bulk.notify import SCHEDULE, TRIES, Notifier, Poster, load_secret
 from twisted_bulk.runner import Result, Retry, Task
@@ -32,7 +33,7 @@ class NotifyTests(RedisTestCase):
         self.queue = GroupQueue(self.redis, "parts", 2_000_000, self.calls)
         self.site = Site(self)
         self.site.answers["/n"] = ok(b"thanks")
-        agent = GuardedAgent(reactor, Guard([ip_network("127.0.0.0/8")]), 2, 5)
+        agent = GuardedAgent(reactor, Guard([ip_network("127.0.0.0/8")]), 2)
         agent.startService()
         self.addCleanup(agent.stopService)
         self.data = Path(tempfile.mkdtemp(prefix="bw"))

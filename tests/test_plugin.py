@@ -12,7 +12,7 @@ from twisted.plugin import getPlugins
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.daemon import ROOT, environment
-from twisted_bulk.service import Options
+from twisted_bulk.options import Options
 
 
 class PluginTests(SynchronousTestCase):

@@ -30,6 +30,7 @@ class Exchange(LineReceiver):
 
     def connectionMade(self) -> None:
         self.head: list[str] = []
+        self.timer: Any = None
         self.site.connections += 1
 
     def lineReceived(self, line: bytes) -> None:
@@ -62,6 +63,14 @@ class Exchange(LineReceiver):
         else:
             self.write(answers)
 
+    def later(self, seconds: float, call: Callable[..., None], *arguments: Any) -> None:
+        """Call it with this exchange, while there is somebody."""
+        self.timer = reactor.callLater(seconds, call, self, *arguments)
+
+    def connectionLost(self, reason: Any = None) -> None:
+        if self.timer is not None and self.timer.active():
+            self.timer.cancel()
+
     def write(self, data: bytes) -> None:
         self.transport.write(data)  # type: ignore[union-attr]
 
@@ -88,6 +97,7 @@ class Site(Factory):
         def stop() -> Any:
             for exchange in self._open:
                 exchange.abort()
+                exchange.connectionLost()
             return self.port.stopListening()
 
         case.addCleanup(stop)

@@ -5,7 +5,6 @@ section ``[bulkwav]`` of the file and ``BULKWAV_NOTIFY_EVERY`` in the environmen
 """
 
 import configparser
-import ipaddress
 import os
 import re
 import socket
@@ -14,128 +13,24 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from twisted_bulk.address import EXPECTED
-from twisted_bulk.address import parse as parse_address
+from twisted_bulk import values
 from twisted_bulk.errors import ConfigError
 from twisted_bulk.hours import Hours
 from twisted_bulk.hours import parse as parse_hours
+from twisted_bulk.values import (
+    Network,
+    choice,
+    duration,
+    endpoint,
+    flag,
+    frequency,
+    networks,
+    number,
+    positive,
+    size,
+)
 
 SECTION = "bulkwav"
-ROLES = ("intake", "worker", "files")
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-
-_SCALE = {"": 1, "k": 1000, "M": 1000**2, "G": 1000**3, "T": 1000**4}
-_SCALE |= {"Ki": 1024, "Mi": 1024**2, "Gi": 1024**3, "Ti": 1024**4}
-_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-
-
-def size(text: str) -> int:
-    """Bytes: ``200k`` is 200,000 and ``200Ki`` 204,800."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)(|k|M|G|T|Ki|Mi|Gi|Ti)B?", text)
-    if not match:
-        raise ValueError("a number of bytes such as 200000, 200k or 4Gi")
-    return int(float(match[1]) * _SCALE[match[2]])
-
-
-def duration(text: str) -> float:
-    """Seconds: ``90``, ``1.5h``, ``7d``."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)(|s|m|h|d|w)", text)
-    if not match:
-        raise ValueError("a time such as 90, 30s, 5m, 2h or 7d")
-    return float(match[1]) * _SECONDS[match[2]]
-
-
-def positive(text: str) -> float:
-    """A duration longer than nothing."""
-    seconds = duration(text)
-    if seconds <= 0:
-        raise ValueError("a time longer than 0, such as 0.5 or 3s")
-    return seconds
-
-
-def number(least: int, most: int) -> Callable[[str], int]:
-    """A parser of whole numbers from ``least`` to ``most``."""
-
-    def parse(text: str) -> int:
-        if not re.fullmatch(r"\d{1,18}", text) or not least <= int(text) <= most:
-            raise ValueError(f"a whole number from {least} to {most}")
-        return int(text)
-
-    return parse
-
-
-def choice(*words: str) -> Callable[[str], str]:
-    """A parser that takes one of ``words``."""
-
-    def parse(text: str) -> str:
-        if text not in words:
-            raise ValueError("one of " + ", ".join(words))
-        return text
-
-    return parse
-
-
-def roles(text: str) -> frozenset[str]:
-    """A comma-separated subset of :data:`ROLES`."""
-    chosen = frozenset(text.replace(" ", "").split(","))
-    if not chosen or not chosen <= set(ROLES):
-        raise ValueError("a comma-separated choice of " + ", ".join(ROLES))
-    return chosen
-
-
-def networks(text: str) -> tuple[Network, ...]:
-    """Networks in CIDR notation, separated by commas or spaces."""
-    try:
-        return tuple(ipaddress.ip_network(net) for net in re.split(r"[,\s]+", text) if net)
-    except ValueError:
-        raise ValueError("networks such as 10.0.0.0/8 or fd00::/8, separated by commas") from None
-
-
-def flag(text: str) -> bool:
-    """``yes`` or ``no``."""
-    if text.lower() in ("yes", "true", "on", "1"):
-        return True
-    if text.lower() in ("no", "false", "off", "0"):
-        return False
-    raise ValueError("yes or no")
-
-
-def endpoint(text: str) -> str:
-    """A Twisted server endpoint; its details are checked when it is opened."""
-    if not re.match(r"[a-z0-9]+:", text):
-        raise ValueError("a Twisted endpoint such as tcp:10000 or unix:/run/bulkwav.sock")
-    return text
-
-
-def redis_url(text: str) -> str:
-    """``embedded``, or what :mod:`twisted_bulk.address` reads."""
-    if text != "embedded":
-        try:
-            parse_address(text)
-        except ValueError as error:
-            raise ValueError(f"embedded, {EXPECTED} ({error})") from None
-    return text
-
-
-def broker_url(text: str) -> str:
-    """Nothing, ``memory:`` or ``sqlite:///path``."""
-    if text not in ("", "memory:") and not re.fullmatch(r"sqlite://(/[^?#]+)", text):
-        raise ValueError("memory: or sqlite:///path/to/file")
-    return text
-
-
-def frequency(text: str) -> float:
-    """Starts a second; 0 for no limit."""
-    if not re.fullmatch(r"\d{1,6}(\.\d{1,6})?", text):
-        raise ValueError("a number such as 20 or 0.5")
-    return float(text)
-
-
-def public_url(text: str) -> str:
-    """An http(s) URL that links begin with, or nothing."""
-    if text and not re.fullmatch(r"https?://[^/?#\s]+(/[^?#\s]*)?", text):
-        raise ValueError("an http or https URL without query")
-    return text.rstrip("/")
 
 
 def _key(parse: Callable[[str], Any], default: str, metavar: str, text: str) -> Any:
@@ -157,21 +52,21 @@ class Settings:
         "folder of everything on disk: finished zips, unfinished work, the embedded server",
     )
     roles: frozenset[str] = _key(
-        roles, "intake,worker,files", "LIST", "what this node does: intake, worker, files"
+        values.roles, "intake,worker,files", "LIST", "what this node does: intake, worker, files"
     )
     intake: str = _key(endpoint, "tcp:10000", "ENDPOINT", "where the API listens")
     files: str = _key(endpoint, "tcp:10001", "ENDPOINT", "where finished zips are served")
     public_url: str = _key(
-        public_url, "", "URL", "what links begin with [http://<host name>:<port of --files>]"
+        values.public_url, "", "URL", "what links begin with [http://<host name>:<port of --files>]"
     )
     redis: str = _key(
-        redis_url,
+        values.redis_url,
         "embedded",
         "URL",
         "embedded, redis://[user:password@]host[:port][/db], rediss://, unix:///path or sentinel://",
     )
     broker: str = _key(
-        broker_url, "", "URL", "instead of Redis, for one machine: sqlite:///path or memory:"
+        values.broker_url, "", "URL", "instead of Redis, for one machine: sqlite:///path or memory:"
     )
     rate: int = _key(size, "200k", "BYTES", "bytes a second per client address; 0 for no limit")
     concurrency: int = _key(number(1, 10_000), "32", "N", "downloads at once on this node")
@@ -188,9 +83,15 @@ class Settings:
     )
     workers: int = _key(number(0, 256), "0", "N", "further worker processes of this node")
     retries: int = _key(number(0, 100), "3", "N", "further tries for a member when that may help")
-    connect_timeout: float = _key(positive, "10s", "TIME", "deadline to connect, DNS included")
+    dns_timeout: float = _key(positive, "5s", "TIME", "deadline to resolve a host's name")
+    connect_timeout: float = _key(positive, "10s", "TIME", "deadline to connect, and again for TLS")
     header_timeout: float = _key(positive, "30s", "TIME", "deadline for response headers")
     idle_timeout: float = _key(positive, "30s", "TIME", "longest silence within a body")
+    min_speed: int = _key(size, "1k", "BYTES", "least bytes a second of a member, over a minute")
+    member_timeout: float = _key(
+        positive, "6h", "TIME", "deadline for a member, with all its tries"
+    )
+    member_bytes: int = _key(size, "100G", "BYTES", "size at which a member is given up")
     notify_every: float = _key(positive, "3s", "TIME", "time between progress callbacks")
     compress: str = _key(
         choice("auto", "store", "deflate"),
@@ -201,6 +102,9 @@ class Settings:
     part_files: int = _key(
         number(1, 1_000_000), "10000", "N", "members in one zip; a larger batch becomes several"
     )
+    part_bytes: int = _key(
+        size, "4G", "BYTES", "size of a zip beyond which its next member begins another"
+    )
     max_urls: int = _key(number(1, 10_000_000), "1000000", "N", "URLs in one POST")
     max_body: int = _key(size, "256M", "BYTES", "size of one POST's body")
     queue_cap: int = _key(
@@ -209,6 +113,25 @@ class Settings:
     keep: float = _key(positive, "7d", "TIME", "how long a finished zip and its record stay")
     allow_net: tuple[Network, ...] = _key(
         networks, "", "CIDR", "non-public networks that may be reached; may be given repeatedly"
+    )
+    allow_ports: tuple[range, ...] = _key(
+        values.ports, "80,443,1024-65535", "LIST", "ports that downloads and callbacks may reach"
+    )
+    ca: str = _key(str, "", "FILE", "certificate authorities to trust beside the system's, PEM")
+    proxy: str = _key(
+        values.proxy_url,
+        "",
+        "URL",
+        "HTTP proxy for downloads and callbacks: http://[user:pw@]host:port",
+    )
+    disk_soft: int = _key(
+        number(1, 100), "85", "N", "percent of the disk in use from which batches are refused"
+    )
+    disk_hard: int = _key(
+        number(1, 100), "95", "N", "percent of the disk in use from which downloads pause"
+    )
+    disk_back: int = _key(
+        number(1, 100), "80", "N", "percent of the disk in use below which all goes on again"
     )
     tokens: str = _key(
         str, "", "FILE", "one SHA-256 of a bearer token a line; without it only loopback clients"
@@ -224,6 +147,12 @@ class Settings:
 
     # What was said, by key and as it was written.
     given: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def listening(self) -> frozenset[int]:
+        """TCP ports that are ours."""
+        found = re.findall(r"(?:tcp6?|ssl):(?:port=)?(\d+)", f"{self.intake} {self.files}")
+        return frozenset(map(int, found))
 
     @property
     def link_base(self) -> str:

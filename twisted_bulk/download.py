@@ -19,14 +19,21 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_bulk.batch import host_of
+from twisted_bulk.clock import within
 from twisted_bulk.errors import MemberError
 from twisted_bulk.fetch import Fetch, Fetcher
 from twisted_bulk.lanes import Lanes
 from twisted_bulk.limits import Limits
+from twisted_bulk.pace import LONGEST, Pace
+from twisted_bulk.resolver import OWNER
 
 log = Logger()
 
 BACKOFF = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
+THROTTLED = 20  # times that a host may say "not now" beside the tries that count
+TROUBLE = frozenset(
+    ("http_throttled", "http_unavailable", "connect_timeout", "header_timeout", "idle_timeout")
+)
 
 
 @dataclass(eq=False)
@@ -44,6 +51,8 @@ class Downloader(Service):
 
     :param limits: attempts at once, in all and to one host
     :param retries: further attempts for a member when that may help
+    :param member_timeout: seconds for all attempts at one, with the pauses between them
+    :param pace: told how hosts behave
     """
 
     def __init__(
@@ -53,14 +62,20 @@ class Downloader(Service):
         *,
         limits: Limits,
         retries: int,
+        member_timeout: float = 6 * 3600.0,
+        pace: Pace | None = None,
     ) -> None:
         self._fetcher = fetcher
         self._clock = clock
         self._concurrency = limits.concurrency
         self._retries = retries
+        self._member_timeout = member_timeout
+        self._pace = pace
         self._lanes: Lanes[tuple[Crew, Fetch]] = Lanes(limits.allowed)
         self._resting: deque[Deferred[None]] = deque()
         limits.connect(self._lanes.demand, self._wake)
+        if pace is not None:
+            pace.connect(lambda: bool(self._lanes), self._wake)
         self._cooperator = Cooperator(
             terminationPredicateFactory=self._slice,
             scheduler=lambda step: clock.callLater(0, step),
@@ -103,7 +118,7 @@ class Downloader(Service):
 
         def ended(result: Any) -> None:
             crew.active.pop(fetch, None)
-            self._lanes.release(host)
+            self._lanes.release(crew, host)
             broke = isinstance(result, Failure) and not result.check(CancelledError)
             if broke and not crew.done.called:
                 # Not the member's fault (a full disk, a mistake of ours): the crew fails.
@@ -146,6 +161,8 @@ class Downloader(Service):
             if finishing or not fetch.finishing:
                 attempt.cancel()
                 dropped.append(fetch)
+        for fetch in dropped:
+            fetch.forget()
         return dropped
 
     def _end(self, crew: Crew, fetch: Fetch, error: MemberError | None) -> None:
@@ -157,19 +174,46 @@ class Downloader(Service):
             crew.done.callback(None)
 
     async def _attempt(self, crew: Crew, fetch: Fetch) -> None:
+        OWNER.set(crew)
         fetch.attempts += 1
+        host = host_of(fetch.member.url)
         try:
-            await self._fetcher.attempt(fetch)
+            await self._timed(fetch)
         except MemberError as failed:
-            if not failed.retry or fetch.attempts > self._retries:
-                self._end(crew, fetch, failed)
-                return
-            pause = BACKOFF[min(fetch.attempts, len(BACKOFF)) - 1] * random.uniform(0.5, 1.0)
-            if failed.retry_after is not None:
-                pause = max(pause, min(failed.retry_after, BACKOFF[-1]))
-            crew.pauses[fetch] = self._clock.callLater(pause, self._again, crew, fetch)
+            if self._pace is not None and failed.code in TROUBLE:
+                self._pace.bad(host, failed.retry_after or 0.0)
+            self._failed(crew, fetch, failed)
             return
+        if self._pace is not None:
+            self._pace.good(host)
         self._end(crew, fetch, None)
+
+    async def _timed(self, fetch: Fetch) -> None:
+        """One attempt, within what is left of the member's time."""
+        now = self._clock.seconds()
+        if fetch.deadline is None:
+            fetch.deadline = now + self._member_timeout
+        what = f"not fetched within {self._member_timeout:g} s"
+        late = MemberError("member_timeout", what)
+        left = max(0.0, fetch.deadline - now)
+        # What is on its way into the archive cannot be taken back half-way.
+        attempt = self._fetcher.attempt(fetch)
+        await within(self._clock, left, attempt, late, unless=lambda: fetch.finishing)
+
+    def _failed(self, crew: Crew, fetch: Fetch, failed: MemberError) -> None:
+        """Try it again later, where that can help."""
+        throttled = failed.code == "http_throttled"
+        fetch.throttled += throttled
+        tries = fetch.attempts - min(fetch.throttled, THROTTLED)
+        if not failed.retry or tries > self._retries or not self._retries:
+            fetch.forget()
+            self._end(crew, fetch, failed)
+            return
+        step = min(fetch.throttled if throttled else tries, len(BACKOFF))
+        pause = BACKOFF[step - 1] * random.uniform(0.5, 1.0)
+        if failed.retry_after is not None:
+            pause = max(pause, min(failed.retry_after, LONGEST))
+        crew.pauses[fetch] = self._clock.callLater(pause, self._again, crew, fetch)
 
     def _again(self, crew: Crew, fetch: Fetch) -> None:
         del crew.pauses[fetch]

@@ -141,19 +141,30 @@ class MemberError(BulkError):
 MEMBER_CODES = {
     "bad_url": False,
     "dns_failed": True,
+    "dns_timeout": True,
     "address_refused": False,
+    "port_refused": False,
     "connect_failed": True,
     "connect_timeout": True,
     "tls_failed": False,
+    "tls_timeout": True,
+    "proxy_failed": True,
     "header_timeout": True,
+    "headers_too_large": False,
     "idle_timeout": True,
+    "too_slow": True,
+    "member_timeout": False,
     "connection_lost": True,
     "http_error": False,  # an answer that will not change: 4xx
-    "http_unavailable": True,  # 408, 425, 429 and 5xx
+    "http_throttled": True,  # 429, or 503 with a Retry-After
+    "http_unavailable": True,  # 408, 425 and most of 5xx
     "too_many_redirects": False,
     "bad_response": False,
+    "bad_range": True,  # what was to continue an earlier attempt does not; the next starts afresh
     "content_encoded": False,
     "body_short": True,
+    "body_long": False,
+    "too_large": False,
     "checksum_mismatch": False,
     "batch_failed": False,  # not tried any more: the batch's policy cannot be met
     "batch_timeout": False,

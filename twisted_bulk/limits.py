@@ -26,16 +26,17 @@ SOON = 0.005  # seconds: hosts of one batch are asked for together
 class Limits:
     """Those of one process.
 
-    :param concurrency: downloads at once; ``per_host``: of these to one host
+    :param concurrency: downloads at once
+    :param per_host: of these to a host
     """
 
-    def __init__(self, concurrency: int, per_host: int) -> None:
+    def __init__(self, concurrency: int, per_host: Callable[[str], int]) -> None:
         self.concurrency = concurrency
         self.per_host = per_host
 
     def allowed(self, name: str) -> int:
         """How many there may be to host ``name``, or in :data:`ALL`."""
-        return self.concurrency if name == ALL else self.per_host
+        return self.concurrency if name == ALL else self.per_host(name)
 
     def connect(
         self, demand: Callable[[], Mapping[str, tuple[int, int]]], changed: Callable[[], object]
@@ -56,7 +57,7 @@ class SharedLimits(Service, Limits):
         worker: str,
         clock: IReactorTime,
         concurrency: int,
-        per_host: int,
+        per_host: Callable[[str], int],
     ) -> None:
         Limits.__init__(self, concurrency, per_host)
         self._store = store
@@ -89,7 +90,7 @@ class SharedLimits(Service, Limits):
                 self._clock.callLater(SOON, self._ask_for_new)
             if len(self._new) < AT_ONCE:
                 self._new.add(name)
-        return self._granted.get(name, 0)
+        return min(self._granted.get(name, 0), super().allowed(name))
 
     def _ask_for_new(self) -> None:
         names, self._new = self._new, set()

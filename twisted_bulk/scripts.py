@@ -32,6 +32,6 @@ SCRIPTS = {
     for name in (
         *("enqueue", "reserve", "beat", "ack", "nack", "release", "reclaim", "cancel"),
         *("prioritise", "revive", "maintain", "job", "stats", "control"),
-        *("submit", "group", "groups", "forget", "speak", "share"),
+        *("submit", "group", "groups", "forget", "speak", "share", "pace"),
     )
 }

@@ -1,38 +1,41 @@
-"""``twistd bulkwav``: its options, and the only place where the parts are put together."""
+"""``twistd bulkwav``: the only place where the parts are put together."""
 
 import hashlib
-import os
-import signal
+import re
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
-from twisted.application.service import IService, MultiService, Service
+from OpenSSL import SSL
+from twisted.application.service import Service
 from twisted.application.strports import service as listen
-from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.error import CannotListenError
-from twisted.logger import Logger
-from twisted.python import usage
+from twisted.internet.ssl import Certificate
 from twisted.web.resource import Resource
 
-from twisted_bulk import __version__
+from twisted_bulk.address import parse as parse_address
+from twisted_bulk.agent import GuardedAgent
 from twisted_bulk.archive import Packer
+from twisted_bulk.body import Patience
 from twisted_bulk.brokers import Capabilities
 from twisted_bulk.clock import use_monotonic_clock
-from twisted_bulk.config import KEYS, Settings, flag, load
+from twisted_bulk.config import Settings
+from twisted_bulk.daemon import Daemon
 from twisted_bulk.download import Downloader
 from twisted_bulk.embedded import Embedded
 from twisted_bulk.errors import ConfigError
 from twisted_bulk.fetch import Fetcher
 from twisted_bulk.files import Files
 from twisted_bulk.groups import GroupQueue
-from twisted_bulk.guard import Guard, GuardedAgent
+from twisted_bulk.guard import Guard
 from twisted_bulk.intake import Intake
 from twisted_bulk.janitor import Janitor
 from twisted_bulk.limits import Limits, SharedLimits
 from twisted_bulk.notify import TRIES, Notifier, Poster, load_secret
+from twisted_bulk.options import Options
+from twisted_bulk.pace import Pace
 from twisted_bulk.part import PartMaker
+from twisted_bulk.proxy import parse as parse_proxy
 from twisted_bulk.queue import keeper
 from twisted_bulk.runner import Runner
 from twisted_bulk.scripted import ScriptedQueue
@@ -42,138 +45,10 @@ from twisted_bulk.throttle import Throttle, Ticker
 from twisted_bulk.web import Access, Api
 from twisted_bulk.workers import Lifeline, Workers
 
-log = Logger()
-
+PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 PACKER_THREADS = 2
 CALLBACKS = 16  # last callbacks being delivered at once
 MAX_FILES_BODY = 64 * 1024  # a request to the file port has no use for one
-
-
-def _help(name: str) -> str:
-    about = KEYS[name].metadata
-    default = f" [{about['default']}]" if about["default"] not in ("", "no") else ""
-    return f"{about['help']}{default}"
-
-
-HELP = """
-Take batches of URLs over HTTP, fetch them all at once, pack each batch into one zip,
-tell a callback how far it is, and hand the zip out at a fixed rate per client address.
-
-    twistd -n bulkwav
-    curl http://localhost:10000/v1/batches -H 'Content-Type: application/json' \\
-         -d '{"download": ["https://example.com/a.wav"]}'
-
-Every option can also be given in section [bulkwav] of the --config file (dashes become
-underscores), and as BULKWAV_<OPTION> in the environment. The command line wins over the
-environment, and that over the file.
-
-Sizes: 200k is 200,000 and 200Ki 204,800. Times: 90, 30s, 5m, 2h, 7d. An endpoint is
-Twisted's: tcp:10000, tcp:10000:interface=127.0.0.1, unix:/run/bulkwav.sock, ssl:...
-Without a pid file: twistd --pidfile= -n bulkwav
-"""
-
-
-class Options(usage.Options):
-    """The command line; ``settings`` is what it and the other sources come to."""
-
-    synopsis = "[options]"
-
-    settings: Settings
-
-    optParameters = [
-        ["config", "c", None, "file with settings; twistd.conf shows them all"],
-        *(
-            [name.replace("_", "-"), None, None, _help(name)]
-            for name, key in KEYS.items()
-            if key.metadata["parse"] is not flag and name != "allow_net"
-        ),
-    ]
-    optFlags = [
-        [name.replace("_", "-"), None, _help(name)]
-        for name, key in KEYS.items()
-        if key.metadata["parse"] is flag
-    ]
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._networks: list[str] = []
-
-    def opt_allow_net(self, network: str) -> None:
-        self._networks.append(network)
-
-    opt_allow_net.__doc__ = _help("allow_net")
-
-    def parseOptions(self, options: Sequence[str] | None = None) -> None:
-        try:
-            super().parseOptions(options)
-        except usage.UsageError as error:
-            sys.exit(f"bulkwav: {error}; see twistd bulkwav --help")
-
-    def getUsage(self, width: int | None = None) -> str:
-        return str(super().getUsage(width)) + HELP
-
-    def opt_version(self) -> None:
-        """Print the version and exit."""
-        print(f"bulkwav {__version__}")
-        sys.exit(0)
-
-    def postOptions(self) -> None:
-        given = {
-            name: "yes" if key.metadata["parse"] is flag else self[name.replace("_", "-")]
-            for name, key in KEYS.items()
-            if self.get(name.replace("_", "-"))
-        }
-        if self._networks:
-            given["allow_net"] = ",".join(self._networks)
-        try:
-            self.settings = load(given, os.environ, self["config"])
-        except ConfigError as error:
-            sys.exit(f"bulkwav: {error}")
-
-
-class Daemon(MultiService):
-    """All parts; they start in their order and stop, one after the other, in the reverse."""
-
-    def __init__(self, reactor: Any) -> None:
-        super().__init__()
-        self._reactor = reactor
-        self.warned: list[Callable[[], object]] = []
-
-    def privilegedStartService(self) -> None:
-        try:
-            super().privilegedStartService()
-        except (CannotListenError, OverflowError) as error:
-            sys.exit(f"bulkwav: {error}")
-
-    def startService(self) -> None:
-        super().startService()
-        log.info("bulkwav {version} runs", version=__version__)
-        self._reactor.callWhenRunning(self._take_signals)
-
-    def _take_signals(self) -> None:
-        # Twisted's own handler makes the process end by the signal, not with status 0.
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._signalled)
-
-    def _signalled(self, number: int, frame: Any) -> None:
-        if not self.running:
-            os._exit(128 + number)  # the second one: now
-        self._reactor.callFromThread(self._reactor.stop)
-
-    def stopService(self) -> Deferred[None]:
-        log.info("stopping")
-        for warn in self.warned:
-            warn()
-        self.running = 0
-        return Deferred.fromCoroutine(self._stop(list(reversed(list(self)))))
-
-    async def _stop(self, services: list[IService]) -> None:
-        for part in services:
-            try:
-                await maybeDeferred(part.stopService)
-            except Exception:  # whatever it is, the others are stopped as well
-                log.failure("stopping {part} failed", part=type(part).__name__)
-        log.info("stopped")
 
 
 class _Wiring:
@@ -228,13 +103,40 @@ class _Wiring:
         self.add(workers)
         self.daemon.warned.append(workers.warn)
 
+    def agent(self) -> GuardedAgent:
+        """What everything outgoing goes through."""
+        settings = self.settings
+        hosts = () if settings.redis == "embedded" else parse_address(settings.redis).hosts
+        queue = frozenset(port for _, port in hosts)
+        own = settings.listening
+        authorities = []
+        if settings.ca:
+            try:
+                authorities = [
+                    Certificate.loadPEM(found).original
+                    for found in PEM.findall(Path(settings.ca).read_bytes())
+                ]
+            except (OSError, SSL.Error) as error:
+                raise ConfigError(f"ca: cannot use {settings.ca}: {error}") from None
+            if not authorities:
+                raise ConfigError(f"ca: {settings.ca} has no certificate in PEM form")
+        return GuardedAgent(
+            self.reactor,
+            Guard(settings.allow_net, settings.allow_ports, own, queue),
+            settings.per_host,
+            dns_timeout=settings.dns_timeout,
+            connect_timeout=settings.connect_timeout,
+            authorities=authorities,
+            proxy=parse_proxy(settings.proxy) if settings.proxy else None,
+        )
+
     def worker(self) -> None:
         settings, reactor = self.settings, self.reactor
         workspace = self.shelf.enlist()
         packer = Packer(reactor, PACKER_THREADS)
-        guard = Guard(settings.allow_net)
-        agent = GuardedAgent(reactor, guard, settings.per_host, settings.connect_timeout)
-        limits = Limits(settings.concurrency, settings.per_host)
+        agent = self.agent()
+        pace = Pace(self.store.store, reactor, settings.per_host)
+        limits = Limits(settings.concurrency, pace.allowed)
         if settings.workers or settings.lifeline:
             # The processes of a node have its data folder in common.
             scope = hashlib.sha256(f"{socket.gethostname()}:{settings.data}".encode()).hexdigest()
@@ -244,14 +146,17 @@ class _Wiring:
                 workspace.worker,
                 reactor,
                 settings.concurrency,
-                settings.per_host,
+                pace.allowed,
             )
             self.add(limits)
+        patience = Patience(settings.idle_timeout, settings.min_speed, most=settings.member_bytes)
         downloader = Downloader(
-            Fetcher(agent, reactor, settings.header_timeout, settings.idle_timeout),
+            Fetcher(agent, reactor, settings.header_timeout, patience),
             reactor,
             limits=limits,
             retries=settings.retries,
+            member_timeout=settings.member_timeout,
+            pace=pace,
         )
         maker = PartMaker(self.parts, downloader, packer, workspace, reactor)
         notifier = Notifier(
@@ -272,7 +177,16 @@ class _Wiring:
         parts = Runner(
             self.parts, maker, reactor, slots=settings.parts, hours=settings.no_run, **common
         )
-        for part in (_Closing(workspace), packer, agent, downloader, callbacks, notifier, parts):
+        for part in (
+            _Closing(workspace),
+            packer,
+            agent,
+            pace,
+            downloader,
+            callbacks,
+            notifier,
+            parts,
+        ):
             self.add(part)
 
     def intake(self) -> None:

@@ -1,0 +1,78 @@
+"""Names into addresses, with the system's resolver replaced by a slow one."""
+
+import threading
+from typing import Any
+
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.trial.unittest import TestCase
+
+from tests.reactor import reactor
+from twisted_bulk.errors import MemberError
+from twisted_bulk.resolver import EACH, OWNER, Resolver
+
+
+class ResolverTests(TestCase):
+    """Threads, their sharing out, and what is kept."""
+
+    timeout = 20
+
+    def setUp(self) -> None:
+        self.asked: list[str] = []
+        self.free = threading.Event()
+        self.addCleanup(self.free.set)
+        self.resolver = Resolver(reactor, 1.0, self.find)
+        self.resolver.start()
+        self.addCleanup(self.resolver.stop)
+
+    def find(self, host: str) -> list[str]:
+        """What the system would say."""
+        self.asked.append(host)
+        if host.startswith("slow"):
+            self.free.wait(10)
+        if host.startswith("no"):
+            raise OSError(host)
+        return ["93.184.216.34", "2606:4700::1111"]
+
+    def ask(self, host: str, owner: str = "me") -> "Deferred[list[str]]":
+        async def resolve() -> list[str]:
+            OWNER.set(owner)
+            return await self.resolver.resolve(host)
+
+        return Deferred.fromCoroutine(resolve())
+
+    async def code(self, asked: "Deferred[Any]") -> str:
+        try:
+            await asked
+        except MemberError as error:
+            return error.code
+        return ""
+
+    async def test_once(self) -> None:
+        """One look-up for all who ask at once, and for those who ask soon after."""
+        answers = await gatherResults([self.ask("a.example") for _ in range(50)])
+        answers.append(await self.ask("a.example"))
+        self.assertEqual(answers, [["93.184.216.34", "2606:4700::1111"]] * 51)
+        self.assertEqual(self.asked, ["a.example"])
+
+    async def test_literals(self) -> None:
+        """An address is its own answer, in one spelling."""
+        self.assertEqual(await self.ask("192.0.2.1"), ["192.0.2.1"])
+        self.assertEqual(await self.ask("2001:DB8:0::1"), ["2001:db8::1"])
+        self.assertEqual(self.asked, [])
+
+    async def test_failures(self) -> None:
+        """No address, none in time; the failure is remembered, too."""
+        self.assertEqual(await self.code(self.ask("no.example")), "dns_failed")
+        self.assertEqual(await self.code(self.ask("no.example")), "dns_failed")
+        self.assertEqual(await self.code(self.ask("slow.example")), "dns_timeout")
+        self.assertEqual(self.asked, ["no.example", "slow.example"])
+
+    async def test_slow_names_hold_up_nobody(self) -> None:
+        """Whoever has a thousand slow names has half of the threads; others go on."""
+        stuck = [self.ask(f"slow{n}.example", "hostile") for n in range(1000)]
+        self.assertEqual(len(await self.ask("a.example", "other")), 2)
+        self.assertEqual(len(self.asked), EACH + 1)
+        for waiting in stuck:
+            self.assertEqual(await self.code(waiting), "dns_timeout")
+        # They are free once the system has answered, and take up the rest of the line.
+        self.assertEqual(len(await self.ask("b.example", "other")), 2)

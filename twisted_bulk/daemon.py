@@ -1,0 +1,61 @@
+"""The process that ``twistd bulkwav`` is: how it starts and stops."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from twisted.application.service import IService, MultiService
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.error import CannotListenError
+from twisted.logger import Logger
+
+from twisted_bulk import __version__
+
+log = Logger()
+
+
+class Daemon(MultiService):
+    """All parts; they start in their order and stop, one after the other, in the reverse."""
+
+    def __init__(self, reactor: Any) -> None:
+        super().__init__()
+        self._reactor = reactor
+        self.warned: list[Callable[[], object]] = []
+
+    def privilegedStartService(self) -> None:
+        try:
+            super().privilegedStartService()
+        except (CannotListenError, OverflowError) as error:
+            sys.exit(f"bulkwav: {error}")
+
+    def startService(self) -> None:
+        super().startService()
+        log.info("bulkwav {version} runs", version=__version__)
+        self._reactor.callWhenRunning(self._take_signals)
+
+    def _take_signals(self) -> None:
+        # Twisted's own handler makes the process end by the signal, not with status 0.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._signalled)
+
+    def _signalled(self, number: int, frame: Any) -> None:
+        if not self.running:
+            os._exit(128 + number)  # the second one: now
+        self._reactor.callFromThread(self._reactor.stop)
+
+    def stopService(self) -> Deferred[None]:
+        log.info("stopping")
+        for warn in self.warned:
+            warn()
+        self.running = 0
+        return Deferred.fromCoroutine(self._stop(list(reversed(list(self)))))
+
+    async def _stop(self, services: list[IService]) -> None:
+        for part in services:
+            try:
+                await maybeDeferred(part.stopService)
+            except Exception:  # whatever it is, the others are stopped as well
+                log.failure("stopping {part} failed", part=type(part).__name__)
+        log.info("stopped")
