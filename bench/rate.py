@@ -85,10 +85,11 @@ def main() -> None:
     size = int(options.rate * (options.seconds + 10) * 3)
     with Daemon(folder / "data", f"--rate={options.rate}") as daemon:
         workspace = Shelf(folder / "data").enlist()
-        place = workspace.make_folder()
+        place = workspace.make_folder("b@0/1")
         body = bytes(size)
         (place / "b.zip").write_bytes(body)
-        path = workspace.publish(place, "b", "b.zip", hashlib.sha256(body).hexdigest())
+        digests = {"b.zip": hashlib.sha256(body).hexdigest()}
+        path = workspace.publish(place, "b", digests) + "/b.zip"
         link = f"http://127.0.0.1:{daemon.files}/{path}"
         out = str(folder / "out")
         curl = [need("curl"), "-s", "-o", "/dev/null", link]

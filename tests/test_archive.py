@@ -4,6 +4,7 @@ import hashlib
 import io
 import os
 import random
+import shutil
 import struct
 import subprocess
 import tempfile
@@ -12,6 +13,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
@@ -20,9 +22,10 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from tests.reactor import reactor
 from tests.servers import need
-from twisted_bulk.archive import Archive, Encoder, Packer
+from twisted_bulk.archive import Archive, Placed
 from twisted_bulk.errors import MemberError
 from twisted_bulk.member import MEMORY, SMALL, MemberSink
+from twisted_bulk.packer import Encoder, Packer
 from twisted_bulk.zipformat import (
     DEFLATED,
     STORED,
@@ -36,19 +39,43 @@ NOISE = random.Random(5).randbytes(300_000)
 TEXT = b"all work and no play makes jack a dull boy\n" * 9000
 
 
+LAST = "manifest.json"
+
+
+def add(archive: Archive, data: bytes, *names: str, **about: Any) -> list[Placed]:
+    """A member in ``archive``, given to the encoder in two pieces."""
+    encoder = Encoder(archive.mode)
+    pieces = [encoder.update(piece) for piece in (data[:70_000], data[70_000:]) if piece]
+    pieces.append(encoder.flush())
+    return archive.add(names, encoder, sum(map(len, pieces)), lambda: pieces, 784111777, **about)
+
+
+def finish(archive: Archive) -> list[bytes]:
+    """The files of ``archive``."""
+    found = []
+    for path, size, sha256, members in archive.close(LAST, b"[]", 0):
+        data = path.read_bytes()
+        assert (size, sha256) == (len(data), hashlib.sha256(data).hexdigest())
+        with zipfile.ZipFile(io.BytesIO(data)) as opened:
+            assert opened.testzip() is None
+            assert len(opened.namelist()) == members + 1
+        found.append(data)
+    return found
+
+
+def content(data: bytes) -> dict[str, bytes]:
+    """The members of a zip, without the last."""
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        return {n: archive.read(n) for n in archive.namelist() if n != LAST}
+
+
 def build(members: dict[str, bytes], mode: str = "auto") -> bytes:
-    """An archive of ``members``, each given to the encoder in two pieces."""
-    folder = Path(tempfile.mkdtemp(prefix="bw"))
-    archive = Archive(folder, "a.zip", mode)
+    """An archive of ``members``."""
+    archive = Archive(Path(tempfile.mkdtemp(prefix="bw")), mode, 1 << 40)
     for name, data in members.items():
-        encoder = Encoder(mode)
-        pieces = [encoder.update(piece) for piece in (data[:70_000], data[70_000:]) if piece]
-        pieces.append(encoder.flush())
-        archive.add(name, encoder, sum(map(len, pieces)), pieces, 784111777)
-    size, sha256 = archive.close()
-    data = archive.path.read_bytes()
-    assert (size, sha256) == (len(data), hashlib.sha256(data).hexdigest())
-    return data
+        add(archive, data, name)
+    (found,) = finish(archive)
+    return found
 
 
 class FormatTests(SynchronousTestCase):
@@ -60,8 +87,7 @@ class FormatTests(SynchronousTestCase):
         path = Path(self.mktemp())
         path.write_bytes(build(members))
         with zipfile.ZipFile(path) as archive:
-            self.assertIsNone(archive.testzip())
-            self.assertEqual({n: archive.read(n) for n in archive.namelist()}, members)
+            self.assertEqual(content(path.read_bytes()), members)
             info = archive.getinfo("noise.bin")
             self.assertEqual(info.date_time, (1994, 11, 6, 8, 49, 36))
             self.assertEqual(info.external_attr >> 16, 0o100644)
@@ -85,6 +111,7 @@ class FormatTests(SynchronousTestCase):
             self.assertEqual((flags & 8, zlib.crc32(body), len(body)), (0, crc, size))
             found[data[at + 30 : at + 30 + name]] = body
             at = begin + packed
+        self.assertEqual(found.pop(LAST.encode()), b"[]")
         self.assertEqual(found, {b"a": TEXT, b"b": NOISE, b"c": b""})
         self.assertEqual(data[at : at + 4], b"PK\x01\x02")
         self.assertEqual(data[-22:-18], b"PK\x05\x06")
@@ -102,15 +129,13 @@ class FormatTests(SynchronousTestCase):
     )
     def test_any_members(self, members: dict[str, bytes], mode: str) -> None:
         """Whatever goes in comes out, in each mode."""
-        with zipfile.ZipFile(io.BytesIO(build(members, mode))) as archive:
-            self.assertIsNone(archive.testzip())
-            self.assertEqual({n: archive.read(n) for n in archive.namelist()}, members)
+        members = members or {"one": b""}
+        self.assertEqual(content(build(members, mode)), members)
 
     def test_many(self) -> None:
         """More members than 16 bits can count need, and get, zip64."""
         data = build({f"{n}": b"" for n in range(66_000)})
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            self.assertEqual(len(archive.namelist()), 66_000)
+        self.assertEqual(len(content(data)), 66_000)
         self.assertIn(b"PK\x06\x06", data[-200:])
 
     def test_huge(self) -> None:
@@ -148,6 +173,130 @@ class FormatTests(SynchronousTestCase):
             )
 
 
+class VolumeTests(SynchronousTestCase):
+    """More than one file, members under several names, and going on after a crash."""
+
+    def setUp(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="bw"))
+
+    def archive(self, limit: int = 1 << 40) -> Archive:
+        return Archive(self.folder, "store", limit)
+
+    def test_limit(self) -> None:
+        """A member that would make a file too large begins another; one is never divided."""
+        archive = self.archive(limit=250_000)
+        sizes = (100_000, 100_000, 100_000, 300_000, 10, 200_000)
+        placed = [add(archive, NOISE[:size], f"{n}")[0].volume for n, size in enumerate(sizes)]
+        self.assertEqual(placed, [1, 1, 2, 3, 4, 4])
+        found = [content(data) for data in finish(archive)]
+        self.assertEqual([sorted(one) for one in found], [["0", "1"], ["2"], ["3"], ["4", "5"]])
+        self.assertEqual(found[2]["3"], NOISE)
+
+    def test_names(self) -> None:
+        """One content under several names, in whichever file it falls."""
+        archive = self.archive(limit=250_000)
+        placed = add(archive, NOISE[:100_000], "a", "b", "c")
+        self.assertEqual([(one.name, one.volume) for one in placed], [("a", 1), ("b", 1), ("c", 2)])
+        merged = {n: d for data in finish(archive) for n, d in content(data).items()}
+        self.assertEqual(merged, dict.fromkeys("abc", NOISE[:100_000]))
+
+    def left(self) -> list[Placed]:
+        """What a process that was killed has left."""
+        archive = self.archive(limit=250_000)
+        for name in "abc":
+            add(archive, NOISE[:100_000], name, verified=name != "b", attempts=2)
+        archive.abandon()
+        lines = (self.folder / "journal").read_bytes().splitlines()
+        return [msgspec.json.decode(line, type=Placed) for line in lines]
+
+    def test_resume(self) -> None:
+        """All that was noted is there, and the rest can follow; also a second time."""
+        noted = self.left()
+        archive = self.archive(limit=250_000)
+        self.assertEqual(archive.resume(), noted)
+        self.assertEqual([one.verified for one in noted], [True, False, True])
+        add(archive, b"d" * 100_000, "d")
+        archive.abandon()
+        archive = self.archive(limit=250_000)
+        self.assertEqual(len(archive.resume()), 4)
+        add(archive, b"e", "e")
+        found = [content(data) for data in finish(archive)]
+        self.assertEqual([sorted(one) for one in found], [["a", "b"], ["c", "d", "e"]])
+
+    def test_resume_damaged(self) -> None:
+        """What a power cut has spoilt is cut off: data, journal, or a whole file."""
+
+        def halve(path: Path) -> None:
+            os.truncate(path, path.stat().st_size // 2 + 9)
+
+        def flip(path: Path) -> None:
+            with open(path, "r+b") as file:
+                file.seek(150_000)
+                file.write(b"\0\0\0\0")
+
+        def garble(path: Path) -> None:
+            with open(path, "ab") as file:
+                file.write(b"half a mem")
+
+        cases: list[tuple[str, Any, str]] = [
+            ("1.zip", halve, "ac"),
+            ("1.zip", flip, "ac"),
+            ("1.zip", garble, "abc"),
+            ("1.zip", os.unlink, ""),
+            ("2.zip", os.unlink, "ab"),
+            ("journal", halve, "a"),
+            ("journal", garble, "abc"),
+            ("journal", lambda path: os.truncate(path, 0), ""),
+        ]
+        for file, damage, kept in cases:
+            shutil.rmtree(self.folder)
+            self.folder.mkdir()
+            self.left()
+            damage(self.folder / file)
+            archive = self.archive(limit=250_000)
+            self.assertEqual([one.name for one in archive.resume()], list(kept), (file, damage))
+            add(archive, b"x" * 9, "x")
+            merged = {n for data in finish(archive) for n in content(data)}
+            self.assertEqual(merged, {*kept, "x"})
+
+    def test_deflated(self) -> None:
+        """Deflated members are read again as well, and refused when spoilt."""
+        for spoil, kept in ((False, ["a", "b"]), (True, ["a"])):
+            shutil.rmtree(self.folder)
+            self.folder.mkdir()
+            archive = Archive(self.folder, "deflate", 1 << 40)
+            add(archive, TEXT, "a")
+            (placed,) = add(archive, TEXT, "b")
+            archive.abandon()
+            if spoil:
+                with open(self.folder / "1.zip", "r+b") as file:
+                    file.seek(placed.offset + 50)
+                    file.write(b"\xff" * 20)
+            archive = Archive(self.folder, "deflate", 1 << 40)
+            self.assertEqual([one.name for one in archive.resume()], kept)
+            archive.abandon()
+
+    def test_nothing_after_half_a_member(self) -> None:
+        """A write that fails ends the archive; what was whole before it stays."""
+        archive = self.archive()
+        add(archive, NOISE, "a")
+
+        def broken() -> Any:
+            yield b"half"
+            raise OSError(28, "full")
+
+        encoder = Encoder("store")
+        encoder.update(NOISE)
+        with self.assertRaises(OSError):
+            archive.add(["b"], encoder, len(NOISE), broken, 0)
+        self.assertRaises(ValueError, add, archive, b"c", "c")
+        archive = self.archive()
+        self.assertEqual([one.name for one in archive.resume()], ["a"])
+        add(archive, b"c", "c")
+        (found,) = finish(archive)
+        self.assertEqual(content(found), {"a": NOISE, "c": b"c"})
+
+
 class SinkTests(TestCase):
     """Members on their way in, with real threads."""
 
@@ -157,11 +306,11 @@ class SinkTests(TestCase):
         self.packer = Packer(reactor, 2)
         self.packer.startService()
         self.addCleanup(self.packer.stopService)
-        self.archive = Archive(Path(tempfile.mkdtemp(prefix="bw")), "a.zip", "auto")
+        self.archive = Archive(Path(tempfile.mkdtemp(prefix="bw")), "auto", 1 << 40)
 
     def sink(self, name: str, **options: Any) -> MemberSink:
         given = {"length": None, "modified": 0.0}
-        return MemberSink(self.packer, self.archive, name, **given | options)
+        return MemberSink(self.packer, self.archive, [name], **given | options)
 
     async def put(self, sink: MemberSink, data: bytes, piece: int = 100_000) -> None:
         for at in range(0, len(data), piece):
@@ -171,13 +320,11 @@ class SinkTests(TestCase):
         await sink.finish()
 
     async def content(self) -> dict[str, bytes]:
-        await self.packer.run(self.archive.close)
-        self.assertEqual(os.listdir(self.archive.folder), ["a.zip"])
+        (found,) = await self.packer.run(finish, self.archive)
+        self.assertEqual(os.listdir(self.archive.folder), ["1.zip"])
         while self.packer.held:  # writes of discarded members that are still under way
             await deferLater(reactor, 0.001)
-        with zipfile.ZipFile(self.archive.path) as archive:
-            self.assertIsNone(archive.testzip())
-            return {n: archive.read(n) for n in archive.namelist()}
+        return content(found)
 
     async def test_sizes(self) -> None:
         """Through memory or through a file, known length or not, all at once."""
@@ -249,4 +396,4 @@ class SinkTests(TestCase):
         self.archive.abandon()
         with self.assertRaises(ValueError):
             await sink.finish()
-        self.assertEqual(self.archive.path.stat().st_size, 0)
+        self.assertEqual(os.listdir(self.archive.folder), ["journal"])

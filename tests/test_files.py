@@ -52,9 +52,10 @@ class FilesTestCase(TestCase):
     def publish(self, body: bytes) -> str:
         workspace = self.shelf.enlist()
         self.addCleanup(workspace.close)
-        folder = workspace.make_folder()
+        folder = workspace.make_folder("b@0/1")
         (folder / "b.zip").write_bytes(body)
-        return workspace.publish(folder, "b", "b.zip", hashlib.sha256(body).hexdigest())
+        digests = {"b.zip": hashlib.sha256(body).hexdigest()}
+        return workspace.publish(folder, "b", digests) + "/b.zip"
 
     async def get(self, path: str | None = None, method: str = "GET", **headers: str) -> Any:
         path = self.link if path is None else path

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_bulk.batch import PartProgress, PartResult
+from twisted_bulk.batch import PartProgress, PartResult, Zip
 from twisted_bulk.jobs import GroupRecord, PartRecord
 from twisted_bulk.report import callback, percent, report
 
@@ -29,7 +29,11 @@ def result(done: int, failed: int) -> bytes:
         {"url": "http://h/", "code": "dns_failed", "detail": "", "attempts": 1}
     ] * failed
     value = PartResult(
-        link="b-0/b.zip", size=9, sha256="s", done=done, failed=failed, bytes=99, errors=errors
+        zips=[Zip("b-0/b.zip", 9, "s", done)] if done else [],
+        done=done,
+        failed=failed,
+        bytes=99,
+        errors=errors,
     )
     return msgspec.json.encode(value)
 

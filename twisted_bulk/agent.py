@@ -9,11 +9,12 @@ from typing import Any
 
 from OpenSSL import SSL
 from OpenSSL.crypto import X509
+from service_identity import VerificationError
 from twisted.application.service import Service
 from twisted.internet import error
 from twisted.internet._sslverify import IOpenSSLTrustRoot
 from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.endpoints import (
     HostnameEndpoint,
     TCP4ClientEndpoint,
@@ -252,7 +253,7 @@ class _Secure:
         protocol.secured.addTimeout(self._timeout, self._clock, lambda *_: Failure(late))
         try:
             await protocol.secured
-        except (error.ConnectionClosed, SSL.Error):
+        except (error.ConnectionClosed, SSL.Error, VerificationError):
             raise MemberError("tls_failed", "no TLS, or its certificate is not valid") from None
         except BaseException:
             transport.abortConnection()
@@ -359,7 +360,10 @@ class GuardedAgent(Service):
         agent: IAgent = self._agent
         if self._proxy is not None:
             parsed = URI.fromBytes(uri)
-            self._guard.check_unresolved(parsed.host.decode("ascii"), parsed.port)
+            try:
+                self._guard.check_unresolved(parsed.host.decode("ascii"), parsed.port)
+            except MemberError:
+                return fail()
             if parsed.scheme == b"http":
                 agent = self._plain
                 if self._proxy.authorization:

@@ -1,23 +1,22 @@
-"""The zip writer: members in, one file out.
+"""The zip writer: members in, one file out, or several where one would grow too large.
 
-A member is whole and checked before its first byte is written, so nothing truncated
-gets in. Checksums, deflate and file writes run on a few threads; :class:`Packer` owns
-them.
+A member is whole and checked before its first byte is written, so nothing truncated gets
+in. What has been written is noted in a journal beside the files: after a crash an archive
+is read again, and goes on behind its last member that is right.
 """
 
+import contextlib
 import hashlib
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import BinaryIO, cast
 
+import msgspec
 from isal import isal_zlib
-from twisted.application.service import Service
-from twisted.internet.defer import Deferred
-from twisted.internet.threads import deferToThreadPool
-from twisted.python.threadpool import ThreadPool
 
+from twisted_bulk.packer import Encoder, write_all
 from twisted_bulk.zipformat import (
     DEFLATED,
     STORED,
@@ -27,143 +26,230 @@ from twisted_bulk.zipformat import (
     local_header,
 )
 
-R = TypeVar("R")
-
-SAMPLE = 64 << 10
-WORTH = 0.97  # `auto` deflates when a sample shrinks to less than this
-_RAW = -15  # deflate without zlib's frame
+JOURNAL = "journal"
+IsalError = cast(type[Exception], isal_zlib.error)
+BLOCK = 1 << 20
 
 
-class Packer(Service):
-    """The threads that pack, and the memory that members may use before they do."""
+class Placed(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A member that is in: a line of the journal.
 
-    def __init__(self, reactor: Any, threads: int) -> None:
-        self._reactor = reactor
-        self._threads = ThreadPool(0, threads, name="pack")
-        self.held = 0
-
-    def startService(self) -> None:
-        super().startService()
-        self._threads.start()
-
-    def stopService(self) -> None:
-        super().stopService()
-        self._threads.stop()
-
-    def run(self, work: Callable[..., R], *arguments: Any) -> Deferred[R]:
-        """Do ``work`` on one of the threads."""
-        return deferToThreadPool(self._reactor, self._threads, work, *arguments)
-
-
-class Encoder:
-    """Checksums and, if that pays, deflate, over one member's pieces.
-
-    :param mode: ``store``, ``deflate``, or ``auto``: by how a sample shrinks
+    :param volume: the file that has it, from 1
+    :param verified: its end was certain
     """
 
-    def __init__(self, mode: str) -> None:
-        self._mode = mode
-        self._sha256 = hashlib.sha256()
-        self._deflate: Any = None
-        self.method: int | None = None
-        self.crc = 0
-        self.size = 0
-
-    def update(self, piece: bytes) -> bytes:
-        """The encoded form of the next piece; may come in part with a later one."""
-        self._sha256.update(piece)
-        self.crc = isal_zlib.crc32(piece, self.crc)
-        self.size += len(piece)
-        if self.method is None:
-            self.method = DEFLATED if self._pays(piece) else STORED
-            if self.method == DEFLATED:
-                self._deflate = isal_zlib.compressobj(1, isal_zlib.DEFLATED, _RAW)
-        return piece if self._deflate is None else self._deflate.compress(piece)
-
-    def flush(self) -> bytes:
-        """The rest of the encoded form."""
-        deflate, self._deflate = self._deflate, None  # its state takes 100 KB
-        return b"" if deflate is None else deflate.flush()
-
-    def _pays(self, piece: bytes) -> bool:
-        if self._mode != "auto":
-            return self._mode == "deflate"
-        sample = piece[:SAMPLE]
-        return len(isal_zlib.compress(sample, 1, _RAW)) < WORTH * len(sample)
+    name: str
+    volume: int
+    offset: int
+    method: int
+    crc: int
+    size: int
+    packed: int
+    modified: float
+    sha256: str
+    verified: bool = True
+    attempts: int = 1
 
     @property
-    def sha256(self) -> str:
-        return self._sha256.hexdigest()
+    def entry(self) -> Entry:
+        """Its line in the directory."""
+        return Entry(
+            self.name.encode(), self.method, self.crc, self.size, self.packed, self.modified,
+            self.offset,
+        )  # fmt: skip
 
 
-def write_all(file: Any, data: bytes) -> None:
-    """Write everything to an unbuffered file, which may take it in parts."""
-    view = memoryview(data)
-    while view:
-        view = view[file.write(view) :]
+class _Volume:
+    """One zip file."""
 
-
-class Archive:
-    """One zip being written into ``folder``. Its methods block: call them on the packer.
-
-    :param mode: how members are compressed, see :class:`Encoder`
-    """
-
-    def __init__(self, folder: Path, name: str, mode: str) -> None:
-        self.folder = folder
-        self.path = folder / name
-        self.mode = mode
+    def __init__(self, path: Path, mode: str) -> None:
+        self.path = path
         self.offset = 0
-        self._entries: list[Entry] = []
+        self.entries: list[Entry] = []
         self._sha256 = hashlib.sha256()
-        self._lock = threading.Lock()
-        self._file = open(self.path, "xb", buffering=0)  # noqa: SIM115
+        self.file: BinaryIO = cast(BinaryIO, open(path, mode, buffering=0))  # noqa: SIM115
 
-    def _write(self, data: bytes) -> None:
+    def write(self, data: bytes) -> None:
         self._sha256.update(data)
         self.offset += len(data)
-        write_all(self._file, data)
+        write_all(self.file, data)
 
-    def add(
-        self, name: str, encoder: Encoder, packed: int, pieces: Iterable[bytes], modified: float
-    ) -> None:
-        """Append one whole member.
+    def add(self, entry: Entry, pieces: Iterable[bytes]) -> None:
+        self.write(local_header(entry))
+        for piece in pieces:
+            self.write(piece)
+        assert self.offset == entry.end
+        self.entries.append(entry)
 
-        :param pieces: its encoded form, ``packed`` bytes in all
-        """
-        with self._lock:
-            if self._file.closed:
-                raise ValueError("the archive has been given up")
-            method = STORED if encoder.method is None else encoder.method
-            entry = Entry(
-                name.encode(), method, encoder.crc, encoder.size, packed, modified, self.offset
-            )
-            self._write(local_header(entry))
-            for piece in pieces:
-                self._write(piece)
-            assert self.offset - entry.offset == len(local_header(entry)) + packed
-            self._entries.append(entry)
+    def accept(self, placed: Sequence[Placed]) -> list[Placed]:
+        """Of what was written before, what is whole and right; the rest is cut off."""
+        right = []
+        for one in placed:
+            header = local_header(one.entry)
+            if one.offset != self.offset or self.file.read(len(header)) != header:
+                break
+            seen = self._sha256.copy()
+            seen.update(header)
+            if not self._check(one, seen):
+                break
+            self._sha256, self.offset = seen, one.entry.end
+            self.entries.append(one.entry)
+            right.append(one)
+        self.file.truncate(self.offset)
+        self.file.seek(self.offset)
+        return right
 
-    def add_bytes(self, name: str, data: bytes, modified: float) -> None:
-        """Append a member that is at hand."""
-        encoder = Encoder("deflate")
-        packed = encoder.update(data) + encoder.flush()
-        self.add(name, encoder, len(packed), [packed], modified)
+    def _check(self, one: Placed, seen: "hashlib._Hash") -> bool:
+        inflate = isal_zlib.decompressobj(-15) if one.method == DEFLATED else None
+        crc, size, left = 0, 0, one.packed
+        while left:
+            block = self.file.read(min(left, BLOCK))
+            if not block:
+                return False
+            left -= len(block)
+            seen.update(block)
+            try:
+                data = inflate.decompress(block) if inflate else block
+            except IsalError:
+                return False
+            crc, size = isal_zlib.crc32(data, crc), size + len(data)
+        return (crc, size) == (one.crc, one.size)
 
     def close(self) -> tuple[int, str]:
         """Write the directory and make all durable.
 
         :returns: the file's size and SHA-256
         """
-        with self._lock:
-            start = self.offset
-            self._write(b"".join(map(central_header, self._entries)))
-            self._write(end_records(self._entries, start, self.offset - start))
-            os.fsync(self._file.fileno())
-            self._file.close()
+        start = self.offset
+        self.write(b"".join(map(central_header, self.entries)))
+        self.write(end_records(self.entries, start, self.offset - start))
+        os.fsync(self.file.fileno())
+        self.file.close()
         return self.offset, self._sha256.hexdigest()
 
-    def abandon(self) -> None:
-        """Give up; writes that are on their way end with an error."""
+
+class Archive:
+    """The zips of one part, being written into ``folder``. Its methods block.
+
+    :param mode: how members are compressed, see :class:`Encoder`
+    :param limit: bytes beyond which the next member begins another file
+    """
+
+    def __init__(self, folder: Path, mode: str, limit: int) -> None:
+        self.folder = folder
+        self.mode = mode
+        self._limit = limit
+        self._lock = threading.Lock()
+        self._volumes: list[_Volume] = []
+        self._closed = False
+        self._journal = open(folder / JOURNAL, "ab", buffering=0)  # noqa: SIM115
+
+    def resume(self) -> list[Placed]:
+        """What an attempt before this one had put in, as far as it is right."""
+        noted: dict[int, list[Placed]] = {}
+        for line in (self.folder / JOURNAL).read_bytes().splitlines():
+            with contextlib.suppress(msgspec.DecodeError):  # the last one, half-written
+                placed = msgspec.json.decode(line, type=Placed)
+                noted.setdefault(placed.volume, []).append(placed)
+        right: list[Placed] = []
+        for number in range(1, len(noted) + 1):
+            path = self._path(number)
+            if number not in noted or not path.exists():
+                break
+            volume = _Volume(path, "r+b")
+            self._volumes.append(volume)
+            right += volume.accept(noted[number])
+        for path in self.folder.glob("*.zip"):
+            if path not in [volume.path for volume in self._volumes]:
+                path.unlink()
+        self._journal.truncate(0)
+        write_all(self._journal, b"".join(msgspec.json.encode(one) + b"\n" for one in right))
+        return right
+
+    def _path(self, number: int) -> Path:
+        return self.folder / f"{number}.zip"
+
+    def add(
+        self,
+        names: Sequence[str],
+        encoder: Encoder,
+        packed: int,
+        pieces: Callable[[], Iterable[bytes]],
+        modified: float,
+        *,
+        verified: bool = True,
+        attempts: int = 1,
+    ) -> list[Placed]:
+        """Append one whole member, under each of its names.
+
+        :param pieces: its encoded form, ``packed`` bytes in all
+        """
+        method = STORED if encoder.method is None else encoder.method
         with self._lock:
-            self._file.close()
+            if self._closed:
+                raise ValueError("the archive has been given up")
+            return [
+                self._append(
+                    Placed(
+                        name=name, volume=0, offset=0, method=method, crc=encoder.crc,
+                        size=encoder.size, packed=packed, modified=modified,
+                        sha256=encoder.sha256, verified=verified, attempts=attempts,
+                    ),
+                    pieces(),
+                )
+                for name in names
+            ]  # fmt: skip
+
+    def copy(self, placed: Placed, pieces: Iterable[bytes]) -> Placed:
+        """Append a member of another archive as it is."""
+        with self._lock:
+            return self._append(placed, pieces)
+
+    def _append(self, new: Placed, pieces: Iterable[bytes]) -> Placed:
+        volume = self._volumes[-1] if self._volumes else None
+        if volume is None or (volume.entries and volume.offset + new.packed > self._limit):
+            volume = _Volume(self._path(len(self._volumes) + 1), "xb")
+            self._volumes.append(volume)
+        number = len(self._volumes)
+        placed = msgspec.structs.replace(new, volume=number, offset=volume.offset)
+        try:
+            volume.add(placed.entry, pieces)
+            write_all(self._journal, msgspec.json.encode(placed) + b"\n")
+        except BaseException:
+            self._end()  # nothing may follow half a member
+            raise
+        return placed
+
+    def close(self, last: str, content: bytes, modified: float) -> list[tuple[Path, int, str, int]]:
+        """Append one more member to each file, write the directories, make all durable.
+
+        :returns: of each file: where it is, its size, its SHA-256, and how many members it has
+        """
+        encoder = Encoder("deflate")
+        packed = encoder.update(content) + encoder.flush()
+        closed = []
+        with self._lock:
+            if self._closed:
+                raise ValueError("the archive has been given up")
+            for volume in self._volumes:
+                members = len(volume.entries)
+                entry = Entry(
+                    last.encode(), encoder.method or STORED, encoder.crc, encoder.size,
+                    len(packed), modified, volume.offset,
+                )  # fmt: skip
+                volume.add(entry, [packed])
+                closed.append((volume.path, *volume.close(), members))
+            self._end()
+        (self.folder / JOURNAL).unlink()
+        return closed
+
+    def abandon(self) -> None:
+        """Give up; writes that are on their way end with an error. The files stay."""
+        with self._lock:
+            self._end()
+
+    def _end(self) -> None:
+        self._closed = True
+        self._journal.close()
+        for volume in self._volumes:
+            volume.file.close()

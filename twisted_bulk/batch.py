@@ -98,6 +98,7 @@ class Outcome(msgspec.Struct, frozen=True):
     """What became of one member: a line of the manifest.
 
     :param status: ``done``, ``unverified`` (whole as far as the server said) or ``failed``
+    :param volume: of the part's zips, the one that has it
     """
 
     url: str
@@ -109,6 +110,7 @@ class Outcome(msgspec.Struct, frozen=True):
     sha256: str
     attempts: int
     part: int
+    volume: int = 1
 
 
 class PartProgress(msgspec.Struct, frozen=True):
@@ -120,12 +122,19 @@ class PartProgress(msgspec.Struct, frozen=True):
     rate: float = 0.0
 
 
-class PartResult(msgspec.Struct, frozen=True):
-    """What a part's ack leaves; ``link`` is its path on the file port, or empty."""
+class Zip(msgspec.Struct, frozen=True):
+    """One zip of a part; ``link`` is its path on the file port."""
 
     link: str
     size: int
     sha256: str
+    members: int
+
+
+class PartResult(msgspec.Struct, frozen=True):
+    """What a part's ack leaves."""
+
+    zips: list[Zip]
     done: int
     failed: int
     bytes: int

@@ -121,12 +121,12 @@ class Fetcher:
             original: Any = getattr(response, "original", response)
             if getattr(original, "overlong", False):
                 raise MemberError("body_long", "more bytes than the headers announced")
+            fetch.verified = certain or bool(fetch.member.sha256 or fetch.digest)
             fetch.finishing = True
             await sink.finish()
         except BaseException:
             body.abort()
             raise
-        fetch.verified = certain or bool(fetch.member.sha256 or fetch.digest)
         fetch.partial = None
 
     def _sink(self, fetch: Fetch, response: IResponse) -> Sink:

@@ -102,7 +102,7 @@ class Files(Resource):
         try:
             if not os.listdir(directory):
                 raise FileNotFoundError("gone")
-            digest = _read(DIGEST, directory)
+            digest = _read(name + DIGEST, directory)
             try:
                 sha256 = bytes.fromhex(os.read(digest, 64).decode("ascii"))
             finally:

@@ -1,5 +1,6 @@
 """What has to be done now and then: lost leases, dead processes, old and orphaned files."""
 
+import shutil
 from collections.abc import Mapping
 
 from twisted.application.service import Service
@@ -78,6 +79,7 @@ class Janitor(Service):
         if self._rounds % SWEEP == 0:
             await self._bury_workers()
             await self._sweep("")
+            await self._clear()
         self._rounds += 1
 
     async def _bury_workers(self) -> None:
@@ -99,6 +101,13 @@ class Janitor(Service):
                 log.info("removing {folder}", folder=found.path.name)
                 self._shelf.withdraw(found.path)
 
+    async def _clear(self) -> None:
+        """Remove unfinished work whose batch does not go on."""
+        for batch, folder in self._shelf.left():
+            record = await self._parts.group(batch)
+            if record is None or record.state in ENDED:
+                shutil.rmtree(folder, ignore_errors=True)
+
     async def _is_orphan(self, found: Published) -> bool:
         """Whether nothing names this zip, and nothing can any more."""
         queue = self._parts
@@ -109,5 +118,5 @@ class Janitor(Service):
             return False  # its part may be about to be acknowledged
         if record.state not in ("done", "partial"):
             return True
-        named = {result.link for result in part_results(record) if result}
+        named = {one.link for result in part_results(record) if result for one in result.zips}
         return not named.intersection(found.links)

@@ -4,14 +4,15 @@ Small ones pass through memory, large ones through a file of their own beside th
 archive; a busy writer says so, and the reading of the socket waits.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from twisted_bulk.archive import Archive, Encoder, Packer, write_all
+from twisted_bulk.archive import Archive, Placed
 from twisted_bulk.errors import MemberError
+from twisted_bulk.packer import Encoder, Packer, write_all
 from twisted_bulk.zipformat import STORED
 
 SMALL = 1 << 20  # larger members go through a file
@@ -21,23 +22,28 @@ MEMORY = 48 << 20  # bytes of members in memory on this node, beyond which small
 class MemberSink:
     """One attempt's bytes on their way into an archive.
 
+    :param names: under which it goes in
     :param length: what the server said, if it did
     :param sha256: what the content must hash to, or empty
+    :param about: whether its end was certain, and how many attempts it took; asked at the end
     """
 
     def __init__(
         self,
         packer: Packer,
         archive: Archive,
-        name: str,
+        names: Sequence[str],
         *,
         length: int | None,
         modified: float,
         sha256: str = "",
+        about: Callable[[], tuple[bool, int]] = lambda: (True, 1),
     ) -> None:
         self._packer = packer
         self._archive = archive
-        self._name = name
+        self._names = names
+        self._about = about
+        self.placed: list[Placed] = []
         self._modified = modified
         self._wanted = sha256.lower()
         self._encoder = Encoder(archive.mode)
@@ -112,19 +118,18 @@ class MemberSink:
                 self._flushing.addErrback(lambda _: None)
             self._packer.run(self._close_spool).addErrback(lambda _: None)
 
-    @property
-    def sha256(self) -> str:
-        return self._encoder.sha256
-
-    @property
-    def size(self) -> int:
-        return self._encoder.size
-
     # What follows runs on the packer's threads, one call at a time.
 
     def _check(self) -> None:
-        if self._wanted and self._wanted != self.sha256:
-            raise MemberError("checksum_mismatch", f"its SHA-256 is {self.sha256}")
+        if self._wanted and self._wanted != self._encoder.sha256:
+            raise MemberError("checksum_mismatch", f"its SHA-256 is {self._encoder.sha256}")
+
+    def _add(self, packed: int, pieces: Callable[[], Iterable[bytes]]) -> None:
+        verified, attempts = self._about()
+        self.placed = self._archive.add(
+            self._names, self._encoder, packed, pieces, self._modified,
+            verified=verified, attempts=attempts,
+        )  # fmt: skip
 
     def _finish_memory(self, pieces: list[bytes]) -> None:
         encoder = self._encoder
@@ -133,7 +138,7 @@ class MemberSink:
         count = sum(map(len, packed))
         if count >= encoder.size and self._archive.mode == "auto":
             encoder.method, packed, count = STORED, pieces, encoder.size
-        self._archive.add(self._name, encoder, count, packed, self._modified)
+        self._add(count, lambda: packed)
 
     def _to_spool(self, pieces: list[bytes]) -> None:
         if self._spool is None:
@@ -148,14 +153,12 @@ class MemberSink:
             self._to_spool(pieces)
             write_all(self._spool, self._encoder.flush())
             self._check()
-            packed = self._spool.tell()
-            self._spool.seek(0)
-            blocks = self._blocks()
-            self._archive.add(self._name, self._encoder, packed, blocks, self._modified)
+            self._add(self._spool.tell(), self._blocks)
         finally:
             self._close_spool()
 
     def _blocks(self) -> Iterator[bytes]:
+        self._spool.seek(0)
         while block := self._spool.read(SMALL):
             yield block
 

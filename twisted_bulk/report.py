@@ -54,11 +54,10 @@ def report(record: GroupRecord, link_base: str) -> dict[str, Any]:
     for number, (part, result) in enumerate(
         zip(record.parts, part_results(record), strict=True), 1
     ):
-        link = f"{link_base}/{result.link}" if good and result and result.link else ""
-        shown: dict[str, Any] = {"part": number, "status": _part_status(part, result)}
-        shown |= {"download": link, "members": part.size}
+        status = _part_status(part, result)
+        shown: dict[str, Any] = {"part": number, "volume": 1, "status": status}
+        shown |= {"download": "", "members": part.size}
         if result:
-            shown |= {"size": result.size, "sha256": result.sha256}
             done, failed = done + result.done, failed + result.failed
             size += result.bytes
             errors += result.errors
@@ -69,7 +68,12 @@ def report(record: GroupRecord, link_base: str) -> dict[str, Any]:
         elif part.state == "dead":
             failed += part.size
             errors.append({"part": number, "code": part.why, "detail": part.error})
-        parts.append(shown)
+        parts += [
+            shown
+            | {"volume": volume, "download": f"{link_base}/{one.link}" if good else ""}
+            | {"members": one.members, "size": one.size, "sha256": one.sha256}
+            for volume, one in enumerate(result.zips if result else [], 1)
+        ] or [shown]
     eta = None
     if record.state == "running" and record.started is not None and record.units:
         left = record.total * 1000 - record.units

@@ -15,7 +15,6 @@ from twisted.web.resource import Resource
 
 from twisted_bulk.address import parse as parse_address
 from twisted_bulk.agent import GuardedAgent
-from twisted_bulk.archive import Packer
 from twisted_bulk.body import Patience
 from twisted_bulk.brokers import Capabilities
 from twisted_bulk.clock import use_monotonic_clock
@@ -34,6 +33,7 @@ from twisted_bulk.limits import Limits, SharedLimits
 from twisted_bulk.notify import TRIES, Notifier, Poster, load_secret
 from twisted_bulk.options import Options
 from twisted_bulk.pace import Pace
+from twisted_bulk.packer import Packer
 from twisted_bulk.part import PartMaker
 from twisted_bulk.proxy import parse as parse_proxy
 from twisted_bulk.queue import keeper
@@ -158,7 +158,7 @@ class _Wiring:
             member_timeout=settings.member_timeout,
             pace=pace,
         )
-        maker = PartMaker(self.parts, downloader, packer, workspace, reactor)
+        maker = PartMaker(self.parts, downloader, packer, workspace, reactor, settings.part_bytes)
         notifier = Notifier(
             self.parts,
             Poster(agent, reactor, load_secret(settings.secret, settings.data)),

@@ -1,11 +1,13 @@
 """The folders: ``spool/`` for unfinished work, ``public/`` for what is finished.
 
-A finished zip lies in a folder of its own, ``public/<batch>-<128 random bits>/``,
-beside a file ``sha256`` that ``sha256sum -c`` understands. The folder is moved there
-as a whole, so a zip is visible complete or not at all. An empty folder means: gone.
+The finished zips of a part lie in a folder of their own, ``public/<batch>-<128 random
+bits>/``, each beside a file ``<zip>.sha256`` that ``sha256sum -c`` understands. The folder
+is moved there as a whole, so a zip is visible complete or not at all. An empty folder
+means: gone.
 
 Each worker process has a folder in ``spool/``, named by its worker id, with a lock
-that lives as long as the process does.
+that lives as long as the process does. It has a folder for each attempt at a job; what an
+attempt leaves unfinished goes to ``spool/left/<job>`` for the next one.
 """
 
 import contextlib
@@ -16,12 +18,16 @@ import secrets
 import shutil
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-DIGEST = "sha256"
+from twisted_bulk.archive import JOURNAL
+
+DIGEST = ".sha256"
 LOCK = "lock"
+LEFT = "left"
+OF = "~of~"  # between the name of a job and what tells its attempts apart
 FOLDER = re.compile(r"([A-Za-z0-9._~-]{1,128})-[0-9a-f]{32}")
 FILE = re.compile(r"[A-Za-z0-9._~-]{1,200}\.zip")
 
@@ -33,6 +39,31 @@ def sync(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def leave(folder: Path, spool: Path) -> None:
+    """Keep unfinished work for the next attempt at its job, if there is any."""
+    target = spool / LEFT / folder.name.rpartition(OF)[0]
+    with contextlib.suppress(OSError):
+        if (folder / JOURNAL).stat().st_size:
+            target.parent.mkdir(exist_ok=True)
+            folder.rename(target)  # not over one that has something in it
+            return
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _dead(worker: Path) -> Iterator[None]:
+    """:raises OSError: the process whose folder this is lives"""
+    if worker.name == LEFT:
+        yield
+        return
+    lock = os.open(worker / LOCK, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(lock)
 
 
 @dataclass(frozen=True)
@@ -47,7 +78,7 @@ class Published:
     @property
     def links(self) -> list[str]:
         """Paths on the file port."""
-        return [f"{self.path.name}/{name}" for name in self.files if name != DIGEST]
+        return [f"{self.path.name}/{name}" for name in self.files if name.endswith(".zip")]
 
 
 class Shelf:
@@ -68,7 +99,7 @@ class Shelf:
         lock = os.open(young / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         fcntl.flock(lock, fcntl.LOCK_EX)
         path = young.rename(self._spool / name)
-        return Workspace(name, path, self.public, lock)
+        return Workspace(name, path, self.public, lock, self._spool)
 
     def dead_workers(self) -> Iterator[tuple[str, Path]]:
         """Processes that ended without clearing up, with their folders.
@@ -83,11 +114,20 @@ class Shelf:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 yield path.name.removeprefix("."), path
+                for folder in path.glob(f"*{OF}*"):
+                    leave(folder, self._spool)
                 shutil.rmtree(path, ignore_errors=True)
             except BlockingIOError:
                 pass
             finally:
                 os.close(lock)
+
+    def left(self) -> Iterator[tuple[str, Path]]:
+        """Unfinished work that nobody has taken up: the job's group, and the folder."""
+        with contextlib.suppress(FileNotFoundError):
+            for path in list((self._spool / LEFT).iterdir()):
+                yield path.name.rpartition("@")[0], path
+            (self._spool / LEFT).rmdir()
 
     def published(self, batch: str = "") -> Iterator[Published]:
         """All folders of ``public/``, or those of one batch."""
@@ -109,36 +149,47 @@ class Shelf:
 class Workspace:
     """This process's folder in ``spool/``."""
 
-    def __init__(self, worker: str, path: Path, public: Path, lock: int) -> None:
+    def __init__(self, worker: str, path: Path, public: Path, lock: int, spool: Path) -> None:
         self.worker = worker
         self.path = path
         self._public = public
         self._lock = lock
+        self._spool = spool
 
-    def make_folder(self) -> Path:
-        """A new empty folder for one attempt at one part."""
-        folder = self.path / secrets.token_hex(8)
+    def make_folder(self, job: str) -> Path:
+        """A folder for one attempt at a job, with what an earlier one has left."""
+        key = job.replace("/", ".")
+        folder = self.path / f"{key}{OF}{secrets.token_hex(8)}"
+        for found in (self._spool / LEFT / key, *self._spool.glob(f"*/{key}{OF}*")):
+            with contextlib.suppress(OSError), _dead(found.parent):
+                return found.rename(folder)
         folder.mkdir()
         return folder
 
-    def publish(self, folder: Path, batch: str, file: str, sha256: str) -> str:
-        """Make a finished zip visible, durably. Blocks.
+    def leave(self, folder: Path) -> None:
+        """An attempt has failed; the next one may go on with what it has done."""
+        leave(folder, self._spool)
 
-        :returns: its path on the file port
+    def publish(self, folder: Path, batch: str, digests: Mapping[str, str]) -> str:
+        """Make finished zips visible, durably. Blocks.
+
+        :param digests: SHA-256 by the name of each file
+        :returns: the folder's name on the file port
         """
-        with open(folder / DIGEST, "x", encoding="ascii") as digest:
-            digest.write(f"{sha256}  {file}\n")
-            digest.flush()
-            os.fsync(digest.fileno())
+        for file, sha256 in digests.items():
+            with open(folder / f"{file}{DIGEST}", "x", encoding="ascii") as digest:
+                digest.write(f"{sha256}  {file}\n")
+                digest.flush()
+                os.fsync(digest.fileno())
         sync(folder)
         target = self._public / f"{batch}-{secrets.token_hex(16)}"
         folder.rename(target)
         sync(self._public)
-        return f"{target.name}/{file}"
+        return target.name
 
-    def withdraw(self, link: str) -> None:
-        """Undo a :meth:`publish` that came too late; nobody knows the link."""
-        shutil.rmtree(self._public / link.split("/")[0], ignore_errors=True)
+    def withdraw(self, name: str) -> None:
+        """Undo a :meth:`publish` that came too late; nobody knows the links."""
+        shutil.rmtree(self._public / name, ignore_errors=True)
 
     def close(self) -> None:
         """Remove the folder: this process holds nothing any more.

@@ -35,6 +35,11 @@ class Entry:
     modified: float
     offset: int
 
+    @property
+    def end(self) -> int:
+        """Where its data ends."""
+        return self.offset + len(local_header(self)) + self.packed
+
 
 def _dos(seconds: float) -> tuple[int, int]:
     """The time and date words; zip files know 1980 to 2107, two seconds apart."""

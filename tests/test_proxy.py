@@ -1,0 +1,152 @@
+"""Downloads through an HTTP proxy, which resolves the names."""
+
+from typing import Any
+
+from treq.client import HTTPClient
+from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import deferLater
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+from twisted.web.resource import Resource
+from twisted.web.server import Site as WebSite
+from twisted.web.static import Data
+
+from tests.certificates import authority, issue
+from tests.reactor import reactor
+from twisted_bulk.agent import GuardedAgent
+from twisted_bulk.errors import MemberError
+from twisted_bulk.guard import Guard
+from twisted_bulk.proxy import Proxy, parse
+
+
+class Pipe(Protocol):
+    """One end of a tunnel."""
+
+    other: Any
+
+    def dataReceived(self, data: bytes) -> None:
+        self.other.transport.write(data)
+
+    def connectionLost(self, reason: Any = None) -> None:
+        self.other.transport.loseConnection()
+
+
+class ProxyServer(Pipe):
+    """Answers for http itself; connects all https to ``target``, if there is one."""
+
+    def __init__(self, heads: list[bytes], target: int, refusal: bytes) -> None:
+        self.other = None
+        self._head = b""
+        self._heads, self._target, self._refusal = heads, target, refusal
+
+    def dataReceived(self, data: bytes) -> None:
+        if self.other is not None:
+            super().dataReceived(data)
+            return
+        self._head += data
+        if b"\r\n\r\n" not in self._head:
+            return
+        head, self._head = self._head, b""
+        self._heads.append(head)
+        assert self.transport is not None
+        if self._refusal:
+            self.transport.write(self._refusal)
+        elif head.startswith(b"CONNECT "):
+            self.other = Pipe()
+            self.other.other = self
+            where = TCP4ClientEndpoint(reactor, "127.0.0.1", self._target)
+            connecting = connectProtocol(where, self.other)
+            connecting.addCallback(lambda _: self.transport.write(b"HTTP/1.1 200 OK\r\n\r\n"))
+        else:
+            self.transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nplain")
+
+    def connectionLost(self, reason: Any = None) -> None:
+        if self.other is not None:
+            super().connectionLost(reason)
+
+
+class ProxyTests(TestCase):
+    """On real sockets."""
+
+    timeout = 20
+
+    def setUp(self) -> None:
+        self.heads: list[bytes] = []
+        self.refusal = b""
+        root = Resource()
+        root.putChild(b"a", Data(b"secret", "text/plain"))
+        context = issue(*authority("ours"), "files.example")
+        secure: Any = reactor.listenSSL(0, WebSite(root), context, interface="127.0.0.1")
+        self.addCleanup(secure.stopListening)
+        case = self
+
+        class Servers(Factory):
+            noisy = False
+
+            def buildProtocol(self, addr: Any) -> ProxyServer:
+                return ProxyServer(case.heads, secure.getHost().port, case.refusal)
+
+        self.port: Any = reactor.listenTCP(0, Servers(), interface="127.0.0.1")
+        self.addCleanup(self.port.stopListening)
+        proxy = Proxy("127.0.0.1", self.port.getHost().port, b"Basic dTpw")
+        trusted = [authority("ours")[0]]
+        self.agent = agent = GuardedAgent(reactor, Guard(), 2, proxy=proxy, authorities=trusted)
+        agent.startService()
+        self.addCleanup(deferLater, reactor, 0.05)
+        self.addCleanup(agent.stopService)
+        self.client = HTTPClient(agent)
+
+    async def get(self, url: str) -> bytes:
+        response = await self.client.get(url, unbuffered=True)
+        content: bytes = await response.content()
+        return content
+
+    async def code(self, url: str) -> str:
+        with self.assertRaises(MemberError) as caught:
+            await self.agent.request(b"GET", url.encode())
+        return str(caught.exception.code)
+
+    async def test_plain(self) -> None:
+        """The proxy is asked for the whole URL."""
+        self.assertEqual(await self.get("http://files.example/a?b"), b"plain")
+        (head,) = self.heads
+        self.assertTrue(head.startswith(b"GET http://files.example/a?b HTTP/1.1\r\n"), head)
+        self.assertIn(b"Proxy-Authorization: Basic dTpw", head)
+
+    async def test_tunnel(self) -> None:
+        """TLS is ours from end to end; the proxy sees a host and a port."""
+        self.assertEqual(await self.get("https://files.example/a"), b"secret")
+        self.assertTrue(self.heads[0].startswith(b"CONNECT files.example:443 HTTP/1.1\r\n"))
+        self.assertIn(b"Proxy-Authorization: Basic dTpw", self.heads[0])
+        self.assertEqual(await self.code("https://other.example/a"), "tls_failed")
+
+    async def test_refused(self) -> None:
+        """What names no host by its name is not asked for."""
+        for host in ("127.0.0.1", "0x7f.1", "[::1]", "8.8.8.8", "localhost", "a.localhost."):
+            self.assertEqual(await self.code(f"http://{host}/"), "address_refused", host)
+            self.assertEqual(await self.code(f"https://{host}/"), "address_refused", host)
+        self.assertEqual(self.heads, [])
+
+    async def test_proxy_in_trouble(self) -> None:
+        """A proxy that does not connect, or talks before it was asked."""
+        for refusal in (
+            b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\n\r\nHTTP/1.1 200 OK\r\n",
+            b"x" * 20_000,
+        ):
+            self.refusal = refusal
+            self.assertEqual(await self.code("https://files.example/a"), "proxy_failed")
+
+
+class ParseTests(SynchronousTestCase):
+    """Its URL."""
+
+    def test_good(self) -> None:
+        """Host, port, password."""
+        self.assertEqual(parse("http://h:3128/"), Proxy("h", 3128))
+        self.assertEqual(parse("http://u:p@h"), Proxy("h", 80, b"Basic dTpw"))
+
+    def test_bad(self) -> None:
+        """Anything else."""
+        for url in ("https://h:1", "socks5://h:1", "h:3128", "http://", "http://h/path"):
+            self.assertRaises(ValueError, parse, url)
