@@ -32,11 +32,15 @@ NAMES = (
 
 
 class Source:
-    """Recordings, and the receiver of callbacks; ``gate`` holds answers back while it is clear."""
+    """Recordings, and the receiver of callbacks; ``gate`` holds answers back while it is clear.
+
+    All, or those in ``held``, if there are any.
+    """
 
     def __init__(self) -> None:
         self.files = {f"/{name}": recording(n) for n, name in enumerate(NAMES)}
         self.asked: list[str] = []
+        self.held: set[str] = set()
         self.callbacks: list[tuple[float, dict[str, Any]]] = []
         self.gate = threading.Event()
         self.gate.set()
@@ -45,7 +49,8 @@ class Source:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 source.asked.append(self.path)
-                source.gate.wait(60)
+                if not source.held or self.path in source.held:
+                    source.gate.wait(60)
                 data = source.files[self.path]
                 with contextlib.suppress(OSError):
                     self.reply(data)
@@ -64,7 +69,11 @@ class Source:
             def log_message(self, format: str, *args: Any) -> None:
                 pass
 
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        class Server(ThreadingHTTPServer):
+            def handle_error(self, request: Any, client_address: Any) -> None:
+                pass  # the client was killed, or gave up
+
+        self.server = Server(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self.server.server_port}"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
@@ -204,6 +213,40 @@ class MainTests(DaemonTestCase):
         # Nobody asked for callbacks.
         self.assertNotIn("progress of", daemon.log.read_text())
 
+    def test_same_url(self) -> None:
+        """One URL many times in a batch: fetched once, in the zip under each name."""
+        daemon = self.daemon("--rate=0")
+        (url,) = self.urls(1)
+        entries = [url, url, {"url": url, "name": "c"}, {"url": url, "headers": {"X-Own": "1"}}]
+        daemon.post({"task_id": "k", "download": entries})
+        shown = daemon.wait("k")
+        self.assertEqual((shown["status"], shown["done"], shown["failed"]), ("done", 4, 0))
+        self.assertEqual(len(self.source.asked), 2)
+        members = self.fetch(shown["download"])
+        manifest = json.loads(members.pop("manifest.json"))
+        self.assertEqual(set(members.values()), {recording(0)})
+        self.assertEqual((len(members), len(manifest)), (4, 4))
+
+    def test_part_bytes(self) -> None:
+        """Zips end before they grow too large; each says where all members are."""
+        size = len(recording(0))
+        daemon = self.daemon("--rate=0", f"--part-bytes={3 * size}", "--compress=store")
+        daemon.post({"task_id": "k", "download": self.urls(7), "url": self.source.url})
+        shown = daemon.wait("k")
+        self.assertEqual(shown["status"], "done")
+        self.assertEqual([part["volume"] for part in shown["parts"]], [1, 2, 3, 4])
+        ends = [part["download"].rsplit("/", 1)[1] for part in shown["parts"]]
+        self.assertEqual(ends[:2], ["k.part001.zip", "k.part001-2.zip"])
+        everything: dict[str, bytes] = {}
+        for part in shown["parts"]:
+            members = self.fetch(part["download"])
+            manifest = json.loads(members.pop("manifest.json"))
+            self.assertEqual(len(members), part["members"])
+            here = {line["name"] for line in manifest if line["volume"] == part["volume"]}
+            self.assertEqual(here, set(members))
+            everything |= members
+        self.assertEqual(len(everything), 7)
+
     def test_delete(self) -> None:
         """Cancelled while it runs, nothing appears; deleted when done, the link says gone."""
         daemon = self.daemon("--drain=1")
@@ -248,6 +291,30 @@ class CrashTests(DaemonTestCase):
         daemon.start()
         self.complete(daemon, "k", 40)
         self.assertEqual(len(list((daemon.data / "spool").iterdir())), 1)
+
+    def noted(self, daemon: Daemon) -> int:
+        """How many members are in unfinished archives."""
+        journals = daemon.data.glob("spool/*/*/journal")
+        return sum(len(path.read_bytes().splitlines()) for path in journals)
+
+    def test_not_fetched_again(self) -> None:
+        """What had come before a kill -9, or an orderly stop, is not asked for once more."""
+        for end in ("kill", "stop"):
+            daemon = self.daemon("--rate=0", "--drain=0.1s")
+            urls = self.urls(40)
+            last = f"/{urls[-1].rsplit('/', 1)[1]}"
+            self.source.asked.clear()
+            self.source.gate.clear()
+            self.source.held = {last}
+            daemon.post({"task_id": "k", "download": urls})
+            until(lambda: self.noted(daemon) == 39)  # noqa: B023
+            getattr(daemon, end)()
+            self.source.gate.set()
+            daemon.start()
+            self.complete(daemon, "k", 40)
+            self.assertEqual(len(self.source.asked), 41, end)
+            self.assertEqual(self.source.asked.count(last), 2)
+            self.assertEqual(len(list((daemon.data / "spool").iterdir())), 1)
 
     def test_killed_at_random(self) -> None:
         """However often and whenever it is killed."""

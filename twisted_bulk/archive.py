@@ -133,9 +133,17 @@ class Archive:
 
     :param mode: how members are compressed, see :class:`Encoder`
     :param limit: bytes beyond which the next member begins another file
+    :param claim: asked for room before each write
     """
 
-    def __init__(self, folder: Path, mode: str, limit: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        mode: str,
+        limit: int,
+        claim: Callable[[int], object] = lambda size: None,
+    ) -> None:
+        self.claim = claim
         self.folder = folder
         self.mode = mode
         self._limit = limit
@@ -206,6 +214,7 @@ class Archive:
             return self._append(placed, pieces)
 
     def _append(self, new: Placed, pieces: Iterable[bytes]) -> Placed:
+        self.claim(new.packed)
         volume = self._volumes[-1] if self._volumes else None
         if volume is None or (volume.entries and volume.offset + new.packed > self._limit):
             volume = _Volume(self._path(len(self._volumes) + 1), "xb")

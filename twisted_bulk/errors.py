@@ -9,7 +9,7 @@
     │   ├── Unauthorized, ProtectedMode
     │   └── NoSuchBatch, TaskConflict
     ├── Unavailable                 it may pass: the API's client tries again later
-    │   ├── QueueUnavailable, QueueFull, Stopping
+    │   ├── QueueUnavailable, QueueFull, DiskFull, Stopping
     └── MemberError                 one URL could not be put into the archive
 
 ``code`` is what users see and may rely on, ``status`` the HTTP answer, ``retry``
@@ -113,6 +113,13 @@ class QueueFull(Unavailable):
     """As many members wait as ``queue_cap`` allows, or Redis has no memory left."""
 
     code = "queue_full"
+
+
+class DiskFull(Unavailable):
+    """The disk is nearly full; batches that were taken in go on as it empties."""
+
+    code = "disk_full"
+    status = HTTPStatus.INSUFFICIENT_STORAGE
 
 
 class Stopping(Unavailable):

@@ -50,6 +50,7 @@ class Intake:
     :param callback_tries: attempts at a last callback
     :param deleted: told the id of a batch after its record went
     :param keep: seconds that a deletion is remembered
+    :param check: raises where nothing can be taken in now
     """
 
     def __init__(
@@ -62,7 +63,9 @@ class Intake:
         callback_tries: int,
         keep: float,
         deleted: Callable[[str], object] = lambda batch: None,
+        check: Callable[[], object] = lambda: None,
     ) -> None:
+        self._check = check
         self._queue = queue
         self._link_base = link_base
         self._part_files = part_files
@@ -82,6 +85,7 @@ class Intake:
             known = await self._queue.group(task_id)
             if known is not None:
                 return await self._repeated(task_id, known.digest == digest(submission))
+        self._check()
         await self._queue.check_room(len(members))
         group = await self._group(task_id, submission, members)
         attached = [part.attachment for part in group.parts]

@@ -145,6 +145,7 @@ class MemberSink:
             path = self._archive.folder / f"{id(self):x}.member"
             self._spool = open(path, "w+b", buffering=0)  # noqa: SIM115
             path.unlink()  # gone with its descriptor, whatever happens
+        self._archive.claim(sum(map(len, pieces)))
         for piece in pieces:
             write_all(self._spool, self._encoder.update(piece))
 

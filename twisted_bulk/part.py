@@ -1,5 +1,6 @@
 """One part of a batch, from its job to a published zip: the function that workers run."""
 
+import shutil
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -28,8 +29,9 @@ from twisted_bulk.member import MemberSink
 from twisted_bulk.names import MANIFEST, Names, from_url, safe, sharded
 from twisted_bulk.packer import Packer
 from twisted_bulk.report import MAX_ERRORS
-from twisted_bulk.runner import Result, Task
+from twisted_bulk.runner import GiveBack, Result, Task
 from twisted_bulk.shelf import Workspace
+from twisted_bulk.space import Space
 
 log = Logger()
 
@@ -126,6 +128,7 @@ class PartMaker:
 
     :param workspace: where the zips grow and how they are published
     :param part_bytes: size beyond which a zip is followed by another
+    :param space: on the disk of the workspace
     """
 
     def __init__(
@@ -136,6 +139,7 @@ class PartMaker:
         workspace: Workspace,
         clock: IReactorTime,
         part_bytes: int,
+        space: Space,
     ) -> None:
         self._queue = queue
         self._downloader = downloader
@@ -143,6 +147,7 @@ class PartMaker:
         self._workspace = workspace
         self._clock = clock
         self._part_bytes = part_bytes
+        self._space = space
         self.reporting: Counter[str] = Counter()
 
     async def __call__(self, task: Task) -> Result:
@@ -158,9 +163,13 @@ class PartMaker:
         )
         if spec.notify:
             self.reporting[spec.batch] += 1
-        folder = await self._packer.run(self._workspace.make_folder, task.job.id)
         try:
+            folder = await self._packer.run(self._workspace.make_folder, task.job.id)
             return await self._make(part, folder)
+        except OSError as error:
+            if self._space.refused(error):
+                raise GiveBack(str(error)) from None
+            raise
         finally:
             if spec.notify:
                 self.reporting[spec.batch] -= 1
@@ -168,7 +177,9 @@ class PartMaker:
 
     async def _make(self, part: _Part, folder: Path) -> Result:
         spec = part.spec
-        archive = await self._packer.run(Archive, folder, spec.compress, self._part_bytes)
+        archive = await self._packer.run(
+            Archive, folder, spec.compress, self._part_bytes, self._space.claim
+        )
         try:
             await self._fetch(part, archive)
             zips: list[Zip] = []
@@ -209,6 +220,8 @@ class PartMaker:
     def _leave(self, archive: Archive) -> None:
         """Nothing more happens in the archive's folder; unfinished work stays. Blocks."""
         archive.abandon()
+        if self._space.full:
+            shutil.rmtree(archive.folder, ignore_errors=True)  # others may need the room
         self._workspace.leave(archive.folder)
 
     async def _fetch(self, part: _Part, archive: Archive) -> None:

@@ -1,5 +1,6 @@
 """Reserve jobs, run a function on each, keep the leases, say how it ended."""
 
+import contextlib
 import random
 import time
 from collections.abc import Awaitable, Callable, Iterable
@@ -37,6 +38,10 @@ class Retry(Exception):
     def __init__(self, error: str, delay: float) -> None:
         super().__init__(error)
         self.delay = delay
+
+
+class GiveBack(Exception):
+    """Raised by a job's function: not here and now; it does not count as an attempt."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +106,7 @@ class Runner(Service):
     :param timeout: seconds that the function may take, or 0
     :param hours: when nothing is begun
     :param spool: folder for results that come while the queue is away
+    :param able: whether anything can be begun here at all
     """
 
     def __init__(
@@ -116,8 +122,10 @@ class Runner(Service):
         hours: Hours = ALWAYS,
         backoff: Backoff = BACKOFF,
         spool: Path | None = None,
+        able: Callable[[], bool] = lambda: True,
     ) -> None:
         self._queue = queue
+        self._able = able
         self._function = function
         self._clock = clock
         self._worker = worker
@@ -220,6 +228,8 @@ class Runner(Service):
         free = self._slots - len(self._tasks) - self.occupied()
         if free <= 0:
             return Reserved("busy", None, [])
+        if not self._able():
+            return Reserved("closed", PAUSED, [])
         closed = self._hours.closed_for(time.time())
         if closed:
             return Reserved("closed", closed, [])
@@ -264,6 +274,10 @@ class Runner(Service):
             if task.cancelled:
                 raise
             await self._nack(job, brief(error), self._backoff(job.attempt))
+        except GiveBack as back:
+            log.warn("job {job} is given back: {why}", job=job.id, why=back)
+            self._unsure = True  # and with it goes what a lost reply would have left
+            await self._release(job)
         except Retry as again:
             await self._nack(job, str(again), again.delay)
         except DeadlinePassed:
@@ -286,6 +300,10 @@ class Runner(Service):
             return await self._function(task)
 
         return await Deferred.fromCoroutine(call()).addTimeout(self._timeout, self._clock)
+
+    async def _release(self, job: Job) -> None:
+        with contextlib.suppress(Unavailable):  # the next reserve does it
+            await self._queue.release(self._worker, [job])
 
     async def _nack(self, job: Job, error: str, delay: float) -> None:
         """Say that a job failed, for as long as the broker is away."""

@@ -41,6 +41,7 @@ from twisted_bulk.runner import Runner
 from twisted_bulk.scripted import ScriptedQueue
 from twisted_bulk.shelf import Shelf, Workspace
 from twisted_bulk.site import BoundedSite
+from twisted_bulk.space import Space
 from twisted_bulk.throttle import Throttle, Ticker
 from twisted_bulk.web import Access, Api
 from twisted_bulk.workers import Lifeline, Workers
@@ -64,6 +65,11 @@ class _Wiring:
         store = self.store.store
         _check_broker(settings, store.capabilities)
         self.callbacks = ScriptedQueue(store, "callbacks")
+        marks = settings.disk_back, settings.disk_soft, settings.disk_hard
+        if not marks[0] < marks[1] <= marks[2]:
+            raise ConfigError("disk_soft: needs disk_back < disk_soft <= disk_hard")
+        self.space = Space(settings.data, reactor, *marks)
+        self.add(self.space)
         self.parts = GroupQueue(store, "parts", settings.queue_cap, self.callbacks)
         shared = {"max_doing": settings.cluster_parts, "qps": settings.parts_per_second}
         self.janitor = Janitor(
@@ -158,7 +164,15 @@ class _Wiring:
             member_timeout=settings.member_timeout,
             pace=pace,
         )
-        maker = PartMaker(self.parts, downloader, packer, workspace, reactor, settings.part_bytes)
+        maker = PartMaker(
+            self.parts,
+            downloader,
+            packer,
+            workspace,
+            reactor,
+            settings.part_bytes,
+            self.space,
+        )
         notifier = Notifier(
             self.parts,
             Poster(agent, reactor, load_secret(settings.secret, settings.data)),
@@ -175,8 +189,15 @@ class _Wiring:
         }
         callbacks = Runner(self.callbacks, notifier.deliver, reactor, slots=CALLBACKS, **common)
         parts = Runner(
-            self.parts, maker, reactor, slots=settings.parts, hours=settings.no_run, **common
+            self.parts,
+            maker,
+            reactor,
+            slots=settings.parts,
+            hours=settings.no_run,
+            able=lambda: not self.space.full,
+            **common,
         )
+        self.space.listen(parts.wake)
         for part in (
             _Closing(workspace),
             packer,
@@ -199,6 +220,7 @@ class _Wiring:
             callback_tries=TRIES,
             keep=settings.keep,
             deleted=self.janitor.poke,
+            check=self.space.check,
         )
         api = Api(intake, Access.load(settings.tokens, settings.open), settings.max_urls)
         self.daemon.warned.append(api.stop)

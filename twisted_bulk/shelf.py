@@ -162,8 +162,12 @@ class Workspace:
         folder = self.path / f"{key}{OF}{secrets.token_hex(8)}"
         for found in (self._spool / LEFT / key, *self._spool.glob(f"*/{key}{OF}*")):
             with contextlib.suppress(OSError), _dead(found.parent):
-                return found.rename(folder)
-        folder.mkdir()
+                found.rename(folder)
+                break
+        else:
+            folder.mkdir()
+        with contextlib.suppress(OSError):
+            (self._spool / LEFT).rmdir()  # if that was the last one
         return folder
 
     def leave(self, folder: Path) -> None:
