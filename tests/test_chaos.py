@@ -53,3 +53,11 @@ class CrashPointTests(SynchronousTestCase):
         crash.run(every=6)
         self.assertEqual(crash.wrong, [])
         self.assertGreaterEqual(sum(crash.points.values()), 4)
+
+    def test_full(self) -> None:
+        """A disk that is full at one of the writes: the same worker ends with one right zip."""
+        crash = CrashPoints(full=True)
+        self.addCleanup(crash.close)
+        crash.run(every=4)
+        self.assertEqual(crash.wrong, [])
+        self.assertGreaterEqual(sum(crash.points.values()), 5)

@@ -16,7 +16,7 @@ from typing import BinaryIO, cast
 import msgspec
 from isal import isal_zlib
 
-from twisted_bulk.packer import Encoder, write_all
+from twisted_bulk.packer import Encoder, write_at
 from twisted_bulk.zipformat import (
     DEFLATED,
     STORED,
@@ -71,8 +71,7 @@ class _Volume:
 
     def write(self, data: bytes) -> None:
         self._sha256.update(data)
-        self.offset += len(data)
-        write_all(self.file, data)
+        self.offset = write_at(self.file, data, self.offset)
 
     def add(self, entry: Entry, pieces: Iterable[bytes]) -> None:
         self.write(local_header(entry))
@@ -96,7 +95,6 @@ class _Volume:
             self.entries.append(one.entry)
             right.append(one)
         self.file.truncate(self.offset)
-        self.file.seek(self.offset)
         return right
 
     def _check(self, one: Placed, seen: "hashlib._Hash") -> bool:
@@ -150,7 +148,9 @@ class Archive:
         self._lock = threading.Lock()
         self._volumes: list[_Volume] = []
         self._closed = False
-        self._journal = open(folder / JOURNAL, "ab", buffering=0)  # noqa: SIM115
+        (folder / JOURNAL).touch()
+        self._journal = open(folder / JOURNAL, "r+b", buffering=0)  # noqa: SIM115
+        self._noted = 0
 
     def resume(self) -> list[Placed]:
         """What an attempt before this one had put in, as far as it is right."""
@@ -171,8 +171,13 @@ class Archive:
             if path not in [volume.path for volume in self._volumes]:
                 path.unlink()
         self._journal.truncate(0)
-        write_all(self._journal, b"".join(msgspec.json.encode(one) + b"\n" for one in right))
+        for one in right:
+            self._note(one)
         return right
+
+    def _note(self, placed: Placed) -> None:
+        line = msgspec.json.encode(placed) + b"\n"
+        self._noted = write_at(self._journal, line, self._noted)
 
     def _path(self, number: int) -> Path:
         return self.folder / f"{number}.zip"
@@ -223,7 +228,7 @@ class Archive:
         placed = msgspec.structs.replace(new, volume=number, offset=volume.offset)
         try:
             volume.add(placed.entry, pieces)
-            write_all(self._journal, msgspec.json.encode(placed) + b"\n")
+            self._note(placed)
         except BaseException:
             self._end()  # nothing may follow half a member
             raise

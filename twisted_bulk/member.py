@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 
 from twisted_bulk.archive import Archive, Placed
 from twisted_bulk.errors import MemberError
-from twisted_bulk.packer import Encoder, Packer, write_all
+from twisted_bulk.packer import Encoder, Packer, write_at
 from twisted_bulk.zipformat import STORED
 
 SMALL = 1 << 20  # larger members go through a file
@@ -51,6 +51,7 @@ class MemberSink:
         self._buffered = 0
         self._spooling = length is not None and length > SMALL
         self._spool: Any = None
+        self._spooled = 0
         self._flushing: Deferred[None] | None = None
 
     def write(self, data: bytes) -> Deferred[None] | None:
@@ -147,14 +148,14 @@ class MemberSink:
             path.unlink()  # gone with its descriptor, whatever happens
         self._archive.claim(sum(map(len, pieces)))
         for piece in pieces:
-            write_all(self._spool, self._encoder.update(piece))
+            self._spooled = write_at(self._spool, self._encoder.update(piece), self._spooled)
 
     def _finish_spool(self, pieces: list[bytes]) -> None:
         try:
             self._to_spool(pieces)
-            write_all(self._spool, self._encoder.flush())
+            self._spooled = write_at(self._spool, self._encoder.flush(), self._spooled)
             self._check()
-            self._add(self._spool.tell(), self._blocks)
+            self._add(self._spooled, self._blocks)
         finally:
             self._close_spool()
 

@@ -1,6 +1,7 @@
 """Threads that pack: checksums, deflate and file writes."""
 
 import hashlib
+import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -81,8 +82,13 @@ class Encoder:
         return self._sha256.hexdigest()
 
 
-def write_all(file: Any, data: bytes) -> None:
-    """Write everything to an unbuffered file, which may take it in parts."""
+def write_at(file: Any, data: bytes, offset: int) -> int:
+    """Write everything at ``offset``; a file may take it in parts.
+
+    :returns: where it ends
+    """
     view = memoryview(data)
     while view:
-        view = view[file.write(view) :]
+        written = os.pwrite(file.fileno(), view, offset)
+        view, offset = view[written:], offset + written
+    return offset

@@ -1,9 +1,10 @@
 """A worker killed at every write, fsync and rename: after each the batch ends with one right zip.
 
-    python -m tests.chaos.crashpoints [--every 1]
+    python -m tests.chaos.crashpoints [--every 1] [--full]
 
 strace kills the worker's process as it enters its N-th call: first those of the thread that runs
 the reactor, then those of the others, which write the archive. Then another worker goes on.
+With ``--full`` nobody is killed: the call fails with ENOSPC, and the same worker goes on.
 """
 
 import argparse
@@ -25,14 +26,17 @@ from tests.daemon import Daemon, command, environment
 from tests.servers import ask, need
 from twisted_bulk.embedded import socket_path
 
+#: What archives are written with; write() is used for pipes as well, which never fill a disk.
+ON_FILES = ("pwrite64", "fsync", "rename", "ftruncate", "mkdir")
 CALLS = ("write", "pwrite64", "writev", "fsync", "fdatasync", "rename", "renameat", "ftruncate")
 
 
 class CrashPoints:
     """A daemon without workers, and one worker after the other beside it."""
 
-    def __init__(self) -> None:
+    def __init__(self, full: bool = False) -> None:
         need("strace")
+        self._full = full
         self.source = Source(random.Random(1), 0.01)
         self.data = Path(tempfile.mkdtemp(prefix="bwcrash"))
         self.daemon = Daemon(self.data, "--roles=intake,files", "--rate=0")
@@ -56,6 +60,24 @@ class CrashPoints:
         self.daemon.post({"task_id": name, "download": urls})
         return name
 
+    def refuse(self, call: str, number: int) -> bool:
+        """Let this call fail as on a full disk; False if there are not so many."""
+        worker = self.worker()
+        log = self.data / "strace"
+        try:
+            self.daemon.wait(self.submit())
+            threads = [int(name) for name in os.listdir(f"/proc/{worker.pid}/task")]
+            tracer = self.trace(threads, call, number, "error=ENOSPC", str(log))
+            name = self.submit()
+            self.verify(name, f"{call} {number}")
+        finally:
+            worker.terminate()
+            worker.wait()
+        tracer.wait()
+        refused = "INJECTED" in log.read_text()
+        self.points[f"{call} refused"] += refused
+        return refused
+
     def point(self, call: str, number: int, reactor: bool) -> bool:
         """Kill at this call; False if there are not so many."""
         worker = self.worker()
@@ -63,7 +85,7 @@ class CrashPoints:
             self.daemon.wait(self.submit())  # now the threads are there
             threads = [int(name) for name in os.listdir(f"/proc/{worker.pid}/task")]
             chosen = [t for t in threads if (t == worker.pid) == reactor]
-            tracer = self.trace(chosen, call, number)
+            tracer = self.trace(chosen, call, number, "signal=KILL", os.devnull)
             name = self.submit()
             ended = False
             while worker.poll() is None and not ended:
@@ -81,10 +103,12 @@ class CrashPoints:
             self.check(name, f"{call} {number}")
         return killed
 
-    def trace(self, threads: list[int], call: str, number: int) -> "subprocess.Popen[str]":
+    def trace(
+        self, threads: list[int], call: str, number: int, what: str, log: str
+    ) -> "subprocess.Popen[str]":
         """An strace that is attached."""
-        words = ["strace", "-o", os.devnull, "-e", f"trace={call}"]
-        words += ["-e", f"inject={call}:signal=KILL:when={number}"]
+        words = ["strace", "-o", log, "-e", f"trace={call}"]
+        words += ["-e", f"inject={call}:{what}:when={number}"]
         for thread in threads:
             words += ["-p", str(thread)]
         tracer = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
@@ -98,6 +122,14 @@ class CrashPoints:
         """Another worker ends the batch well."""
         worker = self.worker()
         try:
+            self.verify(name, where)
+        finally:
+            worker.terminate()
+            worker.wait()
+
+    def verify(self, name: str, where: str) -> None:
+        """The batch ends, with a right zip."""
+        try:
             shown = self.daemon.wait(name, 60)
             with urllib.request.urlopen(shown["download"], timeout=20) as answer:
                 archive = zipfile.ZipFile(io.BytesIO(answer.read()))
@@ -106,14 +138,15 @@ class CrashPoints:
             assert shown["status"] == "done", shown
         except Exception as error:  # whatever it is, it is wrong
             self.wrong.append(f"{where}: {error!r}")
-        finally:
-            worker.terminate()
-            worker.wait()
 
     def run(self, every: int, seconds: float = float("inf")) -> None:
         """All points, or every so-manieth."""
         end = time.monotonic() + seconds
-        for reactor in (True, False):
+        for call in ON_FILES if self._full else ():
+            number = 1
+            while time.monotonic() < end and self.refuse(call, number):
+                number += every
+        for reactor in () if self._full else (True, False):
             for call in CALLS:
                 number = 1
                 while time.monotonic() < end and self.point(call, number, reactor):
@@ -146,8 +179,9 @@ def main() -> None:
     """All points."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--every", type=int, default=1)
+    parser.add_argument("--full", action="store_true")
     given = parser.parse_args()
-    crash = CrashPoints()
+    crash = CrashPoints(given.full)
     began = time.monotonic()
     try:
         crash.run(given.every)
