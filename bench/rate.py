@@ -88,8 +88,8 @@ def main() -> None:
         place = workspace.make_folder("b@0/1")
         body = bytes(size)
         (place / "b.zip").write_bytes(body)
-        digests = {"b.zip": hashlib.sha256(body).hexdigest()}
-        path = workspace.publish(place, "b", digests) + "/b.zip"
+        note = f"{hashlib.sha256(body).hexdigest()}  b.zip\n".encode()
+        path = workspace.publish(place, "b", {"b.zip.sha256": note}) + "/b.zip"
         link = f"http://127.0.0.1:{daemon.files}/{path}"
         out = str(folder / "out")
         curl = [need("curl"), "-s", "-o", "/dev/null", link]

@@ -22,10 +22,11 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from tests.reactor import reactor
 from tests.servers import need
-from twisted_bulk.archive import Archive, Placed
+from twisted_bulk.archive import Archive
 from twisted_bulk.errors import MemberError
 from twisted_bulk.member import MEMORY, SMALL, MemberSink
 from twisted_bulk.packer import Encoder, Packer
+from twisted_bulk.volume import Placed
 from twisted_bulk.zipformat import (
     DEFLATED,
     STORED,

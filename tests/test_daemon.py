@@ -227,6 +227,71 @@ class MainTests(DaemonTestCase):
         self.assertEqual(set(members.values()), {recording(0)})
         self.assertEqual((len(members), len(manifest)), (4, 4))
 
+    def manifest(self, daemon: Daemon, batch: str) -> list[dict[str, Any]]:
+        url = f"http://127.0.0.1:{daemon.intake}/v1/batches/{batch}/manifest"
+        with urllib.request.urlopen(url, timeout=20) as answer:
+            self.assertEqual(answer.headers["Content-Type"], "application/jsonl")
+            return [json.loads(line) for line in answer.read().splitlines()]
+
+    def test_retry(self) -> None:
+        """What failed is fetched again, the rest is taken over; the new link has all."""
+        daemon = self.daemon("--rate=0", "--retries=0", "--part-files=4", "--keep=1h")
+        urls = self.urls(6)
+        lost = {f"/{url.rsplit('/', 1)[1]}" for url in urls[1:3]}
+        back = {path: self.source.files.pop(path) for path in lost}
+        daemon.post({"task_id": "k", "download": urls, "url": self.source.url})
+        shown = daemon.wait("k")
+        self.assertEqual((shown["status"], shown["done"], shown["failed"]), ("partial", 4, 2))
+        first, second = (part["download"] for part in shown["parts"])
+        statuses = [line["status"] for line in self.manifest(daemon, "k")]
+        self.assertEqual(statuses, ["done", "failed", "failed", "done", "done", "done"])
+        before = self.fetch(first)
+        until(lambda: self.lasts() == ["partial"])
+        self.source.files |= back
+        self.source.asked.clear()
+        self.source.gate.clear()
+        again = daemon.call("POST", "/v1/batches/k/retry")
+        self.assertIn(again["status"], ("queued", "running"))
+        self.assertEqual(again["download"], "")
+        with self.assertRaises(urllib.error.HTTPError) as caught:
+            daemon.call("POST", "/v1/batches/k/retry")
+        self.assertEqual(caught.exception.code, 409)
+        self.source.gate.set()
+        shown = daemon.wait("k")
+        self.assertEqual((shown["status"], shown["done"], shown["failed"]), ("done", 6, 0))
+        self.assertEqual(set(self.source.asked), lost)
+        self.assertEqual(shown["parts"][1]["download"], second)
+        self.assertNotEqual(shown["parts"][0]["download"], first)
+        members = self.fetch(shown["parts"][0]["download"])
+        self.assertEqual(len(json.loads(members["manifest.json"])), 4)
+        for name in set(before) - {"manifest.json"}:
+            self.assertEqual(members[name], before[name])
+        self.assertEqual({members[path[1:]] for path in lost}, set(back.values()))
+        until(lambda: self.lasts() == ["partial", "done"])
+        with self.assertRaises(urllib.error.HTTPError) as caught:
+            daemon.call("POST", "/v1/batches/k/retry")
+        self.assertEqual(caught.exception.code, 409)
+
+    def lasts(self) -> list[str]:
+        """How the batches ended, as callbacks said."""
+        bodies = [body for _, body in self.source.callbacks]
+        return [body["status"] for body in bodies if body["schedule"] == "100"]
+
+    def test_retry_without_a_zip(self) -> None:
+        """A batch that failed altogether can be tried again, too; until then it has a manifest."""
+        daemon = self.daemon("--rate=0", "--retries=0")
+        urls = self.urls(3)
+        path = f"/{urls[2].rsplit('/', 1)[1]}"
+        data = self.source.files.pop(path)
+        daemon.post({"task_id": "k", "download": urls, "policy": "strict"})
+        self.assertEqual(daemon.wait("k")["status"], "failed")
+        codes = {line["code"] for line in self.manifest(daemon, "k")}
+        self.assertIn("connection_lost", codes)
+        self.source.files[path] = data
+        daemon.call("POST", "/v1/batches/k/retry")
+        shown = daemon.wait("k")
+        self.assertEqual((shown["status"], len(self.fetch(shown["download"]))), ("done", 4))
+
     def test_part_bytes(self) -> None:
         """Zips end before they grow too large; each says where all members are."""
         size = len(recording(0))

@@ -54,8 +54,8 @@ class FilesTestCase(TestCase):
         self.addCleanup(workspace.close)
         folder = workspace.make_folder("b@0/1")
         (folder / "b.zip").write_bytes(body)
-        digests = {"b.zip": hashlib.sha256(body).hexdigest()}
-        return workspace.publish(folder, "b", digests) + "/b.zip"
+        note = f"{hashlib.sha256(body).hexdigest()}  b.zip\n".encode()
+        return workspace.publish(folder, "b", {"b.zip.sha256": note}) + "/b.zip"
 
     async def get(self, path: str | None = None, method: str = "GET", **headers: str) -> Any:
         path = self.link if path is None else path

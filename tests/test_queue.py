@@ -585,7 +585,7 @@ class GroupTests(QueueTestCase):
         self.assertEqual((record.state, record.units), ("done", 8000))
         self.assertEqual([part.result for part in record.parts], [b"result"] * 2)
         (after,) = (await self.calls.reserve("w", 9)).jobs
-        self.assertEqual((after.id, after.payload), (f"g@{record.nonce}", b"then"))
+        self.assertEqual((after.id, after.payload), (f"g@{record.run}", b"then"))
         await self.check()
 
     async def test_outcomes(self) -> None:
@@ -655,15 +655,78 @@ class GroupTests(QueueTestCase):
         await self.check()
 
     async def test_attachment(self) -> None:
-        """An attachment outlives its submission and goes with its job."""
+        """An attachment outlives its submission, and goes with its job if that was whole."""
         key = await self.queue.attach(b"many members")
         await self.submit(attachment=key)
         name = f"{self.queue.prefix}a:{key}"
         self.assertEqual(await self.store.command("PERSIST", name), 0)  # it was, already
         (job,) = await self.take()
         self.assertEqual(await self.queue.attachment(job.attachment), b"many members")
-        await self.ack("w1", job, 1, b"")
+        await self.ack("w1", job, 4, b"")
         self.assertEqual(await self.store.command("EXISTS", name), 0)
+
+    async def test_again(self) -> None:
+        """An ended group goes on with what was not whole, and ends anew."""
+        keys = [await self.queue.attach(b"members") for _ in range(2)]
+        parts = [GroupPart(size=4, attachment=key, payload=b"part") for key in keys]
+        group = Group(id="g", digest="d", spec=b"s", need=1, after=b"then", parts=parts)
+        self.assertIsNone(await self.queue.again("g"))
+        await self.queue.submit(group)
+        self.assertEqual(await self.queue.again("g"), 0)
+        first, second = await self.take()
+        await self.ack("w1", first, 4, b"whole")
+        self.assertEqual(await self.queue.again("g"), 0)
+        await self.ack("w1", second, 1, b"some")
+        record = await self.queue.group("g")
+        assert record is not None
+        self.assertEqual((record.state, record.units), ("partial", 8000))
+        (last,) = (await self.calls.reserve("w", 9)).jobs
+        self.assertEqual(last.id, f"g@{record.run}")
+        run = record.run
+        self.assertEqual(await self.queue.again("g"), 1)
+        self.assertEqual(await self.queue.again("g"), 0)
+        record = await self.queue.group("g")
+        assert record is not None
+        self.assertEqual((record.state, record.units, record.ended), ("queued", 4000, None))
+        self.assertEqual([part.result for part in record.parts], [b"whole", b""])
+        self.assertNotEqual(record.run, run)
+        (job,) = await self.take()
+        self.assertEqual((job.id, job.attempt, job.payload), (second.id, 1, b"part"))
+        self.assertEqual(await self.queue.previous(job.id), b"some")
+        self.assertEqual(await self.queue.attachment(job.attachment), b"members")
+        await self.ack("w1", job, 4, b"all")
+        record = await self.queue.group("g")
+        assert record is not None
+        self.assertEqual((record.state, record.units), ("done", 8000))
+        (last,) = (await self.calls.reserve("w", 9)).jobs
+        self.assertEqual(last.id, f"g@{record.run}")
+        self.assertEqual(await self.queue.again("g"), 0)
+        await self.check()
+        await self.queue.forget("g")
+        for key in keys:
+            self.assertIsNone(await self.queue.attachment(key))
+
+    async def test_again_after_a_failure(self) -> None:
+        """Also cancelled, expired and hopeless groups; not beyond the cap."""
+        await self.submit("c", parts=3)
+        await self.queue.cancel_group("c")
+        await self.submit("h", parts=3, need=12)
+        (job,) = await self.take(count=1)
+        await self.ack("w1", job, 0, b"")
+        await self.submit("e", parts=2, expires=0.01)
+        await deferLater(reactor, 0.02)
+        await self.queue.maintain(keep=60)
+        states = [await self.state(name) for name in "che"]
+        self.assertEqual(states, ["cancelled", "failed", "expired"])
+        await self.queue.control({"cap": 11})
+        with self.assertRaises(QueueFull):
+            await self.queue.again("c")
+        await self.queue.control({"cap": None})
+        for name, count in (("c", 3), ("h", 3), ("e", 2)):
+            self.assertEqual(await self.queue.again(name), count)
+            await self.end(4, count)
+            self.assertEqual(await self.state(name), "done")
+        await self.check()
 
     async def test_list(self) -> None:
         """Newest first, by state, page by page."""

@@ -12,7 +12,7 @@ from twisted_bulk.report import callback, percent, report
 
 def record(state: str, *parts: PartRecord, units: int = 0, **fields: Any) -> GroupRecord:
     given: dict[str, Any] = {
-        "id": "b", "digest": "", "nonce": "n", "spec": b"{}", "seq": 3, "created": 1e9,
+        "id": "b", "digest": "", "run": "n", "spec": b"{}", "seq": 3, "created": 1e9,
         "started": 1e9 + 1, "ended": None, "now": 1e9 + 11, "place": None,
     }  # fmt: skip
     total = sum(part.size for part in parts)
@@ -29,6 +29,7 @@ def result(done: int, failed: int) -> bytes:
         {"url": "http://h/", "code": "dns_failed", "detail": "", "attempts": 1}
     ] * failed
     value = PartResult(
+        folder="b-0",
         zips=[Zip("b-0/b.zip", 9, "s", done)] if done else [],
         done=done,
         failed=failed,

@@ -6,124 +6,18 @@ is read again, and goes on behind its last member that is right.
 """
 
 import contextlib
-import hashlib
-import os
 import threading
+import zipfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import BinaryIO, cast
 
 import msgspec
-from isal import isal_zlib
 
 from twisted_bulk.packer import Encoder, write_at
-from twisted_bulk.zipformat import (
-    DEFLATED,
-    STORED,
-    Entry,
-    central_header,
-    end_records,
-    local_header,
-)
+from twisted_bulk.volume import Placed, Volume, packed_data
+from twisted_bulk.zipformat import STORED, Entry
 
 JOURNAL = "journal"
-IsalError = cast(type[Exception], isal_zlib.error)
-BLOCK = 1 << 20
-
-
-class Placed(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A member that is in: a line of the journal.
-
-    :param volume: the file that has it, from 1
-    :param verified: its end was certain
-    """
-
-    name: str
-    volume: int
-    offset: int
-    method: int
-    crc: int
-    size: int
-    packed: int
-    modified: float
-    sha256: str
-    verified: bool = True
-    attempts: int = 1
-
-    @property
-    def entry(self) -> Entry:
-        """Its line in the directory."""
-        return Entry(
-            self.name.encode(), self.method, self.crc, self.size, self.packed, self.modified,
-            self.offset,
-        )  # fmt: skip
-
-
-class _Volume:
-    """One zip file."""
-
-    def __init__(self, path: Path, mode: str) -> None:
-        self.path = path
-        self.offset = 0
-        self.entries: list[Entry] = []
-        self._sha256 = hashlib.sha256()
-        self.file: BinaryIO = cast(BinaryIO, open(path, mode, buffering=0))  # noqa: SIM115
-
-    def write(self, data: bytes) -> None:
-        self._sha256.update(data)
-        self.offset = write_at(self.file, data, self.offset)
-
-    def add(self, entry: Entry, pieces: Iterable[bytes]) -> None:
-        self.write(local_header(entry))
-        for piece in pieces:
-            self.write(piece)
-        assert self.offset == entry.end
-        self.entries.append(entry)
-
-    def accept(self, placed: Sequence[Placed]) -> list[Placed]:
-        """Of what was written before, what is whole and right; the rest is cut off."""
-        right = []
-        for one in placed:
-            header = local_header(one.entry)
-            if one.offset != self.offset or self.file.read(len(header)) != header:
-                break
-            seen = self._sha256.copy()
-            seen.update(header)
-            if not self._check(one, seen):
-                break
-            self._sha256, self.offset = seen, one.entry.end
-            self.entries.append(one.entry)
-            right.append(one)
-        self.file.truncate(self.offset)
-        return right
-
-    def _check(self, one: Placed, seen: "hashlib._Hash") -> bool:
-        inflate = isal_zlib.decompressobj(-15) if one.method == DEFLATED else None
-        crc, size, left = 0, 0, one.packed
-        while left:
-            block = self.file.read(min(left, BLOCK))
-            if not block:
-                return False
-            left -= len(block)
-            seen.update(block)
-            try:
-                data = inflate.decompress(block) if inflate else block
-            except IsalError:
-                return False
-            crc, size = isal_zlib.crc32(data, crc), size + len(data)
-        return (crc, size) == (one.crc, one.size)
-
-    def close(self) -> tuple[int, str]:
-        """Write the directory and make all durable.
-
-        :returns: the file's size and SHA-256
-        """
-        start = self.offset
-        self.write(b"".join(map(central_header, self.entries)))
-        self.write(end_records(self.entries, start, self.offset - start))
-        os.fsync(self.file.fileno())
-        self.file.close()
-        return self.offset, self._sha256.hexdigest()
 
 
 class Archive:
@@ -146,7 +40,7 @@ class Archive:
         self.mode = mode
         self._limit = limit
         self._lock = threading.Lock()
-        self._volumes: list[_Volume] = []
+        self._volumes: list[Volume] = []
         self._closed = False
         (folder / JOURNAL).touch()
         self._journal = open(folder / JOURNAL, "r+b", buffering=0)  # noqa: SIM115
@@ -164,7 +58,7 @@ class Archive:
             path = self._path(number)
             if number not in noted or not path.exists():
                 break
-            volume = _Volume(path, "r+b")
+            volume = Volume(path, "r+b")
             self._volumes.append(volume)
             right += volume.accept(noted[number])
         for path in self.folder.glob("*.zip"):
@@ -213,16 +107,28 @@ class Archive:
                 for name in names
             ]  # fmt: skip
 
-    def copy(self, placed: Placed, pieces: Iterable[bytes]) -> Placed:
-        """Append a member of another archive as it is."""
-        with self._lock:
-            return self._append(placed, pieces)
+    def copy(self, path: Path, about: Callable[[str], Placed | None]) -> list[Placed]:
+        """Append members of another zip as they are, without decompressing.
+
+        :param about: what to note of a member by its name; None leaves it out
+        """
+        copied = []
+        with zipfile.ZipFile(path) as found, open(path, "rb") as file, self._lock:
+            for info in found.infolist():
+                wanted = about(info.filename)
+                if wanted is not None:
+                    new = msgspec.structs.replace(
+                        wanted, method=info.compress_type, crc=info.CRC, size=info.file_size,
+                        packed=info.compress_size,
+                    )  # fmt: skip
+                    copied.append(self._append(new, packed_data(file, info)))
+        return copied
 
     def _append(self, new: Placed, pieces: Iterable[bytes]) -> Placed:
         self.claim(new.packed)
         volume = self._volumes[-1] if self._volumes else None
         if volume is None or (volume.entries and volume.offset + new.packed > self._limit):
-            volume = _Volume(self._path(len(self._volumes) + 1), "xb")
+            volume = Volume(self._path(len(self._volumes) + 1), "xb")
             self._volumes.append(volume)
         number = len(self._volumes)
         placed = msgspec.structs.replace(new, volume=number, offset=volume.offset)
@@ -256,6 +162,17 @@ class Archive:
             self._end()
         (self.folder / JOURNAL).unlink()
         return closed
+
+    def drop(self) -> list[tuple[Path, int, str, int]]:
+        """Nothing of it is wanted.
+
+        :returns: the files that are left: none
+        """
+        with self._lock:
+            self._end()
+        for path in self.folder.iterdir():
+            path.unlink()
+        return []
 
     def abandon(self) -> None:
         """Give up; writes that are on their way end with an error. The files stay."""

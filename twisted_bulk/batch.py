@@ -132,8 +132,9 @@ class Zip(msgspec.Struct, frozen=True):
 
 
 class PartResult(msgspec.Struct, frozen=True):
-    """What a part's ack leaves."""
+    """What a part's ack leaves; ``folder`` has its files on the file port."""
 
+    folder: str
     zips: list[Zip]
     done: int
     failed: int

@@ -7,7 +7,7 @@
     ├── RequestError                the API's client has to change the request
     │   ├── InvalidRequest, UnsupportedMedia, TooLarge
     │   ├── Unauthorized, ProtectedMode
-    │   └── NoSuchBatch, TaskConflict
+    │   └── NoSuchBatch, TaskConflict, NotRetryable
     ├── Unavailable                 it may pass: the API's client tries again later
     │   ├── QueueUnavailable, QueueFull, DiskFull, Stopping
     └── MemberError                 one URL could not be put into the archive
@@ -85,6 +85,13 @@ class TaskConflict(RequestError):
     """This id belongs to a batch with another body."""
 
     code = "task_conflict"
+    status = HTTPStatus.CONFLICT
+
+
+class NotRetryable(RequestError):
+    """The batch has not ended, or nothing of it is missing."""
+
+    code = "not_retryable"
     status = HTTPStatus.CONFLICT
 
 

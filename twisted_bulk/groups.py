@@ -78,7 +78,7 @@ class GroupQueue(ScriptedQueue):
             id=group_id,
             state=f["state"].decode(),
             digest=f["digest"].decode(),
-            nonce=f["nonce"].decode(),
+            run=f["nonce"].decode() + ("+" + f["runs"].decode() if "runs" in f else ""),
             spec=f["spec"],
             total=int(f["total"]),
             units=int(f["units"]),
@@ -108,6 +108,22 @@ class GroupQueue(ScriptedQueue):
         """How many of its jobs have another priority now; None if there is no such group."""
         reply = await self.script("prioritise", "group", group_id, priority, deadline=30.0)
         return None if reply < 0 else int(reply)
+
+    async def again(self, group_id: str) -> int | None:
+        """Queue once more those jobs of an ended group that were not whole.
+
+        :returns: how many; None if there is no such group
+        :raises QueueFull: nothing was changed
+        """
+        reply = int(await self.script("again", self.cap, group_id, deadline=30.0))
+        if reply == -2:
+            raise self._full()
+        return None if reply < 0 else reply
+
+    async def previous(self, job_id: str) -> bytes:
+        """The result of a job before it was queued again, or nothing."""
+        data = await self.store.command("HGET", f"{self.prefix}j:{job_id}", "prev")
+        return data or b""
 
     async def forget(self, group_id: str, tombstone: float = 0) -> None:
         """Drop the record of an ended group; ``deleted`` is known for ``tombstone`` s."""

@@ -2,8 +2,9 @@
 
 import re
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -21,12 +22,14 @@ from twisted_bulk.batch import (
 from twisted_bulk.errors import (
     InvalidRequest,
     NoSuchBatch,
+    NotRetryable,
     QueueFull,
     TaskConflict,
     Unavailable,
 )
 from twisted_bulk.groups import GroupQueue
 from twisted_bulk.jobs import GROUP_STATES, Group, GroupPart, Submitted
+from twisted_bulk.manifest import lines
 from twisted_bulk.report import report
 from twisted_bulk.stats import job_eta, summary
 
@@ -50,6 +53,7 @@ class Intake:
     :param callback_tries: attempts at a last callback
     :param deleted: told the id of a batch after its record went
     :param keep: seconds that a deletion is remembered
+    :param public: where finished parts are on this node
     :param check: raises where nothing can be taken in now
     """
 
@@ -63,9 +67,11 @@ class Intake:
         callback_tries: int,
         keep: float,
         deleted: Callable[[str], object] = lambda batch: None,
+        public: Path = Path(),
         check: Callable[[], object] = lambda: None,
     ) -> None:
         self._check = check
+        self._public = public
         self._queue = queue
         self._link_base = link_base
         self._part_files = part_files
@@ -181,6 +187,26 @@ class Intake:
             await self._queue.forget(task_id, tombstone=self._keep)
             self._deleted(task_id)
         return shown
+
+    async def manifest(self, task_id: str) -> Iterator[bytes]:
+        """JSON lines, in pieces: what became of each member."""
+        record = await self._queue.group(task_id)
+        if record is None:
+            raise NoSuchBatch(f"there is no batch {task_id}")
+        return lines(self._public, record)
+
+    async def retry(self, task_id: str) -> dict[str, Any]:
+        """Fetch what failed once more; what is there stays, in a new zip.
+
+        :raises NotRetryable: it has not ended, or nothing is missing
+        """
+        self._check()
+        queued = await self._queue.again(task_id)
+        if queued is None:
+            raise NoSuchBatch(f"there is no batch {task_id}")
+        if not queued:
+            raise NotRetryable(f"batch {task_id} has not ended, or nothing of it is missing")
+        return await self.show(task_id)
 
     async def prioritise(self, task_id: str, priority: int) -> dict[str, Any]:
         """Another priority for the parts that have not begun."""

@@ -97,9 +97,11 @@ class Janitor(Service):
             if not found.files:
                 if found.age > self._keep:
                     found.path.rmdir()
-            elif await self._is_orphan(found):
-                log.info("removing {folder}", folder=found.path.name)
-                self._shelf.withdraw(found.path)
+                continue
+            pattern = await self._unwanted(found)
+            if pattern and any(found.path.glob(pattern)):
+                log.info("removing {folder}/{what}", folder=found.path.name, what=pattern)
+                self._shelf.withdraw(found.path, pattern)
 
     async def _clear(self) -> None:
         """Remove unfinished work whose batch does not go on."""
@@ -108,15 +110,16 @@ class Janitor(Service):
             if record is None or record.state in ENDED:
                 shutil.rmtree(folder, ignore_errors=True)
 
-    async def _is_orphan(self, found: Published) -> bool:
-        """Whether nothing names this zip, and nothing can any more."""
+    async def _unwanted(self, found: Published) -> str:
+        """Which of these files nothing names, and nothing can any more."""
         queue = self._parts
         record = await queue.group(found.batch)
         if record is None:
-            return found.age > self._keep or await queue.was_deleted(found.batch)
+            gone = found.age > self._keep or await queue.was_deleted(found.batch)
+            return "*" if gone else ""
         if record.state not in ENDED:
-            return False  # its part may be about to be acknowledged
-        if record.state not in ("done", "partial"):
-            return True
-        named = {one.link for result in part_results(record) if result for one in result.zips}
-        return not named.intersection(found.links)
+            return ""  # its part may be about to be acknowledged
+        if found.path.name not in {result.folder for result in part_results(record) if result}:
+            return "*"
+        # A batch that has failed has its manifests.
+        return "" if record.state in ("done", "partial") else "*.zip*"

@@ -199,6 +199,7 @@ class PartRecord:
 class GroupRecord:
     """A group as it stands. Times are the queue's own, in seconds since 1970.
 
+    :param run: no other group, and no other run of this one, has the same
     :param units: thousandths of its ``total`` that are over; never falls
     :param place: jobs ahead of its first one, or None when that does not wait
     """
@@ -206,7 +207,7 @@ class GroupRecord:
     id: str
     state: str
     digest: str
-    nonce: str
+    run: str
     spec: bytes
     total: int
     units: int

@@ -10,9 +10,10 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from twisted_bulk.archive import Archive, Placed
+from twisted_bulk.archive import Archive
 from twisted_bulk.errors import MemberError
 from twisted_bulk.packer import Encoder, Packer, write_at
+from twisted_bulk.volume import Placed
 from twisted_bulk.zipformat import STORED
 
 SMALL = 1 << 20  # larger members go through a file

@@ -108,7 +108,7 @@ class Poster:
             data, media = urlencode(flat).encode(), "application/x-www-form-urlencoded"
         else:
             data, media = msgspec.json.encode(body), "application/json"
-        name = f"{record.id}@{record.nonce}/{kind}"
+        name = f"{record.id}@{record.run}/{kind}"
         message = "msg_" + hashlib.sha256(name.encode()).hexdigest()[:32]
         now = datetime.now(UTC)
         signature = self._signer.sign(message, now, data.decode())
@@ -202,10 +202,10 @@ class Notifier(Service):
 
         :raises Retry: it has not arrived; with the schedule's next pause
         """
-        batch, _, nonce = task.job.id.rpartition("@")
+        batch, _, run = task.job.id.rpartition("@")
         record = await self._queue.group(batch)
-        if record is None or record.nonce != nonce:
-            return Result()  # deleted meanwhile
+        if record is None or record.run != run:
+            return Result()  # deleted meanwhile, or tried again: that has a last one of its own
         while batch in self._posting:
             await self._ended(batch)  # nothing may be sent after the last one
         body = callback(report(record, self._link_base), record.seq)

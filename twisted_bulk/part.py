@@ -1,119 +1,32 @@
 """One part of a batch, from its job to a published zip: the function that workers run."""
 
 import shutil
-import time
+import zipfile
 from collections import Counter
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import msgspec
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from twisted_bulk.archive import Archive, Placed
-from twisted_bulk.batch import (
-    Member,
-    Outcome,
-    PartProgress,
-    PartResult,
-    PartSpec,
-    Zip,
-    unpack_members,
-)
-from twisted_bulk.download import Crew, Downloader
+from twisted_bulk.archive import Archive
+from twisted_bulk.batch import Outcome, PartResult, PartSpec, Zip, unpack_members
+from twisted_bulk.download import Downloader
 from twisted_bulk.errors import MemberError
 from twisted_bulk.fetch import Fetch
 from twisted_bulk.groups import GroupQueue
 from twisted_bulk.member import MemberSink
-from twisted_bulk.names import MANIFEST, Names, from_url, safe, sharded
+from twisted_bulk.names import MANIFEST
 from twisted_bulk.packer import Packer
-from twisted_bulk.report import MAX_ERRORS
 from twisted_bulk.runner import GiveBack, Result, Task
-from twisted_bulk.shelf import Workspace
+from twisted_bulk.shelf import DIGEST, Workspace
 from twisted_bulk.space import Space
+from twisted_bulk.tally import Tally
+from twisted_bulk.volume import Placed
 
 log = Logger()
-
-
-class _Part:
-    """The members of one part and what has become of them."""
-
-    def __init__(self, spec: PartSpec, members: list[Member], clock: IReactorTime) -> None:
-        self.spec = spec
-        self.members = members
-        self.outcomes: list[Outcome | None] = [None] * len(members)
-        self.crew = Crew(left=0)
-        self.done = self.failed = self.bytes = 0
-        self.started = time.time()
-        self._clock = clock
-        self._rated = (clock.seconds(), 0)
-        self._rate = 0.0
-        names = Names()
-        layout: Callable[[str], str] = sharded if spec.layout == "sharded" else str
-        self.names = [
-            names.take(layout(safe(member.name) or from_url(member.url) or "file"))
-            for member in members
-        ]
-
-    def came(self, number: int, placed: Placed) -> None:
-        """Member ``number`` is in the archive."""
-        self._note(
-            number,
-            status="done" if placed.verified else "unverified",
-            bytes=placed.size,
-            sha256=placed.sha256,
-            attempts=placed.attempts,
-            volume=placed.volume,
-        )
-        self.done += 1
-        self.bytes += placed.size
-
-    def failed_with(self, number: int, error: MemberError, attempts: int) -> None:
-        """Member ``number`` is not."""
-        self._note(number, status="failed", code=error.code, detail=error.detail, attempts=attempts)
-        self.failed += 1
-
-    def _note(self, number: int, **what: Any) -> None:
-        empty: dict[str, Any] = {"code": "", "detail": "", "bytes": 0, "sha256": ""}
-        self.outcomes[number] = Outcome(
-            url=self.members[number].url,
-            name=self.names[number],
-            part=self.spec.part,
-            **empty | what,
-        )
-
-    def progress(self) -> tuple[int, bytes]:
-        """Thousandths of members over, and the numbers that users see."""
-        units, flying = 1000 * (self.done + self.failed), 0
-        for fetch in self.crew.active:
-            flying += fetch.received
-            if fetch.length:
-                units += min(999, 1000 * fetch.received // fetch.length)
-        size, now = self.bytes + flying, self._clock.seconds()
-        then, before = self._rated
-        if now - then >= 1:
-            self._rate = max(0, size - before) / (now - then)
-            self._rated = (now, size)
-        shown = PartProgress(done=self.done, failed=self.failed, bytes=size, rate=self._rate)
-        return units, msgspec.json.encode(shown)
-
-    def missing(self) -> list[list[int]]:
-        """Members that are not there yet; those that are fetched alike together."""
-        alike: dict[tuple[Any, ...], list[int]] = {}
-        for number, member in enumerate(self.members):
-            if self.outcomes[number] is None:
-                key = (member.url, member.sha256.lower(), *sorted(member.headers.items()))
-                alike.setdefault(key, []).append(number)
-        return list(alike.values())
-
-    def errors(self) -> list[dict[str, object]]:
-        """The first failed members."""
-        failed = [outcome for outcome in self.outcomes if outcome and outcome.code][:MAX_ERRORS]
-        return [
-            {"url": o.url, "code": o.code, "detail": o.detail, "attempts": o.attempts}
-            for o in failed
-        ]
 
 
 def _ending(spec: PartSpec, volume: int, volumes: int) -> str:
@@ -121,6 +34,26 @@ def _ending(spec: PartSpec, volume: int, volumes: int) -> str:
     if spec.parts == volumes == 1:
         return ".zip"
     return f".part{spec.part:03}.zip" if volume == 1 else f".part{spec.part:03}-{volume}.zip"
+
+
+def _old(path: Path, names: set[str]) -> Callable[[str], Placed | None]:
+    """What the manifest in a zip says of those of its members that are not in ``names``."""
+    with zipfile.ZipFile(path) as found:
+        manifest = msgspec.json.decode(found.read(MANIFEST), type=list[Outcome])
+        modified = {info.filename: info.date_time for info in found.infolist()}
+    said = {outcome.name: outcome for outcome in manifest if outcome.sha256}
+
+    def about(name: str) -> Placed | None:
+        outcome = said.get(name)
+        if outcome is None or name in names:
+            return None
+        return Placed(
+            name=name, volume=0, offset=0, method=0, crc=0, size=0, packed=0,
+            modified=datetime(*modified[name], tzinfo=UTC).timestamp(), sha256=outcome.sha256,
+            verified=outcome.status == "done", attempts=outcome.attempts,
+        )  # fmt: skip
+
+    return about
 
 
 class PartMaker:
@@ -156,7 +89,10 @@ class PartMaker:
         if packed is None:
             raise ValueError(f"the members of {task.job.id} are missing")
         members = unpack_members(packed)
-        part = _Part(spec, members, self._clock)
+        part = Tally(spec, members, self._clock)
+        previous = await self._queue.previous(task.job.id)
+        if previous:
+            part.previous = msgspec.json.decode(previous, type=PartResult).zips
         task.progress = part.progress
         log.info(
             "{job}: {n} members, attempt {a}", job=task.job.id, n=len(members), a=task.job.attempt
@@ -175,16 +111,14 @@ class PartMaker:
                 self.reporting[spec.batch] -= 1
                 self.reporting += Counter()  # drops what has come to nothing
 
-    async def _make(self, part: _Part, folder: Path) -> Result:
+    async def _make(self, part: Tally, place: Path) -> Result:
         spec = part.spec
         archive = await self._packer.run(
-            Archive, folder, spec.compress, self._part_bytes, self._space.claim
+            Archive, place, spec.compress, self._part_bytes, self._space.claim
         )
         try:
             await self._fetch(part, archive)
-            zips: list[Zip] = []
-            if part.done and part.failed <= spec.spare:
-                zips = await self._packer.run(self._publish, part, archive)
+            folder, zips = await self._packer.run(self._publish, part, archive)
         finally:
             # On the packer: it may have to wait for a write that is under way.
             self._packer.run(self._leave, archive).addErrback(lambda _: None)
@@ -194,28 +128,34 @@ class PartMaker:
             batch=spec.batch, n=spec.part, done=part.done, failed=part.failed, size=size,
         )  # fmt: skip
         result = PartResult(
-            zips=zips, done=part.done, failed=part.failed, bytes=part.bytes, errors=part.errors()
+            folder=folder, zips=zips, done=part.done, failed=part.failed, bytes=part.bytes,
+            errors=part.errors(),
+        )  # fmt: skip
+        return Result(
+            ok=part.done,
+            data=msgspec.json.encode(result),
+            undo=lambda: self._workspace.withdraw(folder),
         )
 
-        def undo() -> None:
-            for one in zips[:1]:
-                self._workspace.withdraw(one.link.split("/")[0])
+    def _publish(self, part: Tally, archive: Archive) -> tuple[str, list[Zip]]:
+        """Complete the zips, if there are to be any, and make all visible. Blocks.
 
-        return Result(ok=part.done, data=msgspec.json.encode(result), undo=undo)
-
-    def _publish(self, part: _Part, archive: Archive) -> list[Zip]:
-        """Complete the zips and make them visible. Blocks."""
+        :returns: the folder's name, and what is in it
+        """
         spec = part.spec
         manifest = msgspec.json.encode(part.outcomes)
-        closed = archive.close(MANIFEST, manifest, part.started)
-        digests, zips = {}, []
+        if part.done and part.failed <= spec.spare:
+            closed = archive.close(MANIFEST, manifest, part.started)
+        else:
+            closed = archive.drop()
+        notes, zips = {MANIFEST: manifest}, []
         for volume, (path, size, sha256, members) in enumerate(closed, 1):
             file = f"{spec.batch}{_ending(spec, volume, len(closed))}"
             path.rename(archive.folder / file)
-            digests[file] = sha256
+            notes[f"{file}{DIGEST}"] = f"{sha256}  {file}\n".encode()
             zips.append(Zip(file, size, sha256, members))
-        folder = self._workspace.publish(archive.folder, spec.batch, digests)
-        return [msgspec.structs.replace(one, link=f"{folder}/{one.link}") for one in zips]
+        folder = self._workspace.publish(archive.folder, spec.batch, notes)
+        return folder, [msgspec.structs.replace(one, link=f"{folder}/{one.link}") for one in zips]
 
     def _leave(self, archive: Archive) -> None:
         """Nothing more happens in the archive's folder; unfinished work stays. Blocks."""
@@ -224,11 +164,11 @@ class PartMaker:
             shutil.rmtree(archive.folder, ignore_errors=True)  # others may need the room
         self._workspace.leave(archive.folder)
 
-    async def _fetch(self, part: _Part, archive: Archive) -> None:
+    async def _fetch(self, part: Tally, archive: Archive) -> None:
         """Fetch all members into the archive; how each ended stands in ``part``."""
         spec = part.spec
         numbers = {name: number for number, name in enumerate(part.names)}
-        there = await self._packer.run(archive.resume)
+        there = await self._packer.run(self._known, part, archive)
         for placed in there:
             part.came(numbers[placed.name], placed)
         if there:
@@ -247,7 +187,18 @@ class PartMaker:
             if timer is not None and timer.active():
                 timer.cancel()
 
-    def _one(self, part: _Part, archive: Archive, same: list[int]) -> Fetch:
+    def _known(self, part: Tally, archive: Archive) -> list[Placed]:
+        """What needs no fetching, in the archive: from an attempt that broke, or a batch that
+        is tried again. Blocks."""
+        there = archive.resume()
+        names = {placed.name for placed in there}
+        for one in part.previous:
+            path = self._workspace.public / one.link
+            if path.exists():  # it is on this node
+                there += archive.copy(path, _old(path, names))
+        return there
+
+    def _one(self, part: Tally, archive: Archive, same: list[int]) -> Fetch:
         """A fetch for members that are the same but for their names."""
         sink: MemberSink | None = None
         member = part.members[same[0]]

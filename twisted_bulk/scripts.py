@@ -24,7 +24,7 @@ class Script:
 
 def _load(name: str) -> Script:
     source = (_FOLDER / "common.lua").read_text() + (_FOLDER / f"{name}.lua").read_text()
-    return Script(source, promises=name in ("enqueue", "submit", "revive"))
+    return Script(source, promises=name in ("enqueue", "submit", "revive", "again"))
 
 
 SCRIPTS = {
@@ -32,6 +32,6 @@ SCRIPTS = {
     for name in (
         *("enqueue", "reserve", "beat", "ack", "nack", "release", "reclaim", "cancel"),
         *("prioritise", "revive", "maintain", "job", "stats", "control"),
-        *("submit", "group", "groups", "forget", "speak", "share", "pace"),
+        *("submit", "group", "groups", "forget", "again", "speak", "share", "pace"),
     )
 }

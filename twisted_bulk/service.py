@@ -220,6 +220,7 @@ class _Wiring:
             callback_tries=TRIES,
             keep=settings.keep,
             deleted=self.janitor.poke,
+            public=self.shelf.public,
             check=self.space.check,
         )
         api = Api(intake, Access.load(settings.tokens, settings.open), settings.max_urls)

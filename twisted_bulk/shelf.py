@@ -1,9 +1,9 @@
 """The folders: ``spool/`` for unfinished work, ``public/`` for what is finished.
 
 The finished zips of a part lie in a folder of their own, ``public/<batch>-<128 random
-bits>/``, each beside a file ``<zip>.sha256`` that ``sha256sum -c`` understands. The folder
-is moved there as a whole, so a zip is visible complete or not at all. An empty folder
-means: gone.
+bits>/``, each beside a file ``<zip>.sha256`` that ``sha256sum -c`` understands, and all
+beside their manifest; a part without a zip has a manifest only. The folder is moved
+there as a whole, so a zip is visible complete or not at all. An empty folder means: gone.
 
 Each worker process has a folder in ``spool/``, named by its worker id, with a lock
 that lives as long as the process does. It has a folder for each attempt at a job; what an
@@ -140,9 +140,9 @@ class Shelf:
                 files = tuple(sorted(os.listdir(path)))
                 yield Published(path, match[1], files, now - path.stat().st_mtime)
 
-    def withdraw(self, path: Path) -> None:
-        """Remove a published zip; its empty folder stays, to say that it is gone."""
-        for file in list(path.iterdir()):
+    def withdraw(self, path: Path, pattern: str = "*") -> None:
+        """Remove published files; an empty folder stays, to say that they are gone."""
+        for file in list(path.glob(pattern)):
             file.unlink(missing_ok=True)
 
 
@@ -152,7 +152,7 @@ class Workspace:
     def __init__(self, worker: str, path: Path, public: Path, lock: int, spool: Path) -> None:
         self.worker = worker
         self.path = path
-        self._public = public
+        self.public = public
         self._lock = lock
         self._spool = spool
 
@@ -174,26 +174,26 @@ class Workspace:
         """An attempt has failed; the next one may go on with what it has done."""
         leave(folder, self._spool)
 
-    def publish(self, folder: Path, batch: str, digests: Mapping[str, str]) -> str:
+    def publish(self, folder: Path, batch: str, notes: Mapping[str, bytes]) -> str:
         """Make finished zips visible, durably. Blocks.
 
-        :param digests: SHA-256 by the name of each file
+        :param notes: small files beside them, by name
         :returns: the folder's name on the file port
         """
-        for file, sha256 in digests.items():
-            with open(folder / f"{file}{DIGEST}", "x", encoding="ascii") as digest:
-                digest.write(f"{sha256}  {file}\n")
-                digest.flush()
-                os.fsync(digest.fileno())
+        for name, content in notes.items():
+            with open(folder / name, "xb") as note:
+                note.write(content)
+                note.flush()
+                os.fsync(note.fileno())
         sync(folder)
-        target = self._public / f"{batch}-{secrets.token_hex(16)}"
+        target = self.public / f"{batch}-{secrets.token_hex(16)}"
         folder.rename(target)
-        sync(self._public)
+        sync(self.public)
         return target.name
 
     def withdraw(self, name: str) -> None:
         """Undo a :meth:`publish` that came too late; nobody knows the links."""
-        shutil.rmtree(self._public / name, ignore_errors=True)
+        shutil.rmtree(self.public / name, ignore_errors=True)
 
     def close(self) -> None:
         """Remove the folder: this process holds nothing any more.

@@ -1,14 +1,21 @@
 """What both ports share: bounded requests, and errors as RFC 9457 problems."""
 
+from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Any, cast
 
 import msgspec
-from twisted.internet.interfaces import IPushProducer, IReactorTime, ITCPTransport
+from twisted.internet.interfaces import (
+    IPullProducer,
+    IPushProducer,
+    IReactorTime,
+    ITCPTransport,
+)
 from twisted.logger import Logger
 from twisted.web.http import Request as HTTPRequest
 from twisted.web.resource import Resource
-from twisted.web.server import Request, Site
+from twisted.web.server import NOT_DONE_YET, Request, Site
+from zope.interface import implementer
 
 from twisted_bulk.errors import BulkError, TooLarge, Unauthorized, Unavailable
 
@@ -93,6 +100,33 @@ class BoundedRequest(Request):
         self.setHeader("Server", "bulkwav")
         self.setHeader("X-Content-Type-Options", "nosniff")
         super().render(resrc)
+
+
+@implementer(IPullProducer)
+class Pieces(Resource):
+    """A body in pieces, the next one made when the last has gone."""
+
+    isLeaf = True
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        super().__init__()
+        self._pieces = pieces
+
+    def render_GET(self, request: Request) -> int:
+        self._request = request
+        request.registerProducer(self, False)
+        return NOT_DONE_YET
+
+    def resumeProducing(self) -> None:
+        piece = next(self._pieces, None)
+        if piece is None:
+            self._request.unregisterProducer()
+            self._request.finish()
+        else:
+            self._request.write(piece)
+
+    def stopProducing(self) -> None:
+        """The client is gone."""
 
 
 class BoundedSite(Site):

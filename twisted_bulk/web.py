@@ -16,6 +16,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.http import Request
 from twisted.web.iweb import IRequest
+from twisted.web.resource import Resource
 from werkzeug.exceptions import HTTPException
 
 from twisted_bulk.batch import Change, Control, read, read_submission
@@ -29,7 +30,7 @@ from twisted_bulk.errors import (
     UnsupportedMedia,
 )
 from twisted_bulk.intake import Intake
-from twisted_bulk.site import header, problem, problem_body
+from twisted_bulk.site import Pieces, header, problem, problem_body
 
 log = Logger()
 
@@ -170,6 +171,22 @@ class Api:
         """Cancel a batch, or remove one that has ended."""
         self._access.check(request)
         return _json(request, await self._intake.remove(task_id))
+
+    @app.route("/v1/batches/<task_id>/retry", methods=["POST"])
+    async def retry(self, request: Request, task_id: str) -> bytes:
+        """Fetch what failed once more."""
+        self._access.check(request)
+        if self.stopping:
+            raise Stopping("this node is stopping")
+        return _json(request, await self._intake.retry(task_id), HTTPStatus.ACCEPTED)
+
+    @app.route("/v1/batches/<task_id>/manifest", methods=["GET"])
+    async def manifest(self, request: Request, task_id: str) -> Resource:
+        """What became of each member, a line for each."""
+        self._access.check(request)
+        pieces = await self._intake.manifest(task_id)
+        request.setHeader("Content-Type", "application/jsonl")
+        return Pieces(pieces)
 
     @app.route("/v1/batches/<task_id>", methods=["PATCH"])
     async def change(self, request: Request, task_id: str) -> bytes:

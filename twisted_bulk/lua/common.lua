@@ -105,7 +105,7 @@ end
 -- that was named to come after it is queued in the same breath.
 local function close_group(gid, g)
   local f = call('HMGET', g, 'cancelled', 'expired', 'jobs', 'ok', 'need', 'total',
-    'after_queue', 'after', 'after_max', 'nonce')
+    'after_queue', 'after', 'after_max', 'nonce', 'runs')
   local state = 'failed'
   if f[1] then state = 'cancelled'
   elseif f[2] == f[3] then state = 'expired'
@@ -116,7 +116,7 @@ local function close_group(gid, g)
   call('HINCRBY', g, 'seq', 1)
   call('ZADD', P .. 'gend', whole(now), gid)
   if f[8] ~= '' then
-    add(f[7], gid .. '@' .. f[10], {max = f[9], maxlost = '1000000', payload = f[8]})
+    add(f[7], gid .. '@' .. f[10] .. (f[11] and '+' .. f[11] or ''), {max = f[9], maxlost = '1000000', payload = f[8]})
   end
 end
 
@@ -160,10 +160,11 @@ finish = function(id, state, ok, ...)
   if j[2] then call('SREM', P .. 'w:' .. j[2], id) end
   local size = tonumber(j[3] or 1)
   call('HSET', key, 'state', state, 'end', whole(now), 'ok', ok, ...)
-  -- A dead job of no group keeps its payload: it may be revived.
-  if state == 'done' or j[4] then drop_payload(id) end
+  -- What is not whole may be asked for again: it keeps what it was.
+  local done = state == 'done' and (not j[4] or tonumber(ok) >= size)
+  if done then drop_payload(id) end
   call('ZADD', P .. state, whole(now), id)
-  if j[5] then call('UNLINK', P .. 'a:' .. j[5]) end
+  if j[5] and (done or not j[4]) then call('UNLINK', P .. 'a:' .. j[5]) end
   if j[7] then free_twin(id, j[7], state == 'done' and j[8]) end
   backlog(P, -size)
   if state == 'done' then

@@ -1,0 +1,99 @@
+"""The members of one part, and what has become of them."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from twisted.internet.interfaces import IReactorTime
+
+from twisted_bulk.batch import Member, Outcome, PartProgress, PartSpec, Zip
+from twisted_bulk.download import Crew
+from twisted_bulk.errors import MemberError
+from twisted_bulk.names import Names, from_url, safe, sharded
+from twisted_bulk.report import MAX_ERRORS
+from twisted_bulk.volume import Placed
+
+
+class Tally:
+    """What a part's users will be told.
+
+    :param previous: zips of an earlier run, which may have some of the members
+    """
+
+    def __init__(self, spec: PartSpec, members: list[Member], clock: IReactorTime) -> None:
+        self.spec = spec
+        self.members = members
+        self.outcomes: list[Outcome | None] = [None] * len(members)
+        self.crew = Crew(left=0)
+        self.previous: list[Zip] = []
+        self.done = self.failed = self.bytes = 0
+        self.started = time.time()
+        self._clock = clock
+        self._rated = (clock.seconds(), 0)
+        self._rate = 0.0
+        names = Names()
+        layout: Callable[[str], str] = sharded if spec.layout == "sharded" else str
+        self.names = [
+            names.take(layout(safe(member.name) or from_url(member.url) or "file"))
+            for member in members
+        ]
+
+    def came(self, number: int, placed: Placed) -> None:
+        """Member ``number`` is in the archive."""
+        self._note(
+            number,
+            status="done" if placed.verified else "unverified",
+            bytes=placed.size,
+            sha256=placed.sha256,
+            attempts=placed.attempts,
+            volume=placed.volume,
+        )
+        self.done += 1
+        self.bytes += placed.size
+
+    def failed_with(self, number: int, error: MemberError, attempts: int) -> None:
+        """Member ``number`` is not."""
+        self._note(number, status="failed", code=error.code, detail=error.detail, attempts=attempts)
+        self.failed += 1
+
+    def _note(self, number: int, **what: Any) -> None:
+        empty: dict[str, Any] = {"code": "", "detail": "", "bytes": 0, "sha256": ""}
+        self.outcomes[number] = Outcome(
+            url=self.members[number].url,
+            name=self.names[number],
+            part=self.spec.part,
+            **empty | what,
+        )
+
+    def progress(self) -> tuple[int, bytes]:
+        """Thousandths of members over, and the numbers that users see."""
+        units, flying = 1000 * (self.done + self.failed), 0
+        for fetch in self.crew.active:
+            flying += fetch.received
+            if fetch.length:
+                units += min(999, 1000 * fetch.received // fetch.length)
+        size, now = self.bytes + flying, self._clock.seconds()
+        then, before = self._rated
+        if now - then >= 1:
+            self._rate = max(0, size - before) / (now - then)
+            self._rated = (now, size)
+        shown = PartProgress(done=self.done, failed=self.failed, bytes=size, rate=self._rate)
+        return units, msgspec.json.encode(shown)
+
+    def missing(self) -> list[list[int]]:
+        """Members that are not there yet; those that are fetched alike together."""
+        alike: dict[tuple[Any, ...], list[int]] = {}
+        for number, member in enumerate(self.members):
+            if self.outcomes[number] is None:
+                key = (member.url, member.sha256.lower(), *sorted(member.headers.items()))
+                alike.setdefault(key, []).append(number)
+        return list(alike.values())
+
+    def errors(self) -> list[dict[str, object]]:
+        """The first failed members."""
+        failed = [outcome for outcome in self.outcomes if outcome and outcome.code][:MAX_ERRORS]
+        return [
+            {"url": o.url, "code": o.code, "detail": o.detail, "attempts": o.attempts}
+            for o in failed
+        ]
