@@ -42,7 +42,13 @@ setup(
         "sqlite": [LUPA],
         "test": [LUPA, "hypothesis>=6.100", "setuptools>=77"],
         "dev": ["mypy>=1.13", "mypy-zope>=1.0.8", "ruff>=0.8"],
-        "bench": ["requests>=2.32", "celery[redis]>=5.4", "rq>=2.0", "dramatiq[redis]>=1.17"],
+        "bench": [
+            "requests>=2.32",
+            "aiohttp>=3.10",
+            "celery[redis]>=5.4",
+            "rq>=2.0",
+            "dramatiq[redis]>=1.17",
+        ],
     },
     # twisted/plugins has no __init__.py (twistd demands that), so
     # find_packages cannot see it and it is named here.

@@ -1,9 +1,9 @@
-"""POST to finished zip, beside curl, curl + zip, and requests + zipfile.
+"""POST to finished zip, beside curl, aria2c, curl + zip, requests and aiohttp + zipfile.
 
-    python -m bench.pipeline [--files 2000] [--size 600000] [--runs 3] [--compress auto]
+    python -m bench.pipeline [--workload wav wav-store small large] [--runs 5]
 
-Needs nginx, curl and zip, and the Python package requests. Everything runs on
-loopback. The files are recordings of noisy tones, 50 different ones under 2,000 names.
+Needs nginx, curl, aria2c and zip, and the Python packages requests and aiohttp. Everything runs
+on loopback. The files are recordings of noisy tones, a few different ones under many names.
 """
 
 import argparse
@@ -31,6 +31,12 @@ from tests.servers import free_port
 
 DISTINCT = 50
 PARALLEL = 32
+WORKLOADS: dict[str, tuple[int, int, str]] = {
+    "wav": (2000, 600_000, "deflate"),
+    "wav-store": (2000, 600_000, "store"),
+    "small": (10_000, 10_000, "auto"),
+    "large": (10, 100_000_000, "store"),
+}
 
 REQUESTS_ZIPFILE = """
 import sys, threading, zipfile
@@ -50,6 +56,22 @@ with zipfile.ZipFile(sys.argv[2], "w", zipfile.ZIP_DEFLATED) as archive:
         list(pool.map(fetch, urls))
 """
 
+AIOHTTP_ZIPFILE = """
+import asyncio, sys, zipfile
+import aiohttp
+urls = open(sys.argv[1]).read().split()
+async def main():
+    gate = asyncio.Semaphore(int(sys.argv[3]))
+    with zipfile.ZipFile(sys.argv[2], "w", zipfile.ZIP_DEFLATED) as archive:
+        async with aiohttp.ClientSession(auto_decompress=False) as session:
+            async def fetch(url):
+                async with gate, session.get(url) as answer:
+                    answer.raise_for_status()
+                    archive.writestr(url.rsplit("/", 1)[1], await answer.read())
+            await asyncio.gather(*map(fetch, urls))
+asyncio.run(main())
+"""
+
 
 def make_recordings(folder: Path, count: int, size: int) -> list[str]:
     """``count`` names for WAV files of about ``size`` bytes."""
@@ -58,13 +80,14 @@ def make_recordings(folder: Path, count: int, size: int) -> list[str]:
     for number in range(min(count, DISTINCT)):
         path = folder / f"take-{number}.wav"
         pitch = dice.uniform(5, 60)
+        samples = min(size, 1_000_000) // 2
         frames = struct.pack(
-            f"<{size // 2}h",
+            f"<{samples}h",
             *(
                 int(4000 * math.sin(n / pitch) * math.sin(n / 9000) + dice.gauss(0, 120))
-                for n in range(size // 2)
+                for n in range(samples)
             ),
-        )
+        ) * max(1, size // 1_000_000)
         with wave.open(str(path), "wb") as out:
             out.setnchannels(1)
             out.setsampwidth(2)
@@ -130,20 +153,14 @@ def bulkwav(daemon: Daemon, urls: list[str], number: int, compress: str) -> tupl
     return wall, cpu
 
 
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--files", type=int, default=2000)
-    parser.add_argument("--size", type=int, default=600_000)
-    parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--compress", default="auto")
-    parser.add_argument("--only", default="", help="part of a name: measure just those, and curl")
-    options = parser.parse_args()
+def measure(workload: str, runs: int, only: str) -> None:
+    """One workload, all peers in turn, and print."""
+    files, size, compress = WORKLOADS[workload]
     folder = Path(tempfile.mkdtemp(prefix="bench"))
     root = folder / "www"
     root.mkdir()
     folder.chmod(0o755)
-    names = make_recordings(root, options.files, options.size)
+    names = make_recordings(root, files, size)
     results: dict[str, list[tuple[float, float]]] = {}
     with (
         nginx(folder, root) as port,
@@ -162,23 +179,27 @@ def main() -> None:
             "-f",
             "--parallel",
             "--parallel-max",
-            str(PARALLEL),
+            f"{PARALLEL}",
             "-K",
-            str(script),
+            f"{script}",
         ]
+        aria2c = ["aria2c", "-q", "-d", str(out), "-i", str(listing), f"-j{PARALLEL}"]
+        aria2c += [f"-x{16}", "--file-allocation=none", "--auto-file-renaming=false"]
         packed = folder / "out.zip"
+        zipped = ["zip", "-0" if compress == "store" else "-1", "-q", "-r", str(packed), str(out)]
+        more = [str(listing), str(packed), str(PARALLEL)]
         peers: dict[str, Callable[[int], Any]] = {
             "curl, download only": lambda n: commands(curl),
-            "bulkwav": lambda n: bulkwav(daemon, urls, n, options.compress),
-            "curl + zip -1": lambda n: commands(
-                curl, ["zip", "-1", "-q", "-r", str(packed), str(out)]
-            ),
+            "aria2c, download only": lambda n: commands(aria2c),
+            "bulkwav": lambda n: bulkwav(daemon, urls, n, compress),
+            "curl + zip": lambda n: commands(curl, zipped),
             "requests + zipfile": lambda n: commands(
-                [sys.executable, "-c", REQUESTS_ZIPFILE, str(listing), str(packed), str(PARALLEL)]
+                [sys.executable, "-c", REQUESTS_ZIPFILE, *more]
             ),
+            "aiohttp + zipfile": lambda n: commands([sys.executable, "-c", AIOHTTP_ZIPFILE, *more]),
         }
-        peers = {name: run for name, run in peers.items() if options.only in name or "only" in name}
-        for number in range(options.runs):
+        peers = {name: run for name, run in peers.items() if only in name or "curl, " in name}
+        for number in range(runs):
             for name, run in peers.items():
                 out.mkdir()
                 results.setdefault(name, []).append(run(number))
@@ -186,20 +207,32 @@ def main() -> None:
                 packed.unlink(missing_ok=True)
         peak = daemon.peak_memory()
     shutil.rmtree(folder)
-    total = options.files * options.size / 1e6
-    base = statistics.median(wall for wall, _ in results["curl, download only"])
+    report(f"{workload}: {files} files of {size} bytes, {compress}, {runs} runs, medians", results)
     print(
-        f"{options.files} files of {options.size} bytes ({total:.0f} MB),"
-        f" {options.runs} runs, medians"
+        f"peak memory of bulkwav: {peak / 1e6:.0f} MB"
+        f" (its Redis: {daemon.redis_memory / 1e6:.0f} MB)\n",
+        flush=True,
     )
-    print(f"{'':22}{'wall s':>8}{'CPU s':>8}{'x curl':>8}")
+
+
+def report(title: str, results: dict[str, list[tuple[float, float]]]) -> None:
+    """Print medians, and ratios to curl."""
+    base = statistics.median(wall for wall, _ in results["curl, download only"])
+    print(f"{title}\n{'':22}{'wall s':>8}{'CPU s':>8}{'x curl':>8}")
     for name, runs in results.items():
         wall, cpu = (statistics.median(column) for column in zip(*runs, strict=True))
         print(f"{name:22}{wall:8.2f}{cpu:8.2f}{wall / base:8.2f}")
-    print(
-        f"peak memory of bulkwav: {peak / 1e6:.0f} MB"
-        f" (its Redis: {daemon.redis_memory / 1e6:.0f} MB)"
-    )
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--workload", nargs="*", choices=WORKLOADS, default=list(WORKLOADS))
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--only", default="", help="part of a name: measure just those, and curl")
+    options = parser.parse_args()
+    for workload in options.workload:
+        measure(workload, options.runs, options.only)
 
 
 if __name__ == "__main__":

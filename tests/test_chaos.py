@@ -33,7 +33,7 @@ class StormTests(SynchronousTestCase):
 
     def test_without_renewal(self) -> None:
         """Workers lose parts that they work on."""
-        self.assertTrue(self.storm("renewal").wrong)
+        self.assertTrue(self.storm("renewal", 6).wrong)
 
     def test_without_fsync(self) -> None:
         """What was published is not whole after a power cut."""
@@ -50,14 +50,14 @@ class CrashPointTests(SynchronousTestCase):
         need("strace")
         crash = CrashPoints()
         self.addCleanup(crash.close)
-        crash.run(every=6)
+        crash.run(every=8)
         self.assertEqual(crash.wrong, [])
-        self.assertGreaterEqual(sum(crash.points.values()), 4)
+        self.assertGreaterEqual(sum(crash.points.values()), 3)
 
     def test_full(self) -> None:
         """A disk that is full at one of the writes: the same worker ends with one right zip."""
         crash = CrashPoints(full=True)
         self.addCleanup(crash.close)
-        crash.run(every=4)
+        crash.run(every=7)
         self.assertEqual(crash.wrong, [])
         self.assertGreaterEqual(sum(crash.points.values()), 5)

@@ -117,13 +117,20 @@ class Bucket:
     def __init__(self, busy: bool = False) -> None:
         self.data = b""
         self.finished = self.discarded = False
+        self._writing: Deferred[None] = succeed(None)
         self._busy = busy
 
     def write(self, data: bytes) -> Deferred[None] | None:
         self.data += data
-        return deferLater(reactor, 0.001) if self._busy else None
+        if not self._busy:
+            return None
+        self._writing = Deferred()
+        reactor.callLater(0.001, self._writing.callback, None)
+        return self._writing
 
     async def finish(self) -> None:
+        while not self._writing.called:
+            await deferLater(reactor, 0.001)
         self.finished = True
 
     def discard(self) -> None:
