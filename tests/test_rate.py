@@ -53,7 +53,7 @@ class RateTests(SynchronousTestCase):
         for qps, nodes, late in (
             (2, 1, 0.1),
             (50, 7, 0.1),
-            (200, 3, 0.01),
+            (100, 3, 0.01),
             (20, 30, 0.15),
         ):
             count = len(self.starts(qps, nodes, late))

@@ -12,9 +12,9 @@ from twisted.python.failure import Failure
 
 from twisted_bulk.archive import Archive
 from twisted_bulk.errors import MemberError
-from twisted_bulk.packer import Encoder, Packer, write_at
+from twisted_bulk.packer import SAMPLE, Encoder, Packer, write_at
 from twisted_bulk.volume import Placed
-from twisted_bulk.zipformat import STORED
+from twisted_bulk.zipformat import DEFLATED, STORED
 
 SMALL = 1 << 20  # larger members go through a file
 MEMORY = 48 << 20  # bytes of members in memory on this node, beyond which small ones do, too
@@ -106,8 +106,12 @@ class MemberSink:
         if self._flushing is not None:
             await self._flushing
         try:
-            work = self._finish_spool if self._spooling else self._finish_memory
-            await self._packer.run(work, self._take())
+            if self._spooling:
+                await self._packer.run(self._finish_spool, self._take())
+            elif self._buffered > SAMPLE:
+                await self._packer.run(self._finish_memory, self._take())
+            else:
+                await self._packer.run_small(self._finish_memory, self._take())
         finally:
             self._hold(-self._buffered)
 
@@ -135,6 +139,8 @@ class MemberSink:
 
     def _finish_memory(self, pieces: list[bytes]) -> None:
         encoder = self._encoder
+        if self._archive.mode == "auto" and sum(map(len, pieces)) <= SAMPLE:
+            encoder.begin(DEFLATED)  # all of it is no more work than a sample
         packed = [*map(encoder.update, pieces), encoder.flush()]
         self._check()
         count = sum(map(len, packed))

@@ -2,19 +2,23 @@
 
 import hashlib
 import os
+from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 from isal import isal_zlib
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
+from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
 from twisted_bulk.zipformat import DEFLATED, STORED
 
 R = TypeVar("R")
 
+AT_ONCE = 64  # small pieces of work that one turn of a thread takes
 SAMPLE = 64 << 10
 WORTH = 0.97  # `auto` deflates when a sample shrinks to less than this
 _RAW = -15  # deflate without zlib's frame
@@ -27,6 +31,8 @@ class Packer(Service):
         self._reactor = reactor
         self._threads = ThreadPool(0, threads, name="pack")
         self.held = 0
+        self._small: deque[tuple[Callable[[], Any], Deferred[Any]]] = deque()
+        self._busy = False
 
     def startService(self) -> None:
         super().startService()
@@ -39,6 +45,37 @@ class Packer(Service):
     def run(self, work: Callable[..., R], *arguments: Any) -> Deferred[R]:
         """Do ``work`` on one of the threads."""
         return deferToThreadPool(self._reactor, self._threads, work, *arguments)
+
+    def run_small(self, work: Callable[..., R], *arguments: Any) -> Deferred[R]:
+        """The same for what takes less time than the way to a thread and back.
+
+        One thread does many such, one after the other, and answers for them together.
+        """
+        done: Deferred[R] = Deferred()
+        self._small.append((partial(work, *arguments), done))
+        self._begin()
+        return done
+
+    def _begin(self) -> None:
+        if self._small and not self._busy:
+            self._busy = True
+            self._threads.callInThread(self._work)
+
+    def _work(self) -> None:
+        results: list[tuple[Deferred[Any], Any]] = []
+        while self._small and len(results) < AT_ONCE:
+            work, done = self._small.popleft()
+            try:
+                results.append((done, work()))
+            except BaseException:  # whatever it is, it is told to whom it concerns
+                results.append((done, Failure()))
+        self._reactor.callFromThread(self._worked, results)
+
+    def _worked(self, results: list[tuple[Deferred[Any], Any]]) -> None:
+        self._busy = False
+        self._begin()
+        for done, result in results:
+            done.callback(result)
 
 
 class Encoder:
@@ -55,15 +92,19 @@ class Encoder:
         self.crc = 0
         self.size = 0
 
+    def begin(self, method: int) -> None:
+        """Use ``method``, whatever a sample would say."""
+        self.method = method
+        if method == DEFLATED:
+            self._deflate = isal_zlib.compressobj(1, isal_zlib.DEFLATED, _RAW)
+
     def update(self, piece: bytes) -> bytes:
         """The encoded form of the next piece; may come in part with a later one."""
         self._sha256.update(piece)
         self.crc = isal_zlib.crc32(piece, self.crc)
         self.size += len(piece)
         if self.method is None:
-            self.method = DEFLATED if self._pays(piece) else STORED
-            if self.method == DEFLATED:
-                self._deflate = isal_zlib.compressobj(1, isal_zlib.DEFLATED, _RAW)
+            self.begin(DEFLATED if self._pays(piece) else STORED)
         return piece if self._deflate is None else self._deflate.compress(piece)
 
     def flush(self) -> bytes:
