@@ -14,7 +14,7 @@ class StormTests(SynchronousTestCase):
 
     timeout = 240
 
-    def storm(self, sabotage: str = "", seconds: float = 8) -> Count:
+    def storm(self, sabotage: str = "", seconds: float = 6) -> Count:
         storm = Storm(lease=LEASE, sabotage=sabotage)
         self.addCleanup(storm.close)
         # Without its fence a queue is betrayed by workers that come back late.
@@ -25,7 +25,7 @@ class StormTests(SynchronousTestCase):
         """No batch is lost or done twice, no file and no key is left."""
         count = self.storm()
         self.assertEqual(count.wrong, [])
-        self.assertEqual(count.batches, 16)
+        self.assertEqual(count.batches, 12)
 
     def test_without_fence(self) -> None:
         """A worker that was frozen overwrites what another has done."""
@@ -58,6 +58,6 @@ class CrashPointTests(SynchronousTestCase):
         """A disk that is full at one of the writes: the same worker ends with one right zip."""
         crash = CrashPoints(full=True)
         self.addCleanup(crash.close)
-        crash.run(every=12)
+        crash.run(every=4, seconds=6)
         self.assertEqual(crash.wrong, [])
-        self.assertGreaterEqual(sum(crash.points.values()), 5)
+        self.assertGreaterEqual(sum(crash.points.values()), 2)
