@@ -70,6 +70,15 @@ class LanesTests(SynchronousTestCase):
         lanes.release("a", "slow")
         self.assertEqual(lanes.take(), "b1")
 
+    def test_room_for_one_more(self) -> None:
+        """Whoever is alone leaves a quarter free, so that a stalled batch stalls nobody else."""
+        lanes: Lanes[str] = Lanes(limits(32, 99).allowed)
+        for n in range(40):
+            lanes.add("stalled", f"h{n}", "s")
+        self.assertEqual([lanes.take() for _ in range(30)].count("s"), 24)
+        lanes.add("other", "h", "o")
+        self.assertEqual((lanes.take(), lanes.take()), ("o", None))
+
     def test_first(self) -> None:
         """What was tried before does not queue up again behind all others."""
         lanes: Lanes[str] = Lanes(limits(99, 9).allowed)

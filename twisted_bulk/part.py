@@ -119,6 +119,9 @@ class PartMaker:
         try:
             await self._fetch(part, archive)
             folder, zips = await self._packer.run(self._publish, part, archive)
+        except OSError as error:
+            self._space.refused(error)  # before the folder is left: it must know
+            raise
         finally:
             # On the packer: it may have to wait for a write that is under way.
             self._packer.run(self._leave, archive).addErrback(lambda _: None)
