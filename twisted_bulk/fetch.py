@@ -1,13 +1,15 @@
 """One attempt at one member: the request, its redirects, what is continued, and deadlines."""
 
 from base64 import b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from http.cookiejar import Cookie
 from typing import Any
 from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
 
 from hyperlink import EncodedURL
 from treq.client import HTTPClient
+from treq.cookies import IndexableCookieJar
 from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
@@ -32,6 +34,22 @@ from twisted_bulk.errors import MemberError
 
 MAX_REDIRECTS = 5
 SECRETS = frozenset(("authorization", "cookie", "x-api-key"))
+
+
+class _NoCookies(IndexableCookieJar):
+    """A jar that stays empty: what one server sets is no other request's business."""
+
+    def add_cookie_header(self, request: Any) -> None:
+        """There is none."""
+
+    def extract_cookies(self, response: Any, request: Any) -> None:
+        """None is kept."""
+
+    def __iter__(self) -> Iterator[Cookie]:
+        return iter(())
+
+
+NO_COOKIES = _NoCookies()
 
 
 @dataclass
@@ -86,7 +104,7 @@ class Fetcher:
     def __init__(
         self, agent: IAgent, clock: IReactorTime, header_timeout: float, patience: Patience
     ) -> None:
-        self._agent = agent
+        self._client = HTTPClient(agent, NO_COOKIES)
         self._clock = clock
         self._header_timeout = header_timeout
         self._patience = patience
@@ -184,10 +202,10 @@ class Fetcher:
 
     async def _get(self, url: str, headers: dict[str, str]) -> IResponse:
         try:
-            # A client of its own each time: treq's share their cookies.
-            response: IResponse = await HTTPClient(self._agent).get(
-                _Literal.from_text(url) if "://[" in url else url,
+            response: IResponse = await self._client.get(
+                _Plain(url) if url.isascii() else url,
                 headers=Headers({name: [value] for name, value in headers.items()}),
+                cookies=NO_COOKIES,
                 allow_redirects=False,
                 unbuffered=True,
             )
@@ -210,8 +228,15 @@ def _take_userinfo(url: str, headers: dict[str, str]) -> tuple[str, dict[str, st
     return urlunsplit(parts._replace(netloc=host)), headers | {"Authorization": f"Basic {token}"}
 
 
-class _Literal(EncodedURL):
-    """A URL of an IPv6 address, which hyperlink would run through IDNA, in vain."""
+class _Plain(EncodedURL):
+    """An ASCII URL as it stands: hyperlink would take it apart and run its host through IDNA,
+    which takes a tenth of a small request's time and refuses IPv6 addresses."""
 
-    def to_uri(self) -> "_Literal":
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def to_uri(self) -> "_Plain":
         return self
+
+    def to_text(self, with_password: bool = False) -> str:
+        return self._text

@@ -5,6 +5,7 @@ stopped: slow DNS must not hold up anything else. Nobody has more than half of t
 """
 
 import ipaddress
+import re
 import socket
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Hashable
@@ -27,6 +28,7 @@ KEEP = 30.0  # seconds that an answer is used again, and a failure
 KEEP_FAILURE = 2.0
 KEPT = 10_000  # answers in memory
 MOST = 16  # addresses that are tried
+_NAME = re.compile(r"(?=.{1,254}$)[^.]{1,63}(?:\.[^.]{1,63})*\.?")  # what DNS can hold (RFC 1035)
 
 #: For whom names are looked up in this context.
 OWNER: ContextVar[Hashable] = ContextVar("OWNER", default=None)
@@ -80,6 +82,8 @@ class Resolver:
             return [str(ipaddress.ip_address(host))]
         except ValueError:
             pass
+        if not _NAME.fullmatch(host):
+            raise MemberError("bad_url", "the host's name is not one that DNS can hold")
         expires, addresses = self._kept.get(host, (0.0, []))
         if expires <= self._clock.seconds():
             answer: Deferred[list[str]] = Deferred()
