@@ -5,16 +5,9 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_bulk.batch import (
-    Member,
-    digest,
-    host_of,
-    need,
-    pack_members,
-    read_submission,
-    unpack_members,
-)
+from twisted_bulk.batch import Member, host_of, pack_members, unpack_members
 from twisted_bulk.errors import InvalidRequest
+from twisted_bulk.submission import SOME, read_order
 
 
 def body(**fields: Any) -> bytes:
@@ -26,9 +19,10 @@ class ReadTests(SynchronousTestCase):
 
     def test_original(self) -> None:
         """The original service's request."""
-        submission, members = read_submission(body(task_id="2", url="http://h/notify.php"), 9)
+        order = read_order(body(task_id="2", url="http://h/notify.php"), 9)
+        submission = order.submission
         self.assertEqual((submission.task_id, submission.url), ("2", "http://h/notify.php"))
-        self.assertEqual(members, [Member("http://h/a.wav")])
+        self.assertEqual(order.members(0, 9), [Member("http://h/a.wav")])
 
     def test_everything(self) -> None:
         """Every field there is."""
@@ -38,15 +32,15 @@ class ReadTests(SynchronousTestCase):
             "headers": {"A": "b"},
             "sha256": "AB" * 32,
         }
-        submission, members = read_submission(
+        order = read_order(
             body(
                 task_id=7, download=["http://u:p@[2001:db8::1]:80/", member], policy=0.5,
                 priority=-3, compress="store", headers={"Cookie": "c"}, expires=60,
                 timeout=5.5, layout="sharded", notify_format="form",
             ), 9,
         )  # fmt: skip
-        self.assertEqual((submission.task_id, submission.policy), (7, 0.5))
-        self.assertEqual(members[1], Member(**member))
+        self.assertEqual((order.submission.task_id, order.submission.policy), (7, 0.5))
+        self.assertEqual(order.members(1, 2), [Member(**member)])
 
     def test_refused(self) -> None:
         """The field is named, and what was expected in it."""
@@ -89,16 +83,34 @@ class ReadTests(SynchronousTestCase):
             (body(headers={"A": "b" * 20_000}), "$.headers"),
             (body(layout="round"), "$.layout"),
         ):
-            error = self.assertRaises(InvalidRequest, read_submission, wrong, 9)
+            error = self.assertRaises(InvalidRequest, read_order, wrong, 9)
             self.assertIn(said, str(error))
 
     def test_digest(self) -> None:
         """The same request is the same however it was written; another is another."""
-        first, _ = read_submission(b'{"download": ["http://h/a"], "task_id": "x"}', 9)
-        same, _ = read_submission(b'{"task_id":"x","download":["http:\\/\\/h/a"],"priority":0}', 9)
-        other, _ = read_submission(b'{"task_id":"x","download":["http://h/b"]}', 9)
-        self.assertEqual(digest(first), digest(same))
-        self.assertNotEqual(digest(first), digest(other))
+        first = read_order(b'{"download": ["http://h/a"], "task_id": "x"}', 9)
+        same = read_order(b'{"task_id":"x","download":["http:\\/\\/h/a"],"priority":0}', 9)
+        other = read_order(b'{"task_id":"x","download":["http://h/b"]}', 9)
+        self.assertEqual(first.digest, same.digest)
+        self.assertNotEqual(first.digest, other.digest)
+
+    def test_many(self) -> None:
+        """What is wrong is found, and told by its place, however far behind it stands."""
+        urls: list[Any] = [f"http://h/{n}" for n in range(3 * SOME)]
+        order = read_order(body(download=urls), 3 * SOME)
+        share = order.members(SOME - 1, SOME + 1)
+        self.assertEqual([member.url for member in share], urls[SOME - 1 : SOME + 1])
+        swapped = [*urls[1::-1], *urls[2:]]
+        again = read_order(body(download=swapped), 3 * SOME)
+        self.assertNotEqual(order.digest, again.digest)
+        for wrong, said in (
+            ("ftp://h/", "$.download[2500]: not an http"),
+            (7, "got `int` - at `$.download[2500]`"),
+            ({"url": "http://h/", "name": 7}, "got `int` - at `$.download[2500].name`"),
+        ):
+            urls[2500] = wrong
+            error = self.assertRaises(InvalidRequest, read_order, body(download=urls), 9999)
+            self.assertIn(said, str(error))
 
     def test_need(self) -> None:
         """Policies as numbers of members."""
@@ -112,8 +124,8 @@ class ReadTests(SynchronousTestCase):
             (1, 3, 3),
             (0.1, 10, 1),
         ):
-            submission, _ = read_submission(body(policy=policy), 9)
-            self.assertEqual(need(submission, total), expected)
+            order = read_order(body(policy=policy, download=["http://h/"] * total), 100)
+            self.assertEqual(order.need, expected)
 
     def test_hosts(self) -> None:
         """What per-host limits count by."""

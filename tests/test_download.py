@@ -1,6 +1,7 @@
 """Members fetched from servers that do as tests tell them."""
 
 import time
+from dataclasses import dataclass
 from ipaddress import ip_network
 from typing import Any
 
@@ -154,6 +155,22 @@ class NoTLS(Protocol):
         self.transport.write(b"220 mail.example ESMTP\r\n")
 
 
+@dataclass
+class Hole:
+    """Where a fetch of a test goes."""
+
+    case: "DownloadTestCase"
+    url: str
+    busy: bool
+
+    def open(self, fetch: Fetch) -> Bucket:
+        self.case.sinks.append(Bucket(self.busy))
+        return self.case.sinks[-1]
+
+    def ended(self, fetch: Fetch, error: MemberError | None) -> None:
+        self.case.errors[self.url] = error
+
+
 class DownloadTestCase(TestCase):
     """A downloader, sinks, and a server that does as it is told."""
 
@@ -197,15 +214,8 @@ class DownloadTestCase(TestCase):
         return downloader
 
     def one(self, url: str, busy: bool = False, **member: Any) -> Fetch:
-        def sink(fetch: Fetch) -> Bucket:
-            self.sinks.append(Bucket(busy))
-            return self.sinks[-1]
-
-        def ended(fetch: Fetch, error: MemberError | None) -> None:
-            self.errors[url] = error
-
         where = url if "://" in url else self.site.url + url
-        return Fetch(Member(where, **member), {"X-Batch": "b"}, sink, ended)
+        return Fetch(Member(where, **member), {"X-Batch": "b"}, Hole(self, url, busy))
 
     async def get(self, *fetches: Fetch, **settings: Any) -> None:
         await self.start(**settings).fetch(Crew(left=len(fetches)), fetches)
@@ -459,9 +469,13 @@ class DownloadTests(DownloadTestCase):
             def write(self, data: bytes) -> None:
                 raise OSError(28, "No space left on device")
 
+        class Hopeless(Hole):
+            def open(self, fetch: Fetch) -> Bucket:
+                return Full()
+
         self.site.answers["/a"] = ok(b"a")
         fetch = self.one("/a")
-        fetch.open = lambda _: Full()
+        fetch.target = Hopeless(self, "/a", False)
         with self.assertRaises(OSError):
             await self.get(fetch)
         self.flushLoggedErrors(OSError)

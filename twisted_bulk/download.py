@@ -168,7 +168,7 @@ class Downloader(Service):
     def _end(self, crew: Crew, fetch: Fetch, error: MemberError | None) -> None:
         # First: who is told may give the whole crew up, but not this one again.
         crew.active.pop(fetch, None)
-        fetch.ended(fetch, error)
+        fetch.target.ended(fetch, error)
         crew.left -= 1
         if not crew.left and not crew.done.called:
             crew.done.callback(None)

@@ -1,10 +1,10 @@
 """One attempt at one member: the request, its redirects, what is continued, and deadlines."""
 
 from base64 import b64encode
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from http.cookiejar import Cookie
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
 
 from hyperlink import EncodedURL
@@ -60,12 +60,20 @@ class Partial:
     validator: str
 
 
-@dataclass(eq=False)
+class Target(Protocol):
+    """Where a member goes."""
+
+    def open(self, fetch: "Fetch") -> Sink:
+        """A sink for one attempt; the fetch's length, date and digest are known by then."""
+
+    def ended(self, fetch: "Fetch", error: MemberError | None) -> None:
+        """Told once: it is there, or why not."""
+
+
+@dataclass(eq=False, slots=True)
 class Fetch:
     """One member on its way.
 
-    :param open: makes a sink; the response's ``length``, ``modified``, ``digest`` are set by then
-    :param ended: told once, with the error or None
     :param modified: what the server said, in seconds since 1970
     :param digest: the SHA-256 that the server said, or empty
     :param deadline: on the clock, for all attempts together
@@ -73,8 +81,7 @@ class Fetch:
 
     member: Member
     headers: dict[str, str]
-    open: Callable[["Fetch"], Sink]
-    ended: Callable[["Fetch", MemberError | None], None]
+    target: Target
     attempts: int = 0
     throttled: int = 0
     received: int = 0
@@ -164,7 +171,7 @@ class Fetcher:
             what = f"{fetch.length} bytes, at most {self._patience.most} are taken"
             raise MemberError("too_large", what)
         fetch.modified, fetch.digest = modified(response), digest(response)
-        sink = fetch.open(fetch)
+        sink = fetch.target.open(fetch)
         fetch.partial = Partial(sink, validator(response))
         return sink
 

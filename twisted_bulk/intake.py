@@ -8,17 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from twisted.internet.threads import deferToThread
 
-from twisted_bulk.batch import (
-    MAX_PARTS,
-    Member,
-    PartSpec,
-    Spec,
-    Submission,
-    digest,
-    need,
-    pack_members,
-)
+from twisted_bulk.batch import PartSpec, Spec, pack_members
 from twisted_bulk.errors import (
     InvalidRequest,
     NoSuchBatch,
@@ -32,8 +24,10 @@ from twisted_bulk.jobs import GROUP_STATES, Group, GroupPart, Submitted
 from twisted_bulk.manifest import lines
 from twisted_bulk.report import report
 from twisted_bulk.stats import job_eta, summary
+from twisted_bulk.submission import MAX_PARTS, Order
 
 PAGE = 100  # batches in one answer
+FEW = 1000  # members that are packed without a thread
 
 
 @dataclass(frozen=True)
@@ -80,20 +74,20 @@ class Intake:
         self._keep = keep
         self._deleted = deleted
 
-    async def submit(self, submission: Submission, members: list[Member]) -> Ticket:
+    async def submit(self, order: Order) -> Ticket:
         """Queue a batch; the same one again is answered with the first.
 
         :raises TaskConflict: the id belongs to a batch with another body
         """
         task_id = secrets.token_hex(8)
-        if submission.task_id is not None:
-            task_id = str(submission.task_id)
+        if order.submission.task_id is not None:
+            task_id = str(order.submission.task_id)
             known = await self._queue.group(task_id)
             if known is not None:
-                return await self._repeated(task_id, known.digest == digest(submission))
+                return await self._repeated(task_id, known.digest == order.digest)
         self._check()
-        await self._queue.check_room(len(members))
-        group = await self._group(task_id, submission, members)
+        await self._queue.check_room(len(order))
+        group = await self._group(task_id, order)
         attached = [part.attachment for part in group.parts]
         try:
             submitted = await self._queue.submit(group)
@@ -114,41 +108,48 @@ class Intake:
             raise TaskConflict(f"task_id {task_id} belongs to a batch with another body")
         return Ticket(task_id, False, await self.show(task_id))
 
-    async def _group(self, task_id: str, submission: Submission, members: list[Member]) -> Group:
-        total, each = len(members), self._part_files
+    async def _group(self, task_id: str, order: Order) -> Group:
+        submission, total, each = order.submission, len(order), self._part_files
         count = -(-total // each)
         if count > MAX_PARTS:
             raise InvalidRequest(f"$.download: would make {count} zips, at most {MAX_PARTS}")
-        needed = need(submission, total)
         parts = []
         for number in range(1, count + 1):
-            share = members[(number - 1) * each : number * each]
+            begin = (number - 1) * each
+            size = min(each, total - begin)
+            packed = await self._pack(order, begin, begin + size)
             spec = PartSpec(
                 batch=task_id,
                 part=number,
                 parts=count,
-                spare=total - needed,
+                spare=total - order.need,
                 compress=submission.compress or self._compress,  # type: ignore[arg-type]
                 headers=submission.headers,
                 timeout=submission.timeout,
                 layout=submission.layout,
                 notify=bool(submission.url),
             )
-            attachment = await self._queue.attach(pack_members(share))
+            attachment = await self._queue.attach(packed)
             payload = msgspec.json.encode(spec)
-            parts.append(GroupPart(size=len(share), attachment=attachment, payload=payload))
+            parts.append(GroupPart(size=size, attachment=attachment, payload=payload))
         spec_of_batch = Spec(url=submission.url, notify_format=submission.notify_format)
         return Group(
             id=task_id,
-            digest=digest(submission),
+            digest=order.digest,
             spec=msgspec.json.encode(spec_of_batch),
-            need=needed,
+            need=order.need,
             parts=parts,
             priority=submission.priority,
             expires=submission.expires,
             after=task_id.encode() if submission.url else b"",
             after_tries=self._callback_tries,
         )
+
+    async def _pack(self, order: Order, begin: int, end: int) -> bytes:
+        def pack() -> bytes:
+            return pack_members(order.members(begin, end))
+
+        return pack() if end - begin < FEW else await deferToThread(pack)
 
     async def show(self, task_id: str) -> dict[str, Any]:
         """The batch as the API shows it."""

@@ -4,6 +4,7 @@ import shutil
 import zipfile
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -88,8 +89,9 @@ class PartMaker:
         packed = await self._queue.attachment(task.job.attachment)
         if packed is None:
             raise ValueError(f"the members of {task.job.id} are missing")
-        members = unpack_members(packed)
-        part = Tally(spec, members, self._clock)
+        # A hundred thousand names take the reactor's thread too long.
+        members = await self._packer.run(unpack_members, packed)
+        part = await self._packer.run(Tally, spec, members, self._clock)
         previous = await self._queue.previous(task.job.id)
         if previous:
             part.previous = msgspec.json.decode(previous, type=PartResult).zips
@@ -203,31 +205,40 @@ class PartMaker:
 
     def _one(self, part: Tally, archive: Archive, same: list[int]) -> Fetch:
         """A fetch for members that are the same but for their names."""
-        sink: MemberSink | None = None
-        member = part.members[same[0]]
+        target = _Target(self._packer, self._downloader, part, archive, same)
+        return Fetch(part.members[same[0]], part.spec.headers, target)
 
-        def start(fetch: Fetch) -> MemberSink:
-            nonlocal sink
-            sink = MemberSink(
-                self._packer, archive, [part.names[number] for number in same],
-                length=fetch.length, modified=fetch.modified or part.started,
-                sha256=member.sha256 or fetch.digest,
-                about=lambda: (fetch.verified, fetch.attempts),
-            )  # fmt: skip
-            return sink
 
-        def ended(fetch: Fetch, error: MemberError | None) -> None:
-            nonlocal sink
-            before = part.failed
-            if error is not None:
-                for number in same:
-                    part.failed_with(number, error, fetch.attempts)
-            elif sink is not None:
-                for number, placed in zip(same, sink.placed, strict=True):
-                    part.came(number, placed)
-            sink = None
-            if before <= part.spec.spare < part.failed:
-                hopeless = MemberError("batch_failed", "too many others had failed")
-                self._downloader.give_up(part.crew, hopeless)
+@dataclass(slots=True)
+class _Target:
+    """The way of one fetch into the archive: there are as many as a part has members."""
 
-        return Fetch(member, part.spec.headers, start, ended)
+    packer: Packer
+    downloader: Downloader
+    part: Tally
+    archive: Archive
+    same: list[int]
+    sink: MemberSink | None = None
+
+    def open(self, fetch: Fetch) -> MemberSink:
+        names = [self.part.names[number] for number in self.same]
+        self.sink = MemberSink(
+            self.packer, self.archive, names, length=fetch.length,
+            modified=fetch.modified or self.part.started,
+            sha256=fetch.member.sha256 or fetch.digest,
+            about=lambda: (fetch.verified, fetch.attempts),
+        )  # fmt: skip
+        return self.sink
+
+    def ended(self, fetch: Fetch, error: MemberError | None) -> None:
+        part, sink, before = self.part, self.sink, self.part.failed
+        self.sink = None
+        if error is not None:
+            for number in self.same:
+                part.failed_with(number, error, fetch.attempts)
+        elif sink is not None:
+            for number, placed in zip(self.same, sink.placed, strict=True):
+                part.came(number, placed)
+        if before <= part.spec.spare < part.failed:
+            hopeless = MemberError("batch_failed", "too many others had failed")
+            self.downloader.give_up(part.crew, hopeless)

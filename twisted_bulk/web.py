@@ -19,7 +19,6 @@ from twisted.web.iweb import IRequest
 from twisted.web.resource import Resource
 from werkzeug.exceptions import HTTPException
 
-from twisted_bulk.batch import Change, Control, read, read_submission
 from twisted_bulk.errors import (
     BulkError,
     ConfigError,
@@ -31,6 +30,7 @@ from twisted_bulk.errors import (
 )
 from twisted_bulk.intake import Intake
 from twisted_bulk.site import Pieces, header, problem, problem_body
+from twisted_bulk.submission import Change, Control, read, read_order
 
 log = Logger()
 
@@ -139,16 +139,16 @@ class Api:
             raise Stopping("this node is stopping")
         body = _body(request)
         if len(body) < LARGE:
-            submission, members = read_submission(body, self._max_urls)
+            order = read_order(body, self._max_urls)
         else:
-            submission, members = await deferToThread(read_submission, body, self._max_urls)
-        ticket = await self._intake.submit(submission, members)
+            order = await deferToThread(read_order, body, self._max_urls)
+        ticket = await self._intake.submit(order)
         where = f"/v1/batches/{ticket.task_id}"
         request.setHeader("Location", where)
         if not ticket.new:
             return _json(request, ticket.shown | {"self": where})
         # A worker may have taken it already; what was accepted was queued.
-        answer = {"task_id": ticket.task_id, "status": "queued", "total": len(members)}
+        answer = {"task_id": ticket.task_id, "status": "queued", "total": len(order)}
         answer |= {"position": ticket.shown["position"], "self": where}
         return _json(request, answer, HTTPStatus.ACCEPTED)
 
