@@ -6,6 +6,84 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_bulk.names import LONGEST, Names, from_url, safe, sharded
 
+HOSTILE = {
+    # upwards
+    "..": "",
+    ".": "",
+    "...": "",
+    "../../etc/passwd": "etc/passwd",
+    "..\\..\\boot.ini": "boot.ini",
+    "a/../../b": "a/b",
+    "....//....//x": "x",
+    "..;/x": "..;/x",
+    "a/. ./b": "a/b",
+    ".. /x": "x",
+    "%2e%2e%2fx": "%2e%2e%2fx",
+    "\uff0e\uff0e/x": "\uff0e\uff0e/x",
+    # absolute
+    "/": "",
+    "/etc/passwd": "etc/passwd",
+    "//server/share/x": "server/share/x",
+    "\\\\server\\share\\x": "server/share/x",
+    "C:\\windows\\x": "C_/windows/x",
+    "c:x": "c_x",
+    "\\\\?\\C:\\x": "_/C_/x",
+    "\\\\.\\COM1": "_COM1",
+    "file:///etc/passwd": "file_/etc/passwd",
+    "~/.ssh/id": "~/.ssh/id",
+    # devices and streams
+    "con": "_con",
+    "CON.": "_CON",
+    " con ": "_con",
+    "nul.txt": "_nul.txt",
+    "nul .txt": "_nul .txt",
+    "aux.tar.gz": "_aux.tar.gz",
+    "prn": "_prn",
+    "COM1.txt": "_COM1.txt",
+    "com0": "_com0",
+    "COM\u00b9": "_COM\u00b9",
+    "lpt9": "_lpt9",
+    "CONIN$": "_CONIN$",
+    "conout$.wav": "_conout$.wav",
+    "a/con/b": "a/_con/b",
+    "console": "console",
+    "file.txt:hidden": "file.txt_hidden",
+    "a:$DATA": "a_$DATA",
+    # what no file may be called somewhere
+    'a"b<c>d|e*f?g': "a_b_c_d_e_f_g",
+    "dots...": "dots",
+    "dots. . .": "dots",
+    " space ": "space",
+    "a//b/": "a/b",
+    "a/./b//c/": "a/b/c",
+    "": "",
+    "   ": "",
+    # what a terminal or a reader would take for something else
+    "a\nb\x00c": "a_b_c",
+    "a\r\nContent-Type: x": "a__Content-Type_ x",
+    "a\tb": "a_b",
+    "\x1b[31mred": "_[31mred",
+    "\x7f\x85\x9b": "___",
+    "\u202egnp.exe": "_gnp.exe",
+    "a\u2066b\u2069": "a_b_",
+    "a\u200bb": "a_b",
+    "a\u2028b": "a_b",
+    "\ufeffa": "_a",
+    "\ud800x": "_x",
+    "e\u0301": "\u00e9",
+    # too long
+    "x" * 300 + ".wav": "x" * 196 + ".wav",
+    "x" * 300: "x" * 200,
+    "\u4f60" * 100 + ".wav": "\u4f60" * 65 + ".wav",
+    "\U0001f4a3" * 80: "\U0001f4a3" * 50,
+    "x." + "y" * 300: "x." + "y" * 198,
+    ("y" * 300 + "/") * 2 + "z": ("y" * 200 + "/") * 2 + "z",
+    # harmless
+    "-rf": "-rf",
+    "$(id) `id` ;id&": "$(id) `id` ;id&",
+    ".htaccess": ".htaccess",
+}
+
 
 class NameTests(SynchronousTestCase):
     """Safe on every system, and unique."""
@@ -27,21 +105,8 @@ class NameTests(SynchronousTestCase):
 
     def test_hostile(self) -> None:
         """Nothing absolute, nothing upwards, nothing that a system takes for a device."""
-        for wanted, name in (
-            ("../../etc/passwd", "etc/passwd"),
-            ("/etc/passwd", "etc/passwd"),
-            ("C:\\windows\\x", "C_/windows/x"),
-            ("a/./b//c/", "a/b/c"),
-            ("..", ""),
-            ("con", "_con"),
-            ("COM1.txt", "_COM1.txt"),
-            ("a\nb\x00c", "a_b_c"),
-            ("\u202egnp.exe", "_gnp.exe"),
-            ("dots...", "dots"),
-            (" space ", "space"),
-            ("x" * 300 + ".wav", "x" * 196 + ".wav"),
-        ):
-            self.assertEqual(safe(wanted), name)
+        for wanted, name in HOSTILE.items():
+            self.assertEqual(safe(wanted), name, repr(wanted))
 
     def test_unique(self) -> None:
         """A name that is taken gets a number, whatever its case."""
@@ -64,6 +129,22 @@ class NameTests(SynchronousTestCase):
             ],
         )
 
+    def test_folders(self) -> None:
+        """No file has a folder's name, and no folder a file's."""
+        names = Names()
+        for wanted, name in (
+            ("a", "a"),
+            ("a/b", "a (2)/b"),
+            ("A/b", "a (2)/b (2)"),
+            ("a (2)/c", "a (2)/c"),
+            ("a (2)", "a (2) (2)"),
+            ("x/y/z", "x/y/z"),
+            ("X", "X (2)"),
+            ("x/y", "x/y (2)"),
+            ("manifest.json/a", "manifest.json (2)/a"),
+        ):
+            self.assertEqual(names.take(wanted), name)
+
     def test_sharded(self) -> None:
         """Four levels of the SHA-1's hexadecimal digits."""
         self.assertRegex(sharded("a.wav"), r"^([0-9a-f]/){4}a\.wav$")
@@ -74,7 +155,11 @@ class NameTests(SynchronousTestCase):
         """Whatever is wanted, every name is relative, encodable, short and given once."""
         names = Names()
         taken = [names.take(safe(text)) for text in wanted]
-        self.assertEqual(len({name.casefold() for name in taken}), len(wanted))
+        files = {name.casefold() for name in taken}
+        self.assertEqual(len(files), len(wanted))
+        for name in files:
+            for at in range(name.count("/")):
+                self.assertNotIn("/".join(name.split("/")[: at + 1]), files)
         for name in taken:
             name.encode()
             for segment in name.split("/"):

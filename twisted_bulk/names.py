@@ -3,6 +3,7 @@
 import hashlib
 import re
 import unicodedata
+from collections.abc import Container
 from urllib.parse import unquote
 
 MANIFEST = "manifest.json"
@@ -12,7 +13,7 @@ LONGEST = 200  # bytes of UTF-8 in one path segment
 _UNSAFE = re.compile(
     '[\x00-\x1f\x7f-\x9f<>:"\\\\|?*\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]'
 )
-_RESERVED = re.compile(r"(?i)(con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?")
+_RESERVED = re.compile(r"(?i)(con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³]) *(\..*)?")
 
 
 def _segment(text: str) -> str:
@@ -52,23 +53,38 @@ def sharded(name: str) -> str:
 
 
 class Names:
-    """Gives out each name once, ``a (2).wav`` after ``a.wav``, whatever the case."""
+    """Gives out each name once, ``a (2).wav`` after ``a.wav``, whatever the case.
+
+    What is a file's name is no folder's: after ``a``, ``a/b`` becomes ``a (2)/b``.
+    """
 
     def __init__(self) -> None:
-        self._taken = {MANIFEST}
+        self._files = {MANIFEST}
+        self._folders: dict[str, str] = {"": ""}
         self._next: dict[str, int] = {}
 
     def take(self, wanted: str) -> str:
         """``wanted``, or the nearest name to it that is free."""
-        wanted = wanted or "file"
-        folder, slash, last = wanted.rpartition("/")
+        folder, _, last = (wanted or "file").rpartition("/")
         stem, dot, ending = last.rpartition(".")
         if not stem:
             stem, dot, ending = last, "", ""
-        name, key = wanted, wanted.casefold()
-        while name.casefold() in self._taken:
-            number = self._next.get(key, 2)
-            self._next[key] = number + 1
-            name = f"{folder}{slash}{stem} ({number}){dot}{ending}"
-        self._taken.add(name.casefold())
+        name = self._free(self._folder(folder), stem, dot + ending, self._files, self._folders)
+        self._files.add(name.casefold())
+        return name
+
+    def _folder(self, wanted: str) -> str:
+        """The folder for ``wanted``, with a slash behind it unless it is empty."""
+        known = self._folders.get(wanted.casefold())
+        if known is None:
+            above, _, last = wanted.rpartition("/")
+            known = self._free(self._folder(above), last, "", self._files) + "/"
+            self._folders[wanted.casefold()] = self._folders[known[:-1].casefold()] = known
+        return known
+
+    def _free(self, folder: str, stem: str, ending: str, *taken: Container[str]) -> str:
+        name = wanted = f"{folder}{stem}{ending}"
+        while any(name.casefold() in some for some in taken):
+            number = self._next[wanted] = self._next.get(wanted, 1) + 1
+            name = f"{folder}{stem} ({number}){ending}"
         return name

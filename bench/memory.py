@@ -1,0 +1,113 @@
+"""How much memory the processes take, at most, while something large passes through.
+
+    python -m bench.memory [million] [huge] [--urls 1000000] [--files 200]
+
+``million``: one POST of a million URLs, most to the same small file. ``huge``: files of 1 GB
+each, sparse, from nginx, as one batch. Needs nginx; everything runs on loopback.
+"""
+
+import argparse
+import json
+import shutil
+import tempfile
+import threading
+import time
+import urllib.request
+from pathlib import Path
+
+from bench.pipeline import nginx
+from tests.daemon import Daemon, status_of
+
+GIGABYTE = 1 << 30
+
+
+class Peaks:
+    """The highest resident memory of a daemon's processes, in MB; looked at ten times a second."""
+
+    def __init__(self, daemon: Daemon) -> None:
+        self._pids = {"bulkwav": daemon.process.pid, "its Redis": daemon.redis_pid()}
+        self._over = threading.Event()
+        self.seen = dict.fromkeys(self._pids, 0.0)
+        self._thread = threading.Thread(target=self._look)
+        self._thread.start()
+
+    def _look(self) -> None:
+        while not self._over.wait(0.1):
+            for name, pid in self._pids.items():
+                self.seen[name] = max(self.seen[name], status_of(pid)["VmRSS"] / 1e6)
+
+    def stop(self) -> str:
+        """Look no more; what was seen."""
+        self._over.set()
+        self._thread.join()
+        return ", ".join(f"{name} {size:.0f} MB" for name, size in self.seen.items())
+
+
+def post(daemon: Daemon, body: bytes) -> float:
+    """Send a batch; returns the seconds until it was accepted."""
+    headers = {"Content-Type": "application/json"}
+    began = time.perf_counter()
+    request = urllib.request.Request(f"{daemon.api}/v1/batches", body, headers)
+    urllib.request.urlopen(request, timeout=120).close()
+    return time.perf_counter() - began
+
+
+def million(daemon: Daemon, url: str, root: Path, count: int) -> None:
+    """One POST of ``count`` URLs."""
+    (root / "small").write_bytes(bytes(1000))
+    urls = [f"{url}/small?n={n}" for n in range(count)]
+    body = json.dumps({"task_id": "million", "download": urls}).encode()
+    peaks = Peaks(daemon)
+    taken = post(daemon, body)
+    print(f"million: {count} URLs, {len(body) / 1e6:.0f} MB, accepted in {taken:.1f} s")
+    print(f"  until then {', '.join(f'{k} {v:.0f} MB' for k, v in peaks.seen.items())}")
+    began = time.perf_counter()
+    while not daemon.call("GET", "/v1/batches/million")["bytes"]:
+        time.sleep(0.05)
+    print(f"  first bytes {time.perf_counter() - began:.1f} s after the 202", flush=True)
+    ended = daemon.wait("million", 3600)
+    took = time.perf_counter() - began
+    print(f"  {ended['status']}, {ended['done']} members in {took:.0f} s; peaks: {peaks.stop()}")
+
+
+def huge(daemon: Daemon, url: str, root: Path, count: int) -> None:
+    """A batch of ``count`` files of 1 GB."""
+    with open(root / "gigabyte", "wb") as file:
+        file.truncate(GIGABYTE)
+    urls = [f"{url}/gigabyte?n={n}" for n in range(count)]
+    peaks = Peaks(daemon)
+    post(daemon, json.dumps({"task_id": "huge", "download": urls}).encode())
+    began = time.perf_counter()
+    ended = daemon.wait("huge", 7200)
+    took = time.perf_counter() - began
+    print(
+        f"huge: {count} x 1 GB, {ended['status']}, {ended['done']} members in {took:.0f} s;", end=""
+    )
+    print(f" {count * GIGABYTE / took / 1e6:.0f} MB/s; peaks: {peaks.stop()}", flush=True)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", nargs="*", default=["million", "huge"], choices=["million", "huge"])
+    parser.add_argument("--urls", type=int, default=1_000_000)
+    parser.add_argument("--files", type=int, default=200)
+    options = parser.parse_args()
+    folder = Path(tempfile.mkdtemp(prefix="bench"))
+    root = folder / "www"
+    root.mkdir()
+    folder.chmod(0o755)
+    (root / "take-0.wav").touch()  # what nginx is asked for to see whether it is up
+    with nginx(folder, root) as port:
+        for name in options.what:
+            with Daemon(folder / name, "--concurrency=32", "--per-host=32") as daemon:
+                url = f"http://127.0.0.1:{port}"
+                if name == "million":
+                    million(daemon, url, root, options.urls)
+                else:
+                    huge(daemon, url, root, options.files)
+    shutil.rmtree(folder)
+
+
+if __name__ == "__main__":
+    main()
