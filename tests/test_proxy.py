@@ -1,17 +1,25 @@
 """Downloads through an HTTP proxy, which resolves the names."""
 
+import io
+import tempfile
+import urllib.request
+import zipfile
+from pathlib import Path
 from typing import Any
 
+from OpenSSL.crypto import FILETYPE_PEM, dump_certificate
 from treq.client import HTTPClient
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from twisted.web.resource import Resource
 from twisted.web.server import Site as WebSite
 from twisted.web.static import Data
 
 from tests.certificates import authority, issue
+from tests.daemon import Daemon
 from tests.reactor import reactor
 from twisted_bulk.agent import GuardedAgent
 from twisted_bulk.errors import MemberError
@@ -136,6 +144,34 @@ class ProxyTests(TestCase):
         ):
             self.refusal = refusal
             self.assertEqual(await self.code("https://files.example/a"), "proxy_failed")
+
+    async def test_daemon(self) -> None:
+        """``--proxy`` and ``--ca``: a batch from hosts that only the proxy can reach."""
+        folder = Path(tempfile.mkdtemp(prefix="bw"))
+        (folder / "ca.pem").write_bytes(dump_certificate(FILETYPE_PEM, authority("ours")[0]))
+        options = f"--proxy=http://u:p@127.0.0.1:{self.port.getHost().port}", "--retries=0"
+        urls = ["http://files.example/b", "https://files.example/a", "https://[::1]/c"]
+
+        def use() -> tuple[Any, dict[str, bytes]]:
+            with Daemon(folder / "data", *options, f"--ca={folder}/ca.pem") as daemon:
+                batch = daemon.post({"download": urls})
+                shown = daemon.wait(batch["task_id"])
+                with urllib.request.urlopen(shown["download"]) as answer:
+                    content = io.BytesIO(answer.read())
+            with zipfile.ZipFile(content) as archive:
+                return shown, {name: archive.read(name) for name in archive.namelist()}
+
+        shown, members = await deferToThread(use)
+        self.assertEqual((members["a"], members["b"]), (b"secret", b"plain"))
+        self.assertEqual([e["code"] for e in shown["errors"]], ["address_refused"])
+        heads = sorted(head.split(b"\r\n")[0] for head in self.heads)
+        plain, tunnel = (
+            b"GET http://files.example/b HTTP/1.1",
+            b"CONNECT files.example:443 HTTP/1.1",
+        )
+        self.assertEqual(heads, [tunnel, plain])
+        for head in self.heads:
+            self.assertIn(b"Proxy-Authorization: Basic dTpw", head)
 
 
 class ParseTests(SynchronousTestCase):

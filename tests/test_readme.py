@@ -1,5 +1,6 @@
 """What the README says, held against the code."""
 
+import importlib
 import re
 import subprocess
 import sys
@@ -65,3 +66,20 @@ class DownloadsTests(SynchronousTestCase):
         rows = dict(re.findall(r"^\| `(\w+)` \| (yes|no) \|", text, re.MULTILINE))
         expected = {code: "yes" if again else "no" for code, again in MEMBER_CODES.items()}
         self.assertEqual(rows, expected)
+
+
+class LimitsTests(SynchronousTestCase):
+    """docs/limits.md."""
+
+    def test_numbers(self) -> None:
+        """Every number is the code's, or the setting's default."""
+        text = (ROOT / "docs" / "limits.md").read_text(encoding="utf-8")
+        rows = re.findall(r"^\| [^|]+ \| (\S+) \| `(\S+)` \|$", text, re.MULTILINE)
+        self.assertGreater(len(rows), 30)
+        for number, where in rows:
+            if where.startswith("--"):
+                self.assertEqual(number, KEYS[where[2:].replace("-", "_")].metadata["default"])
+                continue
+            module, name = where.split(".")
+            value = getattr(importlib.import_module(f"twisted_bulk.{module}"), name)
+            self.assertEqual(float(number.replace(",", "")), value, where)
