@@ -28,7 +28,8 @@ from tests.spellings import ask as spelled
 from tests.spellings import look_up as numeric
 from tests.web import Site, ok
 from twisted_bulk import resolver
-from twisted_bulk.agent import Dial, GuardedAgent
+from twisted_bulk.agent import GuardedAgent
+from twisted_bulk.dial import Dial
 from twisted_bulk.errors import MemberError
 from twisted_bulk.guard import Guard
 

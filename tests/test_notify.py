@@ -20,8 +20,8 @@ from twisted_bulk.groups import GroupQueue
 from twisted_bulk.guard import Guard
 from twisted_bulk.jobs import Ack, Group, GroupPart
 from twisted_bulk.notify import SCHEDULE, TRIES, Notifier, Poster, load_secret
-from twisted_bulk.runner import Result, Retry, Task
 from twisted_bulk.scripted import ScriptedQueue
+from twisted_bulk.task import Result, Retry, Task
 
 
 class NotifyTests(RedisTestCase):

@@ -10,8 +10,9 @@ from tests.servers import RedisServer, RedisTestCase
 from tests.test_redis import eventually
 from twisted_bulk import runner
 from twisted_bulk.jobs import Work
-from twisted_bulk.runner import Result, Retry, Runner, Task
+from twisted_bulk.runner import Runner
 from twisted_bulk.scripted import ScriptedQueue
+from twisted_bulk.task import Result, Retry, Task
 
 
 def tell(waiting: Deferred[None]) -> None:

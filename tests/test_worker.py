@@ -29,8 +29,8 @@ from twisted_bulk.jobs import JobRecord
 from twisted_bulk.ledger import Ledger
 from twisted_bulk.publisher import decode, encode
 from twisted_bulk.queue import open_queue
-from twisted_bulk.runner import Backoff
 from twisted_bulk.scripted import ScriptedQueue
+from twisted_bulk.task import Backoff
 from twisted_bulk.worker import Consumer
 
 

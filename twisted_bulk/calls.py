@@ -13,7 +13,7 @@ from twisted.python.threadpool import ThreadPool
 
 from twisted_bulk.processes import Pool
 from twisted_bulk.publisher import decode, encode_value
-from twisted_bulk.runner import Result, Task
+from twisted_bulk.task import Result, Task
 
 
 def is_async(function: Callable[..., Any]) -> bool:

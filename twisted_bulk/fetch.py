@@ -16,7 +16,6 @@ from twisted.python.failure import Failure
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IResponse
 
-from twisted_bulk.agent import hang_up
 from twisted_bulk.answer import (
     REDIRECTS,
     digest,
@@ -30,6 +29,7 @@ from twisted_bulk.answer import (
 from twisted_bulk.batch import Member, is_url
 from twisted_bulk.body import Body, Patience, Sink
 from twisted_bulk.clock import within
+from twisted_bulk.connection import hang_up
 from twisted_bulk.errors import MemberError
 
 MAX_REDIRECTS = 5

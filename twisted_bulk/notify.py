@@ -35,7 +35,7 @@ from twisted_bulk.errors import ConfigError, MemberError, Unavailable
 from twisted_bulk.groups import GroupQueue
 from twisted_bulk.jobs import ENDED, GroupRecord
 from twisted_bulk.report import callback, report
-from twisted_bulk.runner import Result, Retry, Task
+from twisted_bulk.task import Result, Retry, Task
 
 log = Logger()
 

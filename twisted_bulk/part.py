@@ -21,10 +21,10 @@ from twisted_bulk.groups import GroupQueue
 from twisted_bulk.member import MemberSink
 from twisted_bulk.names import MANIFEST
 from twisted_bulk.packer import Packer
-from twisted_bulk.runner import GiveBack, Result, Task
 from twisted_bulk.shelf import DIGEST, Workspace
 from twisted_bulk.space import Space
 from twisted_bulk.tally import Tally
+from twisted_bulk.task import GiveBack, Result, Task
 from twisted_bulk.volume import Placed
 
 log = Logger()

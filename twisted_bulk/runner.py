@@ -1,10 +1,8 @@
 """Reserve jobs, run a function on each, keep the leases, say how it ended."""
 
 import contextlib
-import random
 import time
-from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,6 +18,7 @@ from twisted_bulk.hours import Hours
 from twisted_bulk.jobs import BEAT, Ack, Job, Reserved
 from twisted_bulk.ledger import Ledger
 from twisted_bulk.queue import JobQueue
+from twisted_bulk.task import Backoff, Function, GiveBack, Result, Retry, Task
 
 log = Logger()
 
@@ -30,69 +29,7 @@ AWAY = (0.1, 0.5, 1.0, 2.0)  # seconds between tries while the broker is away
 PAUSED = 1.0
 GOODBYE = 2.0  # the longest that a stop waits for the queue
 CLOSED = 30.0  # the longest sleep in a window when nothing runs: the wall clock may be set
-
-
-class Retry(Exception):
-    """Raised by a job's function: not this time, again after ``delay`` seconds."""
-
-    def __init__(self, error: str, delay: float) -> None:
-        super().__init__(error)
-        self.delay = delay
-
-
-class GiveBack(Exception):
-    """Raised by a job's function: not here and now; it does not count as an attempt."""
-
-
-@dataclass(frozen=True)
-class Backoff:
-    """Seconds before a job that broke is tried again: ``base`` doubled up to ``cap``, +- 25 %."""
-
-    base: float = 1.0
-    cap: float = 600.0
-
-    def __call__(self, attempt: int) -> float:
-        return min(self.cap, self.base * 2.0 ** min(attempt - 1, 60)) * random.uniform(0.75, 1.25)
-
-
 BACKOFF, ALWAYS = Backoff(), Hours()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Result:
-    """What a job's function returns.
-
-    :param ok: units of the job that succeeded
-    :param undo: called if the result came too late to count
-    """
-
-    ok: int = 1
-    data: bytes = b""
-    undo: Callable[[], object] = lambda: None
-
-
-@dataclass(eq=False)
-class Task:
-    """One job being worked on.
-
-    :param progress: set by the function; thousandths of units over, and opaque bytes
-    :param over: the function has returned
-    :param cancelled: by us, not by something that the function waited for
-    """
-
-    job: Job
-    progress: Callable[[], tuple[int, bytes]] = lambda: (0, b"")
-    running: Deferred[None] = field(default_factory=Deferred)
-    over: bool = False
-    cancelled: bool = False
-
-    def cancel(self) -> None:
-        """End it."""
-        self.cancelled = True
-        self.running.cancel()
-
-
-Function = Callable[[Task], Awaitable[Result]]
 
 
 class Runner(Service):

@@ -17,7 +17,8 @@ from twisted_bulk.errors import Unavailable
 from twisted_bulk.ledger import adopt
 from twisted_bulk.publisher import Publisher
 from twisted_bulk.queue import JobQueue
-from twisted_bulk.runner import BACKOFF, Backoff, Runner
+from twisted_bulk.runner import BACKOFF, Runner
+from twisted_bulk.task import Backoff
 
 log = Logger()
 

@@ -66,7 +66,9 @@ def _common(entry: Entry, big: bool, extra: bytes) -> bytes:
 
 
 def _big(entry: Entry) -> bool:
-    return entry.size >= _MAX32 or entry.packed >= _MAX32
+    # Exactly 2^32 - 1 stands as it is, as Info-ZIP writes it: in a zip64 field unzip takes it for
+    # the mark that there is one.
+    return entry.size > _MAX32 or entry.packed > _MAX32
 
 
 def local_header(entry: Entry) -> bytes:

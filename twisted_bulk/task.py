@@ -1,0 +1,69 @@
+"""A job in the hands of its function, and how that may end."""
+
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from twisted.internet.defer import Deferred
+
+from twisted_bulk.jobs import Job
+
+
+class Retry(Exception):
+    """Raised by a job's function: not this time, again after ``delay`` seconds."""
+
+    def __init__(self, error: str, delay: float) -> None:
+        super().__init__(error)
+        self.delay = delay
+
+
+class GiveBack(Exception):
+    """Raised by a job's function: not here and now; it does not count as an attempt."""
+
+
+@dataclass(frozen=True)
+class Backoff:
+    """Seconds before a job that broke is tried again: ``base`` doubled up to ``cap``, +- 25 %."""
+
+    base: float = 1.0
+    cap: float = 600.0
+
+    def __call__(self, attempt: int) -> float:
+        return min(self.cap, self.base * 2.0 ** min(attempt - 1, 60)) * random.uniform(0.75, 1.25)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What a job's function returns.
+
+    :param ok: units of the job that succeeded
+    :param undo: called if the result came too late to count
+    """
+
+    ok: int = 1
+    data: bytes = b""
+    undo: Callable[[], object] = lambda: None
+
+
+@dataclass(eq=False)
+class Task:
+    """One job being worked on.
+
+    :param progress: set by the function; thousandths of units over, and opaque bytes
+    :param over: the function has returned
+    :param cancelled: by us, not by something that the function waited for
+    """
+
+    job: Job
+    progress: Callable[[], tuple[int, bytes]] = lambda: (0, b"")
+    running: Deferred[None] = field(default_factory=Deferred)
+    over: bool = False
+    cancelled: bool = False
+
+    def cancel(self) -> None:
+        """End it."""
+        self.cancelled = True
+        self.running.cancel()
+
+
+Function = Callable[[Task], Awaitable[Result]]
