@@ -1,6 +1,6 @@
 """POST to finished zip, beside curl, aria2c, curl + zip, requests and aiohttp + zipfile.
 
-    python -m bench.pipeline [--workload wav wav-store small large] [--runs 5]
+    python -m bench.pipeline [--workload wav wav-store small small-two large] [--runs 5]
 
 Needs nginx, curl, aria2c and zip, and the Python packages requests and aiohttp. Everything runs
 on loopback. The files are recordings of noisy tones, a few different ones under many names.
@@ -23,6 +23,7 @@ import time
 import urllib.request
 import wave
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +32,25 @@ from tests.servers import free_port
 
 DISTINCT = 50
 PARALLEL = 32
-WORKLOADS: dict[str, tuple[int, int, str]] = {
-    "wav": (2000, 600_000, "deflate"),
-    "wav-store": (2000, 600_000, "store"),
-    "small": (10_000, 10_000, "auto"),
-    "large": (10, 100_000_000, "store"),
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Files of a size, in one batch or in several that are posted together."""
+
+    files: int
+    size: int
+    compress: str
+    batches: int = 1
+    workers: int = 0
+
+
+WORKLOADS = {
+    "wav": Workload(2000, 600_000, "deflate"),
+    "wav-store": Workload(2000, 600_000, "store"),
+    "small": Workload(10_000, 10_000, "auto"),
+    "small-two": Workload(10_000, 10_000, "auto", batches=2, workers=1),
+    "large": Workload(10, 100_000_000, "store"),
 }
 
 REQUESTS_ZIPFILE = """
@@ -141,21 +156,25 @@ def commands(*lines: list[str]) -> tuple[float, float]:
     return time.perf_counter() - wall, children_cpu() - cpu
 
 
-def bulkwav(daemon: Daemon, urls: list[str], number: int, compress: str) -> tuple[float, float]:
-    """Wall and CPU seconds from the POST until the zip is there."""
+def bulkwav(daemon: Daemon, urls: list[str], number: int, work: Workload) -> tuple[float, float]:
+    """Wall and CPU seconds from the POST until the zip is there, for each batch."""
+    names = [f"run-{number}-{n}" for n in range(work.batches)]
     cpu, wall = daemon.cpu(), time.perf_counter()
-    batch = daemon.post({"task_id": f"run-{number}", "download": urls, "compress": compress})
-    done = daemon.wait(batch["task_id"], 600)
+    for name in names:
+        daemon.post({"task_id": name, "download": urls, "compress": work.compress})
+    ended = [daemon.wait(name, 600) for name in names]
     wall, cpu = time.perf_counter() - wall, daemon.cpu() - cpu
-    if done["status"] != "done":
-        raise SystemExit(f"bulkwav: {json.dumps(done['errors'])}")
-    daemon.call("DELETE", f"/v1/batches/{batch['task_id']}")
-    return wall, cpu
+    for name, done in zip(names, ended, strict=True):
+        if done["status"] != "done":
+            raise SystemExit(f"bulkwav: {json.dumps(done['errors'])}")
+        daemon.call("DELETE", f"/v1/batches/{name}")
+    return wall / work.batches, cpu / work.batches
 
 
 def measure(workload: str, runs: int, only: str) -> None:
     """One workload, all peers in turn, and print."""
-    files, size, compress = WORKLOADS[workload]
+    work = WORKLOADS[workload]
+    files, size, compress = work.files, work.size, work.compress
     folder = Path(tempfile.mkdtemp(prefix="bench"))
     root = folder / "www"
     root.mkdir()
@@ -164,7 +183,12 @@ def measure(workload: str, runs: int, only: str) -> None:
     results: dict[str, list[tuple[float, float]]] = {}
     with (
         nginx(folder, root) as port,
-        Daemon(folder / "data", f"--concurrency={PARALLEL}", f"--per-host={PARALLEL}") as daemon,
+        Daemon(
+            folder / "data",
+            f"--concurrency={PARALLEL}",
+            f"--per-host={PARALLEL}",
+            f"--workers={work.workers}",
+        ) as daemon,
     ):
         urls = [f"http://127.0.0.1:{port}/{name}" for name in names]
         listing, script = folder / "urls", folder / "urls.curl"
@@ -191,7 +215,7 @@ def measure(workload: str, runs: int, only: str) -> None:
         peers: dict[str, Callable[[int], Any]] = {
             "curl, download only": lambda n: commands(curl),
             "aria2c, download only": lambda n: commands(aria2c),
-            "bulkwav": lambda n: bulkwav(daemon, urls, n, compress),
+            "bulkwav": lambda n: bulkwav(daemon, urls, n, work),
             "curl + zip": lambda n: commands(curl, zipped),
             "requests + zipfile": lambda n: commands(
                 [sys.executable, "-c", REQUESTS_ZIPFILE, *more]
@@ -207,7 +231,9 @@ def measure(workload: str, runs: int, only: str) -> None:
                 packed.unlink(missing_ok=True)
         peak = daemon.peak_memory()
     shutil.rmtree(folder)
-    report(f"{workload}: {files} files of {size} bytes, {compress}, {runs} runs, medians", results)
+    several = f", each of {work.batches} batches at once" if work.batches > 1 else ""
+    title = f"{workload}: {files} files of {size} bytes, {compress}{several}"
+    report(f"{title}, {runs} runs, medians", results)
     print(
         f"peak memory of bulkwav: {peak / 1e6:.0f} MB"
         f" (its Redis: {daemon.redis_memory / 1e6:.0f} MB)\n",

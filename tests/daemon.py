@@ -126,18 +126,24 @@ class Daemon:
                     return int(entry.name)
         raise AssertionError("no embedded server runs")
 
+    def workers(self) -> list[int]:
+        """The daemon's process and those of ``--workers``."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
+        mine = [int(pid) for pid in children.split()]
+        return [self.process.pid, *(pid for pid in mine if pid != self.redis_pid())]
+
     def cpu(self) -> float:
-        """CPU seconds used so far by the daemon and its Redis."""
+        """CPU seconds used so far by the daemon's processes and its Redis."""
         used = 0
-        for pid in (self.process.pid, self.redis_pid()):
+        for pid in (*self.workers(), self.redis_pid()):
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
             used += int(fields[11]) + int(fields[12])
         return used / TICK
 
     def peak_memory(self) -> int:
-        """The daemon's largest resident size in bytes; its Redis's is noted as well."""
+        """The largest resident size of one of its processes in bytes; its Redis's is noted."""
         self.redis_memory = status_of(self.redis_pid())["VmHWM"]
-        return status_of(self.process.pid)["VmHWM"]
+        return max(status_of(pid)["VmHWM"] for pid in self.workers())
 
     def stop(self) -> int:
         """SIGTERM, and wait; returns the exit status."""

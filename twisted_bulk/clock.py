@@ -1,13 +1,7 @@
-"""Time: whose the reactor's is, and deadlines."""
+"""Time: whose the reactor's is."""
 
 import time
-from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
-
-from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IReactorTime
-
-T = TypeVar("T")
+from typing import Any
 
 
 def use_monotonic_clock(reactor: Any) -> None:
@@ -24,36 +18,3 @@ def use_monotonic_clock(reactor: Any) -> None:
         call.time += shift
         call.seconds = time.monotonic
     reactor.seconds = time.monotonic
-
-
-async def within(
-    clock: IReactorTime,
-    seconds: float,
-    work: Coroutine[Any, Any, T],
-    late: Exception,
-    unless: Callable[[], bool] = lambda: False,
-) -> T:
-    """What ``work`` returns.
-
-    :param unless: where it says so when the time has passed, there is no hurry any more
-    :raises late: ``work`` was not done in time, and was cancelled
-    """
-    passed = False
-
-    def stop() -> None:
-        nonlocal passed
-        if not unless():
-            passed = True
-            working.cancel()
-
-    working = Deferred.fromCoroutine(work)
-    timer = clock.callLater(seconds, stop)
-    try:
-        return await working
-    except CancelledError:
-        if passed:
-            raise late from None
-        raise  # somebody else's wish
-    finally:
-        if timer.active():
-            timer.cancel()

@@ -19,7 +19,6 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_bulk.batch import host_of
-from twisted_bulk.clock import within
 from twisted_bulk.errors import MemberError
 from twisted_bulk.fetch import Fetch, Fetcher
 from twisted_bulk.lanes import Lanes
@@ -177,28 +176,40 @@ class Downloader(Service):
         OWNER.set(crew)
         fetch.attempts += 1
         host = host_of(fetch.member.url)
+        alarm = self._alarm(crew, fetch)
         try:
-            await self._timed(fetch)
+            await self._fetcher.attempt(fetch)
         except MemberError as failed:
             if self._pace is not None and failed.code in TROUBLE:
                 self._pace.bad(host, failed.retry_after or 0.0)
             self._failed(crew, fetch, failed)
             return
+        except CancelledError:
+            if not fetch.late:
+                raise
+            what = f"not fetched within {self._member_timeout:g} s"
+            self._failed(crew, fetch, MemberError("member_timeout", what))
+            return
+        finally:
+            if alarm.active():
+                alarm.cancel()
         if self._pace is not None:
             self._pace.good(host)
         self._end(crew, fetch, None)
 
-    async def _timed(self, fetch: Fetch) -> None:
-        """One attempt, within what is left of the member's time."""
+    def _alarm(self, crew: Crew, fetch: Fetch) -> IDelayedCall:
+        """Ends the attempt when what is left of the member's time has passed."""
+
+        def stop() -> None:
+            # What is on its way into the archive cannot be taken back half-way.
+            if not fetch.finishing:
+                fetch.late = True
+                crew.active[fetch].cancel()
+
         now = self._clock.seconds()
         if fetch.deadline is None:
             fetch.deadline = now + self._member_timeout
-        what = f"not fetched within {self._member_timeout:g} s"
-        late = MemberError("member_timeout", what)
-        left = max(0.0, fetch.deadline - now)
-        # What is on its way into the archive cannot be taken back half-way.
-        attempt = self._fetcher.attempt(fetch)
-        await within(self._clock, left, attempt, late, unless=lambda: fetch.finishing)
+        return self._clock.callLater(max(0.0, fetch.deadline - now), stop)
 
     def _failed(self, crew: Crew, fetch: Fetch, failed: MemberError) -> None:
         """Try it again later, where that can help."""

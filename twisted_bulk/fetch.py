@@ -28,7 +28,6 @@ from twisted_bulk.answer import (
 )
 from twisted_bulk.batch import Member, is_url
 from twisted_bulk.body import Body, Patience, Sink
-from twisted_bulk.clock import within
 from twisted_bulk.connection import hang_up
 from twisted_bulk.errors import MemberError
 
@@ -76,7 +75,7 @@ class Fetch:
 
     :param modified: what the server said, in seconds since 1970
     :param digest: the SHA-256 that the server said, or empty
-    :param deadline: on the clock, for all attempts together
+    :param deadline: on the clock, for all attempts together; ``late``: it has passed
     """
 
     member: Member
@@ -91,6 +90,7 @@ class Fetch:
     verified: bool = False
     finishing: bool = False
     deadline: float | None = None
+    late: bool = False
     partial: Partial | None = None
 
     def forget(self) -> None:
@@ -133,7 +133,7 @@ class Fetcher:
             raise
 
     async def _attempt(self, fetch: Fetch) -> None:
-        response = await self._respond(fetch)
+        response = await self._ask(fetch, self._clock.seconds() + self._header_timeout)
         try:
             sink = self._sink(fetch, response)
         except BaseException:
@@ -175,25 +175,21 @@ class Fetcher:
         fetch.partial = Partial(sink, validator(response))
         return sink
 
-    async def _respond(self, fetch: Fetch) -> IResponse:
+    async def _ask(self, fetch: Fetch, deadline: float) -> IResponse:
         """The final response, after redirects."""
-        late = MemberError("header_timeout", f"no answer within {self._header_timeout:g} s")
-        return await within(self._clock, self._header_timeout, self._ask(fetch), late)
-
-    async def _ask(self, fetch: Fetch) -> IResponse:
         url, headers = fetch.member.url, fetch.headers | fetch.member.headers
         if fetch.partial is not None:
             headers |= {"Range": f"bytes={fetch.received}-", "If-Range": fetch.partial.validator}
         for _ in range(MAX_REDIRECTS + 1):
             url, headers = _take_userinfo(url, headers)
-            response = await self._get(url, headers)
+            response = await self._get(url, headers, deadline)
             if response.code == 200 or (response.code == 206 and fetch.partial is not None):
                 return response
             location = header(response, b"Location")
             hang_up(response)
             if response.code == 416 and fetch.partial is not None:
                 fetch.forget()
-                return await self._ask(fetch)
+                return await self._ask(fetch, deadline)
             if response.code not in REDIRECTS or not location:
                 raise refusal(response)
             try:
@@ -207,15 +203,19 @@ class Fetcher:
             url = target
         raise MemberError("too_many_redirects", f"more than {MAX_REDIRECTS} redirects")
 
-    async def _get(self, url: str, headers: dict[str, str]) -> IResponse:
+    async def _get(self, url: str, headers: dict[str, str], deadline: float) -> IResponse:
+        late = MemberError("header_timeout", f"no answer within {self._header_timeout:g} s")
         try:
-            response: IResponse = await self._client.get(
+            asked = self._client.get(
                 _Plain(url) if url.isascii() else url,
                 headers=Headers({name: [value] for name, value in headers.items()}),
                 cookies=NO_COOKIES,
                 allow_redirects=False,
                 unbuffered=True,
             )
+            left = max(0.0, deadline - self._clock.seconds())
+            asked.addTimeout(left, self._clock, lambda *_: Failure(late))
+            response: IResponse = await asked
         except (MemberError, CancelledError):
             raise
         except Exception as problem:
