@@ -141,21 +141,22 @@ class MemberSink:
         encoder = self._encoder
         if self._archive.mode == "auto" and sum(map(len, pieces)) <= SAMPLE:
             encoder.begin(DEFLATED)  # all of it is no more work than a sample
-        packed = [*map(encoder.update, pieces), encoder.flush()]
+        # In one piece: each step gives the interpreter's lock away, and has to wait for it again.
+        data = b"".join(pieces)
+        packed = encoder.update(data) + encoder.flush()
         self._check()
-        count = sum(map(len, packed))
-        if count >= encoder.size and self._archive.mode == "auto":
-            encoder.method, packed, count = STORED, pieces, encoder.size
-        self._add(count, lambda: packed)
+        if len(packed) >= len(data) and self._archive.mode == "auto":
+            encoder.method, packed = STORED, data
+        self._add(len(packed), lambda: [packed])
 
     def _to_spool(self, pieces: list[bytes]) -> None:
         if self._spool is None:
             path = self._archive.folder / f"{id(self):x}.member"
             self._spool = open(path, "w+b", buffering=0)  # noqa: SIM115
             path.unlink()  # gone with its descriptor, whatever happens
-        self._archive.claim(sum(map(len, pieces)))
-        for piece in pieces:
-            self._spooled = write_at(self._spool, self._encoder.update(piece), self._spooled)
+        data = b"".join(pieces)
+        self._archive.claim(len(data))
+        self._spooled = write_at(self._spool, self._encoder.update(data), self._spooled)
 
     def _finish_spool(self, pieces: list[bytes]) -> None:
         try:
