@@ -8,6 +8,7 @@ import shutil
 import struct
 import subprocess
 import tempfile
+import threading
 import zipfile
 import zlib
 from pathlib import Path
@@ -18,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from tests.reactor import reactor
@@ -383,6 +385,65 @@ class SinkTests(TestCase):
             sink.discard()
         await self.put(self.sink("kept"), TEXT)
         self.assertEqual(set(await self.content()), {"kept"})
+
+    async def test_dropped_while_it_writes(self) -> None:
+        """The file stays open under the thread that writes to it: its number may be another's."""
+        sink, writing, go = self.sink("gone"), threading.Event(), threading.Event()
+
+        def claim(size: int) -> None:
+            writing.set()
+            go.wait(10)
+
+        self.patch(self.archive, "claim", claim)
+        sink.write(NOISE * 4)
+        await deferToThread(writing.wait, 10)
+        sink.discard()
+        await deferLater(reactor, 0.05)
+        spool = sink._spool
+        self.assertFalse(spool.closed)
+        go.set()
+        while not spool.closed:
+            await deferLater(reactor, 0.001)
+
+    async def test_large_one_holds_up_nobody(self) -> None:
+        """While a large member is copied others wait without a thread."""
+        started, go = threading.Event(), threading.Event()
+
+        def claim(size: int) -> None:
+            if size > 5 * SMALL:
+                started.set()
+                go.wait(10)
+
+        self.patch(self.archive, "claim", claim)
+        large = Deferred.fromCoroutine(self.put(self.sink("large"), NOISE * 20))
+        await deferToThread(started.wait, 10)
+        beside = [Deferred.fromCoroutine(self.put(self.sink(f"{n}"), NOISE)) for n in range(3)]
+        other = Archive(Path(tempfile.mkdtemp(prefix="bw")), "auto", 1 << 40)
+        sink = MemberSink(self.packer, other, ["small"], length=None, modified=0)
+        await self.put(sink, TEXT)
+        self.assertEqual([one.name for one in sink.placed], ["small"])
+        go.set()
+        for done in (large, *beside):
+            await done
+        self.assertEqual(set(await self.content()), {"large", "0", "1", "2"})
+
+    async def test_abandoned_half_way(self) -> None:
+        """A member that is being copied in ends with the archive, not with its last byte."""
+        sink = self.sink("large")
+        await self.put(self.sink("whole"), NOISE)
+
+        def pieces() -> Any:
+            yield NOISE[:100]
+            self.archive._abandoned = True
+            yield NOISE[100:]
+
+        encoder = Encoder("store")
+        encoder.update(NOISE)
+        with self.assertRaises(ValueError):
+            self.archive.add(["half"], encoder, len(NOISE), pieces, 0)
+        sink.discard()
+        again = Archive(self.archive.folder, "auto", 1 << 40)
+        self.assertEqual([one.name for one in again.resume()], ["whole"])
 
     async def test_abandoned(self) -> None:
         """What still comes after the archive was given up goes nowhere."""

@@ -1,5 +1,7 @@
 """Members fetched from servers that do as tests tell them."""
 
+import socket
+import struct
 import time
 from dataclasses import dataclass
 from ipaddress import ip_network
@@ -17,8 +19,12 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from twisted.web.client import ResponseDone, ResponseFailed
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IResponse
+from twisted.web.resource import Resource
+from twisted.web.server import Site as WebSite
+from twisted.web.static import Data
 from zope.interface import implementer
 
+from tests.certificates import authority, issue
 from tests.reactor import reactor
 from tests.web import Exchange, Site, ok, respond
 from twisted_bulk import download
@@ -37,7 +43,7 @@ PORTS = (range(1, 22), range(80, 81), range(443, 444), range(1024, 65536))
 
 def look_up(host: str) -> list[str]:
     """Some names that tests use; ``slow.example`` takes its time."""
-    if host == "localhost":
+    if host == "localhost" or host.endswith("_files.localhost"):
         return ["127.0.0.1"]
     if host == "slow.example":
         time.sleep(3)
@@ -452,6 +458,44 @@ class DownloadTests(DownloadTestCase):
         await downloader.fetch(Crew(left=1), [self.one("/c")])
         self.assertEqual(self.errors, {"/c": None})
 
+    async def test_redirects_as_they_come(self) -> None:
+        """A Location with bytes that should have been encoded; a fragment is for browsers."""
+        raw = "/фа\u00a0йл#top".encode()
+        self.site.answers["/a"] = (
+            b"HTTP/1.1 302 F\r\nContent-Length: 0\r\nLocation: %s\r\n\r\n" % raw
+        )
+        self.site.answers["/%D1%84%D0%B0%C2%A0%D0%B9%D0%BB"] = ok(b"hello")
+        await self.get(self.one("/a#x"))
+        self.assertEqual(self.sinks[-1].data, b"hello")
+
+    async def test_broken_without_length(self) -> None:
+        """A reset is no end, also where nothing says where the end would be."""
+
+        def reset(exchange: Exchange) -> None:
+            exchange.write(b"HTTP/1.1 200 OK\r\n\r\nhalf")
+            linger = struct.pack("ii", 1, 0)
+            transport: Any = exchange.transport
+            transport.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            exchange.later(0.05, Exchange.abort)
+
+        self.site.answers["/a"] = reset
+        self.assertEqual(await self.fails("/a"), ("body_short", 3))
+
+    async def test_names_that_idna_refuses(self) -> None:
+        """DNS has them, and certificates, too."""
+        ca, key = authority("ours")
+        root = Resource()
+        root.putChild(b"a", Data(b"secret", "text/plain"))
+        context = issue(ca, key, "my_files.localhost")
+        port: Any = reactor.listenSSL(0, WebSite(root), context, interface="127.0.0.1")
+        self.addCleanup(port.stopListening)
+        number = port.getHost().port
+        for host, error in (("my_files", None), ("your_files", "tls_failed")):
+            url = f"https://{host}.localhost:{number}/a"
+            await self.get(self.one(url), authorities=[ca], retries=0)
+            found = self.errors[url]
+            self.assertEqual(found.code if found else None, error)
+
     async def test_give_up(self) -> None:
         """What has not come yet ends with the reason given; what has, stays."""
         self.site.answers["/a"] = ok(b"a")
@@ -571,6 +615,32 @@ class ResumeTests(DownloadTestCase):
             lie = respond("206 P", part, f"Content-Range: {where}", tag)
             ranges = await self.whole(self.file('"v1"'), lie, ok(self.body))
             self.assertEqual(ranges, ["", "bytes=4000-", ""], where)
+
+    async def test_range_that_ends_early(self) -> None:
+        """The rest was announced, and a part of it came with a length of its own: not whole."""
+        length = len(self.body)
+        for part in (self.body[4000:4050], self.body[4000:] + b"more"):
+            self.site.requests.clear()
+            where = f"Content-Range: bytes 4000-{length - 1}/{length}"
+            early = respond("206 P", part, where, 'ETag: "v1"')
+            answers = [self.file('"v1"'), early, ok(self.body)]
+            if len(part) < 100:
+                self.assertEqual(await self.whole(*answers), ["", "bytes=4000-", ""])
+                continue
+            self.sinks.clear()
+            self.site.answers["/b"] = answers
+            self.assertEqual((await self.fails("/b"))[0], "body_long")
+
+    async def test_partials_are_bounded(self) -> None:
+        """Of what waits for its next try only so much is kept: each may hold a file."""
+        self.patch(download, "PARTIALS", 2)
+        for name in "abcd":
+            self.site.answers[f"/{name}"] = [self.file('"v1"'), ok(self.body)]
+        await self.get(*[self.one(f"/{name}") for name in "abcd"])
+        self.assertEqual(set(self.errors.values()), {None})
+        asked = [self.site.headers(n).get("range") for n in range(len(self.site.requests))]
+        self.assertEqual(sorted(filter(None, asked)), ["bytes=4000-"] * 2)
+        self.assertEqual(sum(sink.discarded for sink in self.sinks), 4)
 
     @given(st.data())
     def test_random_servers(self, data: st.DataObject) -> None:

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_bulk.names import LONGEST, Names, from_url, safe, sharded
+from twisted_bulk.names import DEEPEST, LONGEST, Names, from_url, safe, sharded
 
 HOSTILE = {
     # upwards
@@ -144,6 +144,18 @@ class NameTests(SynchronousTestCase):
             ("manifest.json/a", "manifest.json (2)/a"),
         ):
             self.assertEqual(names.take(wanted), name)
+
+    def test_deep(self) -> None:
+        """Folders that nobody can reach are left out, the lowest first."""
+        deep = "/".join(str(n) for n in range(99))
+        self.assertEqual(safe(deep), "/".join([*map(str, range(DEEPEST - 1)), "98"]))
+        self.assertEqual(safe("a/b/c"), "a/b/c")
+
+    def test_cases_share_their_numbers(self) -> None:
+        """Spellings of one name are counted together: each is tried once, not all of them."""
+        names = Names()
+        found = [names.take(name) for name in ("word", "Word", "WORD", "woRd")]
+        self.assertEqual(found, ["word", "Word (2)", "WORD (3)", "woRd (4)"])
 
     def test_sharded(self) -> None:
         """Four levels of the SHA-1's hexadecimal digits."""

@@ -706,6 +706,27 @@ class GroupTests(QueueTestCase):
         for key in keys:
             self.assertIsNone(await self.queue.attachment(key))
 
+    async def test_again_in_vain(self) -> None:
+        """A further run that is cancelled, or fails, leaves what the one before it had."""
+        await self.submit("g", parts=1)
+        (job,) = await self.take()
+        await self.ack("w1", job, 3, b"most")
+        for end in ("cancel", "fail"):
+            self.assertEqual(await self.queue.again("g"), 1)
+            if end == "cancel":
+                await self.queue.cancel_group("g")
+            else:
+                (job,) = await self.take()
+                await self.queue.nack("w1", job, 0, "broken", True)
+            record = await self.queue.group("g")
+            assert record is not None
+            self.assertEqual((record.state, record.parts[0].ok), ("partial", 3), end)
+            self.assertEqual(record.parts[0].result, b"most")
+            await self.check()
+        self.assertEqual(await self.queue.again("g"), 1)
+        await self.end(4)
+        self.assertEqual(await self.state("g"), "done")
+
     async def test_again_after_a_failure(self) -> None:
         """Also cancelled, expired and hopeless groups; not beyond the cap."""
         await self.submit("c", parts=3)

@@ -54,6 +54,15 @@ class ResolverTests(TestCase):
         self.assertEqual(answers, [["93.184.216.34", "2606:4700::1111"]] * 51)
         self.assertEqual(self.asked, ["a.example"])
 
+    async def test_nobody_waits(self) -> None:
+        """Names that nobody waits for any more are not looked up."""
+        stuck = [self.ask(f"slow{n}.example", "gone") for n in range(3 * EACH)]
+        for waiting in stuck:
+            self.assertEqual(await self.code(waiting), "dns_timeout")
+        self.free.set()
+        self.assertEqual(len(await self.ask("a.example", "gone")), 2)
+        self.assertEqual(len(self.asked), EACH + 1)
+
     async def test_literals(self) -> None:
         """An address is its own answer, in one spelling."""
         self.assertEqual(await self.ask("192.0.2.1"), ["192.0.2.1"])

@@ -102,11 +102,10 @@ class TmpfsTests(DaemonTestCase):
         self.addCleanup(daemon.__exit__)
         for n in range(8):
             self.source.files[f"/big{n}"] = os.urandom(MiB)
-        urls = [f"{self.source.url}/big{n}" for n in range(8)]
         self.source.gate.clear()
-        names = [f"b{n}" for n in range(20)]  # 160 MB
-        for name in names:
-            daemon.post({"task_id": name, "download": urls})
+        names = [f"b{n}" for n in range(200)]  # 200 MB
+        for n, name in enumerate(names):
+            daemon.post({"task_id": name, "download": [f"{self.source.url}/big{n % 8}"]})
         self.source.gate.set()
         until(lambda: self.refused(daemon) == "507 60")
         ended: set[str] = set()
@@ -117,7 +116,7 @@ class TmpfsTests(DaemonTestCase):
                 shown = daemon.call("GET", f"/v1/batches/{name}") if name not in ended else None
                 if shown and shown["schedule"] == 100:
                     self.assertEqual(shown["status"], "done", shown)
-                    self.assertEqual(len(self.fetch(shown["download"])), 9)
+                    self.assertEqual(len(self.fetch(shown["download"])), 2)
                     daemon.call("DELETE", f"/v1/batches/{name}")
                     ended.add(name)
             return len(ended) == len(names)
@@ -145,6 +144,15 @@ class TmpfsTests(DaemonTestCase):
         (folder / "other").unlink()
         shown = self.done_within(daemon, 10)
         self.assertEqual((shown["status"], len(self.fetch(shown["download"]))), ("done", 2))
+
+    def test_larger_than_the_disk(self) -> None:
+        """What can never fit ends as failed, and does not come again and again."""
+        daemon = Daemon(self.mount(), "--rate=0", "--compress=store")
+        self.addCleanup(daemon.__exit__)
+        self.source.files["/big"] = bytes(80 * MiB)
+        daemon.post({"task_id": "k", "download": [f"{self.source.url}/big"]})
+        shown = self.done_within(daemon, 30)
+        self.assertEqual((shown["status"], len(self.source.asked) >= 3), ("failed", True))
 
     def done_within(self, daemon: Daemon, seconds: float) -> Any:
         def answer() -> Any:

@@ -74,6 +74,12 @@ def total_from(response: IResponse, begin: int, wanted: str, total: int | None) 
     return whole
 
 
+def location(response: IResponse) -> str:
+    """Where a redirect leads; bytes beyond ASCII, which should have been encoded, are."""
+    raw: bytes = (response.headers.getRawHeaders(b"Location") or [b""])[0]
+    return re.sub(rb"[\x80-\xff]", lambda byte: b"%%%02X" % ord(byte[0]), raw).decode("ascii")
+
+
 def digest(response: IResponse) -> str:
     """The SHA-256 of the content as hexadecimal digits, if the server says it.
 

@@ -8,10 +8,11 @@ is read again, and goes on behind its last member that is right.
 import contextlib
 import threading
 import zipfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
+from twisted.internet.defer import DeferredLock
 
 from twisted_bulk.packer import Encoder, write_at
 from twisted_bulk.volume import Placed, Volume, packed_data
@@ -35,16 +36,27 @@ class Archive:
         limit: int,
         claim: Callable[[int], object] = lambda size: None,
     ) -> None:
-        self.claim = claim
+        self.claimed = 0
+        self._room = claim
         self.folder = folder
         self.mode = mode
         self._limit = limit
         self._lock = threading.Lock()
         self._volumes: list[Volume] = []
-        self._closed = False
+        self._closed = self._abandoned = False
+        #: Held, in the reactor, while a large member is copied in: no thread shall wait for that.
+        self.copying = DeferredLock()
         (folder / JOURNAL).touch()
         self._journal = open(folder / JOURNAL, "r+b", buffering=0)  # noqa: SIM115
         self._noted = 0
+
+    def claim(self, size: int) -> None:
+        """Before ``size`` bytes are written.
+
+        :raises OSError: there is no room for them
+        """
+        self.claimed += size
+        self._room(size)
 
     def resume(self) -> list[Placed]:
         """What an attempt before this one had put in, as far as it is right."""
@@ -133,12 +145,18 @@ class Archive:
         number = len(self._volumes)
         placed = msgspec.structs.replace(new, volume=number, offset=volume.offset)
         try:
-            volume.add(placed.entry, pieces)
+            volume.add(placed.entry, self._wanted(pieces))
             self._note(placed)
         except BaseException:
             self._end()  # nothing may follow half a member
             raise
         return placed
+
+    def _wanted(self, pieces: Iterable[bytes]) -> Iterator[bytes]:
+        for piece in pieces:
+            if self._abandoned:
+                raise ValueError("the archive has been given up")
+            yield piece
 
     def close(self, last: str, content: bytes, modified: float) -> list[tuple[Path, int, str, int]]:
         """Append one more member to each file, write the directories, make all durable.
@@ -176,6 +194,7 @@ class Archive:
 
     def abandon(self) -> None:
         """Give up; writes that are on their way end with an error. The files stay."""
+        self._abandoned = True
         with self._lock:
             self._end()
 

@@ -57,6 +57,9 @@ class _Connection(ClientProtocol):
         super()._finishResponse(rest)
 
     def connectionLost(self, reason: Failure = Failure(error.ConnectionDone())) -> None:  # noqa: B008
+        response = getattr(self._parser, "response", None)
+        if response is not None and not reason.check(error.ConnectionDone):
+            response.broken = True  # the peer did not just close
         if not self.secured.called:
             self.secured.errback(reason)
         self.secured.addErrback(lambda _: None)
@@ -86,6 +89,12 @@ class Pool(HTTPConnectionPool):
             oldest = next(iter(self._timeouts))
             self._timeouts[oldest].cancel()
             self._removeConnection(oldest.key, oldest)
+
+    def getConnection(self, key: Any, endpoint: Any) -> Any:
+        got = super().getConnection(key, endpoint)
+        if not self._connections.get(key, True):
+            del self._connections[key]
+        return got
 
     def _removeConnection(self, key: Any, connection: Any) -> None:
         super()._removeConnection(key, connection)

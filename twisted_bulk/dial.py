@@ -144,7 +144,7 @@ class Secure:
     ) -> None:
         self._clock = clock
         self._where = f"{uri.host.decode('ascii')}:{uri.port}"
-        self._endpoint = wrapClientTLS(policy.creatorForNetloc(uri.host, uri.port), endpoint)
+        self._endpoint = wrapClientTLS(_creator(policy, uri.host, uri.port), endpoint)
         self._timeout = timeout
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
@@ -165,6 +165,17 @@ class Secure:
             transport.abortConnection()
             raise
         return protocol  # type: ignore[no-any-return]
+
+
+def _creator(policy: Any, host: bytes, port: int) -> Any:
+    """What verifies ``host``, also where IDNA refuses a name that DNS has, as with ``_`` in it."""
+    try:
+        return policy.creatorForNetloc(host, port)
+    except UnicodeError:
+        creator = policy.creatorForNetloc(b"host.invalid", port)
+        creator._hostnameBytes = host.lower()
+        creator._hostnameASCII = host.lower().decode("ascii")
+        return creator
 
 
 @implementer(IOpenSSLTrustRoot)

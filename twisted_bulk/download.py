@@ -29,6 +29,7 @@ from twisted_bulk.resolver import OWNER
 log = Logger()
 
 BACKOFF = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
+PARTIALS = 64  # members in a pause of which what has come is kept: each may hold a file
 THROTTLED = 20  # times that a host may say "not now" beside the tries that count
 TROUBLE = frozenset(
     ("http_throttled", "http_unavailable", "connect_timeout", "header_timeout", "idle_timeout")
@@ -72,6 +73,7 @@ class Downloader(Service):
         self._pace = pace
         self._lanes: Lanes[tuple[Crew, Fetch]] = Lanes(limits.allowed)
         self._resting: deque[Deferred[None]] = deque()
+        self._partials: set[Fetch] = set()
         limits.connect(self._lanes.demand, self._wake)
         if pace is not None:
             pace.connect(lambda: bool(self._lanes), self._wake)
@@ -113,6 +115,7 @@ class Downloader(Service):
     def _begin(self, crew: Crew, fetch: Fetch) -> Deferred[None]:
         attempt = Deferred.fromCoroutine(self._attempt(crew, fetch))
         crew.active[fetch] = attempt
+        self._partials.discard(fetch)
         host = host_of(fetch.member.url)
 
         def ended(result: Any) -> None:
@@ -162,6 +165,7 @@ class Downloader(Service):
                 dropped.append(fetch)
         for fetch in dropped:
             fetch.forget()
+        self._partials.difference_update(dropped)
         return dropped
 
     def _end(self, crew: Crew, fetch: Fetch, error: MemberError | None) -> None:
@@ -175,13 +179,13 @@ class Downloader(Service):
     async def _attempt(self, crew: Crew, fetch: Fetch) -> None:
         OWNER.set(crew)
         fetch.attempts += 1
-        host = host_of(fetch.member.url)
+        fetch.asked = fetch.member.url
         alarm = self._alarm(crew, fetch)
         try:
             await self._fetcher.attempt(fetch)
         except MemberError as failed:
             if self._pace is not None and failed.code in TROUBLE:
-                self._pace.bad(host, failed.retry_after or 0.0)
+                self._pace.bad(host_of(fetch.asked), failed.retry_after or 0.0)
             self._failed(crew, fetch, failed)
             return
         except CancelledError:
@@ -194,7 +198,7 @@ class Downloader(Service):
             if alarm.active():
                 alarm.cancel()
         if self._pace is not None:
-            self._pace.good(host)
+            self._pace.good(host_of(fetch.asked))
         self._end(crew, fetch, None)
 
     def _alarm(self, crew: Crew, fetch: Fetch) -> IDelayedCall:
@@ -224,6 +228,10 @@ class Downloader(Service):
         pause = BACKOFF[step - 1] * random.uniform(0.5, 1.0)
         if failed.retry_after is not None:
             pause = max(pause, min(failed.retry_after, LONGEST))
+        if fetch.partial is not None and len(self._partials) >= PARTIALS:
+            fetch.forget()
+        elif fetch.partial is not None:
+            self._partials.add(fetch)
         crew.pauses[fetch] = self._clock.callLater(pause, self._again, crew, fetch)
 
     def _again(self, crew: Crew, fetch: Fetch) -> None:

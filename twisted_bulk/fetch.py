@@ -20,7 +20,7 @@ from twisted_bulk.answer import (
     REDIRECTS,
     digest,
     explain,
-    header,
+    location,
     modified,
     refusal,
     total_from,
@@ -75,6 +75,7 @@ class Fetch:
 
     :param modified: what the server said, in seconds since 1970
     :param digest: the SHA-256 that the server said, or empty
+    :param asked: the URL last asked for, after redirects
     :param deadline: on the clock, for all attempts together; ``late``: it has passed
     """
 
@@ -87,6 +88,7 @@ class Fetch:
     length: int | None = None
     modified: int | None = None
     digest: str = ""
+    asked: str = ""
     verified: bool = False
     finishing: bool = False
     deadline: float | None = None
@@ -143,9 +145,7 @@ class Fetcher:
         try:
             response.deliverBody(body)
             certain = await body.done
-            original: Any = getattr(response, "original", response)
-            if getattr(original, "overlong", False):
-                raise MemberError("body_long", "more bytes than the headers announced")
+            self._check_length(fetch, response, certain)
             fetch.verified = certain or bool(fetch.member.sha256 or fetch.digest)
             fetch.finishing = True
             await sink.finish()
@@ -153,6 +153,19 @@ class Fetcher:
             body.abort()
             raise
         fetch.partial = None
+
+    def _check_length(self, fetch: Fetch, response: IResponse, certain: bool) -> None:
+        """A body that ended well by its own framing may still not be the member's."""
+        original: Any = getattr(response, "original", response)
+        got, length = fetch.received, fetch.length
+        if getattr(original, "overlong", False) or (length is not None and got > length):
+            fetch.forget()
+            raise MemberError("body_long", "more bytes than the headers announced")
+        if length is not None and got < length:
+            fetch.forget()
+            raise MemberError("body_short", f"the answers ended after {got} bytes of {length}")
+        if not certain and getattr(original, "broken", False):
+            raise MemberError("body_short", f"the connection broke after {got} bytes")
 
     def _sink(self, fetch: Fetch, response: IResponse) -> Sink:
         """A new sink; or that of the attempt that this one continues."""
@@ -181,19 +194,20 @@ class Fetcher:
         if fetch.partial is not None:
             headers |= {"Range": f"bytes={fetch.received}-", "If-Range": fetch.partial.validator}
         for _ in range(MAX_REDIRECTS + 1):
-            url, headers = _take_userinfo(url, headers)
+            url, headers = _take_userinfo(url.partition("#")[0], headers)
+            fetch.asked = url
             response = await self._get(url, headers, deadline)
             if response.code == 200 or (response.code == 206 and fetch.partial is not None):
                 return response
-            location = header(response, b"Location")
+            target = location(response)
             hang_up(response)
             if response.code == 416 and fetch.partial is not None:
                 fetch.forget()
                 return await self._ask(fetch, deadline)
-            if response.code not in REDIRECTS or not location:
+            if response.code not in REDIRECTS or not target:
                 raise refusal(response)
             try:
-                target = urljoin(url, location)
+                target = urljoin(url, target)
             except ValueError:
                 target = ""
             if not is_url(target):

@@ -99,7 +99,11 @@ class Guard:
         except OSError:
             literal = bare if ":" in bare else ""
         local = bare == "localhost" or bare.endswith(".localhost")
-        if local or (literal and not any(_within(literal, net) for net in self._allowed)):
+        if (
+            "%" in bare
+            or local
+            or (literal and not any(_within(literal, net) for net in self._allowed))
+        ):
             raise MemberError("address_refused", f"{host}:{port} is not a public name")
 
 

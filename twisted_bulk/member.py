@@ -4,6 +4,7 @@ Small ones pass through memory, large ones through a file of their own beside th
 archive; a busy writer says so, and the reading of the socket waits.
 """
 
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -53,6 +54,8 @@ class MemberSink:
         self._spooling = length is not None and length > SMALL
         self._spool: Any = None
         self._spooled = 0
+        self._lock = threading.Lock()  # of the spool: an attempt may be dropped while it writes
+        self._discarded = False
         self._flushing: Deferred[None] | None = None
 
     def write(self, data: bytes) -> Deferred[None] | None:
@@ -106,9 +109,13 @@ class MemberSink:
         if self._flushing is not None:
             await self._flushing
         try:
+            turn = self._archive.copying
             if self._spooling:
-                await self._packer.run(self._finish_spool, self._take())
-            elif self._buffered > SAMPLE:
+                await turn.run(self._packer.run_long, self._finish_spool, self._take())
+                return
+            if turn.locked:
+                await turn.run(lambda: None)
+            if self._buffered > SAMPLE:
                 await self._packer.run(self._finish_memory, self._take())
             else:
                 await self._packer.run_small(self._finish_memory, self._take())
@@ -118,13 +125,14 @@ class MemberSink:
     def discard(self) -> None:
         """Nothing of this attempt stays; a thread still at work on it ends in vain."""
         self._pieces = []
+        self._discarded = True
         self._hold(-self._buffered)
         if self._spooling:
             if self._flushing is not None:
                 self._flushing.addErrback(lambda _: None)
-            self._packer.run(self._close_spool).addErrback(lambda _: None)
+            self._packer.run_long(self._close_spool).addErrback(lambda _: None)
 
-    # What follows runs on the packer's threads, one call at a time.
+    # What follows runs on the packer's threads.
 
     def _check(self) -> None:
         if self._wanted and self._wanted != self._encoder.sha256:
@@ -150,6 +158,12 @@ class MemberSink:
         self._add(len(packed), lambda: [packed])
 
     def _to_spool(self, pieces: list[bytes]) -> None:
+        with self._lock:
+            self._write_spool(pieces)
+
+    def _write_spool(self, pieces: list[bytes]) -> None:
+        if self._discarded:
+            raise ValueError("the attempt was dropped")
         if self._spool is None:
             path = self._archive.folder / f"{id(self):x}.member"
             self._spool = open(path, "w+b", buffering=0)  # noqa: SIM115
@@ -159,13 +173,14 @@ class MemberSink:
         self._spooled = write_at(self._spool, self._encoder.update(data), self._spooled)
 
     def _finish_spool(self, pieces: list[bytes]) -> None:
-        try:
-            self._to_spool(pieces)
-            self._spooled = write_at(self._spool, self._encoder.flush(), self._spooled)
-            self._check()
-            self._add(self._spooled, self._blocks)
-        finally:
-            self._close_spool()
+        with self._lock:
+            try:
+                self._write_spool(pieces)
+                self._spooled = write_at(self._spool, self._encoder.flush(), self._spooled)
+                self._check()
+                self._add(self._spooled, self._blocks)
+            finally:
+                self._close()
 
     def _blocks(self) -> Iterator[bytes]:
         self._spool.seek(0)
@@ -173,5 +188,9 @@ class MemberSink:
             yield block
 
     def _close_spool(self) -> None:
+        with self._lock:
+            self._close()
+
+    def _close(self) -> None:
         if self._spool is not None:
             self._spool.close()

@@ -3,11 +3,11 @@
 import hashlib
 import re
 import unicodedata
-from collections.abc import Container
 from urllib.parse import unquote
 
 MANIFEST = "manifest.json"
 LONGEST = 200  # bytes of UTF-8 in one path segment
+DEEPEST = 32  # levels of folders, the file included
 
 # Control characters, what Windows refuses, and marks that turn the direction of text.
 _UNSAFE = re.compile(
@@ -34,9 +34,11 @@ def _segment(text: str) -> str:
 def safe(name: str) -> str:
     """``name`` as a relative path without anything hostile; may be empty.
 
-    Slashes separate folders; ``..``, drive letters and absolute paths lose their effect.
+    Slashes separate folders; ``..``, drive letters and absolute paths lose their effect. Of more
+    than :data:`DEEPEST` levels the lowest folders are left out.
     """
-    return "/".join(filter(None, map(_segment, name.replace("\\", "/").split("/"))))
+    parts = list(filter(None, map(_segment, name.replace("\\", "/").split("/"))))
+    return "/".join([*parts[: DEEPEST - 1], *parts[DEEPEST - 1 :][-1:]])
 
 
 def from_url(url: str) -> str:
@@ -60,7 +62,8 @@ class Names:
 
     def __init__(self) -> None:
         self._files = {MANIFEST}
-        self._folders: dict[str, str] = {"": ""}
+        self._folders: set[int] = set()  # hashes: hostile names have many long ones
+        self._renamed: dict[str, str] = {}
         self._next: dict[str, int] = {}
 
     def take(self, wanted: str) -> str:
@@ -69,22 +72,31 @@ class Names:
         stem, dot, ending = last.rpartition(".")
         if not stem:
             stem, dot, ending = last, "", ""
-        name = self._free(self._folder(folder), stem, dot + ending, self._files, self._folders)
+        name = self._free(self._folder(folder), stem, dot + ending)
         self._files.add(name.casefold())
         return name
 
     def _folder(self, wanted: str) -> str:
         """The folder for ``wanted``, with a slash behind it unless it is empty."""
-        known = self._folders.get(wanted.casefold())
-        if known is None:
-            above, _, last = wanted.rpartition("/")
-            known = self._free(self._folder(above), last, "", self._files) + "/"
-            self._folders[wanted.casefold()] = self._folders[known[:-1].casefold()] = known
-        return known
+        if not wanted:
+            return ""
+        key = wanted.casefold()
+        if key in self._renamed:
+            return self._renamed[key]
+        above, _, last = wanted.rpartition("/")
+        name = self._folder(above) + last
+        if hash(name.casefold()) not in self._folders:
+            if name.casefold() in self._files:
+                name = self._free(name[: len(name) - len(last)], last, "")
+                self._renamed[key] = name + "/"
+            self._folders.add(hash(name.casefold()))
+        return name + "/"
 
-    def _free(self, folder: str, stem: str, ending: str, *taken: Container[str]) -> str:
-        name = wanted = f"{folder}{stem}{ending}"
-        while any(name.casefold() in some for some in taken):
-            number = self._next[wanted] = self._next.get(wanted, 1) + 1
+    def _free(self, folder: str, stem: str, ending: str) -> str:
+        name = f"{folder}{stem}{ending}"
+        key = taken = name.casefold()
+        while taken in self._files or hash(taken) in self._folders:
+            number = self._next[key] = self._next.get(key, 1) + 1
             name = f"{folder}{stem} ({number}){ending}"
+            taken = name.casefold()
         return name

@@ -30,6 +30,7 @@ class Packer(Service):
     def __init__(self, reactor: Any, threads: int) -> None:
         self._reactor = reactor
         self._threads = ThreadPool(0, threads, name="pack")
+        self._copying = ThreadPool(0, threads, name="copy")
         self.held = 0
         self._small: deque[tuple[Callable[[], Any], Deferred[Any]]] = deque()
         self._busy = False
@@ -37,14 +38,20 @@ class Packer(Service):
     def startService(self) -> None:
         super().startService()
         self._threads.start()
+        self._copying.start()
 
     def stopService(self) -> None:
         super().stopService()
         self._threads.stop()
+        self._copying.stop()
 
     def run(self, work: Callable[..., R], *arguments: Any) -> Deferred[R]:
         """Do ``work`` on one of the threads."""
         return deferToThreadPool(self._reactor, self._threads, work, *arguments)
+
+    def run_long(self, work: Callable[..., R], *arguments: Any) -> Deferred[R]:
+        """The same for what may take minutes: it has threads of its own."""
+        return deferToThreadPool(self._reactor, self._copying, work, *arguments)
 
     def run_small(self, work: Callable[..., R], *arguments: Any) -> Deferred[R]:
         """The same for what takes less time than the way to a thread and back.

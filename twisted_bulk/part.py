@@ -82,6 +82,7 @@ class PartMaker:
         self._clock = clock
         self._part_bytes = part_bytes
         self._space = space
+        self._running = 0
         self.reporting: Counter[str] = Counter()
 
     async def __call__(self, task: Task) -> Result:
@@ -101,32 +102,36 @@ class PartMaker:
         )
         if spec.notify:
             self.reporting[spec.batch] += 1
+        self._running += 1
         try:
-            folder = await self._packer.run(self._workspace.make_folder, task.job.id)
-            return await self._make(part, folder)
-        except OSError as error:
-            if self._space.refused(error):
-                raise GiveBack(str(error)) from None
-            raise
+            return await self._make(part, task.job.id)
         finally:
+            self._running -= 1
             if spec.notify:
                 self.reporting[spec.batch] -= 1
                 self.reporting += Counter()  # drops what has come to nothing
 
-    async def _make(self, part: Tally, place: Path) -> Result:
-        spec = part.spec
-        archive = await self._packer.run(
-            Archive, place, spec.compress, self._part_bytes, self._space.claim
-        )
+    async def _make(self, part: Tally, job: str) -> Result:
+        spec, archive = part.spec, None
         try:
+            place = await self._packer.run(self._workspace.make_folder, job)
+            archive = await self._packer.run(
+                Archive, place, spec.compress, self._part_bytes, self._space.claim
+            )
             await self._fetch(part, archive)
             folder, zips = await self._packer.run(self._publish, part, archive)
         except OSError as error:
-            self._space.refused(error)  # before the folder is left: it must know
+            full = self._space.refused(error)  # before the folder is left: it must know
+            # Alone, and larger than the room that there can be: the next try would end like
+            # this one, and it counts.
+            claimed = archive.claimed if archive else 0
+            if full and (self._running > 1 or self._space.fits(claimed)):
+                raise GiveBack(str(error)) from None
             raise
         finally:
-            # On the packer: it may have to wait for a write that is under way.
-            self._packer.run(self._leave, archive).addErrback(lambda _: None)
+            if archive is not None:
+                # On the packer: it may have to wait for a write that is under way.
+                self._packer.run(self._leave, archive).addErrback(lambda _: None)
         size = sum(one.size for one in zips)
         log.info(
             "{batch}/{n}: {done} done, {failed} failed, {size} bytes",

@@ -109,6 +109,9 @@ class Resolver:
         queue = self._queues.get(owner)
         while queue and self._busy[owner] < EACH:
             host = queue.popleft()
+            if all(answer.called for answer in self._asking[host]):
+                del self._asking[host]  # nobody waits for it any more
+                continue
             self._busy[owner] += 1
             asked = deferToThreadPool(self._reactor, self._threads, self._find, host)
             asked.addBoth(self._answered, host, owner)

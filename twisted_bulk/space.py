@@ -18,7 +18,12 @@ from twisted_bulk.errors import DiskFull
 log = Logger()
 
 EVERY = 1.0  # seconds between looks
+HELD = 5.0  # seconds that a refusal counts of which df shows nothing: a quota, no inodes
 FULL = frozenset((errno.ENOSPC, errno.EDQUOT))
+
+
+class NoRoom(OSError):
+    """What would go beyond the hard mark was not written."""
 
 
 class Space(Service):
@@ -33,6 +38,8 @@ class Space(Service):
         self._folder = folder
         self._soft, self._hard, self._back = soft / 100, hard / 100, back / 100
         self.tight = self.full = False
+        self._clock = clock
+        self._held = 0.0
         self._heard: list[Callable[[], object]] = []
         self._looking = LoopingCall(self._look)
         self._looking.clock = clock
@@ -62,7 +69,7 @@ class Space(Service):
         except OSError:
             return  # the folder itself is gone; whoever needs it will say so
         before = self.full
-        if used < self._back:
+        if used < self._back and self._clock.seconds() >= self._held:
             self.tight = self.full = False
         elif used >= self._hard:
             self.tight = self.full = True
@@ -86,7 +93,13 @@ class Space(Service):
         :raises OSError: they would go beyond the hard mark
         """
         if self._used(size) >= self._hard:
-            raise OSError(errno.ENOSPC, "the disk is nearly full")
+            raise NoRoom(errno.ENOSPC, "the disk is nearly full")
+
+    def fits(self, size: int) -> bool:
+        """Whether ``size`` bytes have room between the lower mark and the upper one."""
+        found = os.statvfs(self._folder)
+        total = (found.f_blocks - found.f_bfree + found.f_bavail) * found.f_frsize
+        return size < (self._hard - self._back) * total
 
     def refused(self, error: OSError) -> bool:
         """Whether ``error`` says that the disk is full; if so, downloads wait."""
@@ -94,5 +107,7 @@ class Space(Service):
             return False
         if not self.full:
             log.warn("the disk is full: downloads wait")
+        if not isinstance(error, NoRoom) and self._used() < self._back:
+            self._held = self._clock.seconds() + HELD
         self.full = True
         return True

@@ -169,7 +169,8 @@ def read_order(body: bytes, max_urls: int) -> Order:
     if submission.url:
         _check_url(submission.url, "$.url")
     _check_headers(submission.headers, "$.headers")
-    seen = hashlib.sha256(_plain(msgspec.structs.replace(submission, download=[])))
+    named = None if task_id is None else str(task_id)
+    seen = hashlib.sha256(_plain(msgspec.structs.replace(submission, download=[], task_id=named)))
     for begin in range(0, total, SOME):
         members = _members(submission, begin, begin + SOME)
         for number, member in enumerate(members, begin):

@@ -1,5 +1,6 @@
 -- An ended group goes on with those of its jobs that were not whole. What each had left as its
--- result is kept as `prev`.   ARGV: cap gid
+-- result is kept as `prev`, with its `prevok` units: it counts again should this run fail.
+-- ARGV: cap gid
 -- reply: jobs queued | 0 it has not ended, or nothing is missing | -1 unknown | -2 over the cap
 local gid, g = ARGV[2], P .. 'g:' .. ARGV[2]
 local f = call('HMGET', g, 'state', 'ended', 'jobs', 'nonce')
@@ -23,7 +24,7 @@ for _, job in ipairs(chosen) do
   call('ZREM', P .. job.state, job.id)
   call('HDEL', key, 'tries', 'lost', 'wid', 'at', 'end', 'ok', 'why', 'err', 'exp', 'units', 'progress', 'res')
   call('HSET', key, 'state', 'todo')
-  if job.res then call('HSET', key, 'prev', job.res) end
+  if job.res then call('HSET', key, 'prev', job.res, 'prevok', job.ok) end
   line_up(P, job.id, job.score)
   backlog(P, job.size)
   call('HINCRBY', g, 'left', 1)

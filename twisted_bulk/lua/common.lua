@@ -107,10 +107,11 @@ local function close_group(gid, g)
   local f = call('HMGET', g, 'cancelled', 'expired', 'jobs', 'ok', 'need', 'total',
     'after_queue', 'after', 'after_max', 'nonce', 'runs')
   local state = 'failed'
-  if f[1] then state = 'cancelled'
+  local enough = tonumber(f[4]) >= tonumber(f[5])
+  if f[1] and not (f[11] and enough) then state = 'cancelled'
   elseif f[2] == f[3] then state = 'expired'
   elseif f[4] == f[6] then state = 'done'
-  elseif tonumber(f[4]) >= tonumber(f[5]) then state = 'partial' end
+  elseif enough then state = 'partial' end
   move_group(gid, g, state)
   call('HSET', g, 'ended', whole(now))
   call('HINCRBY', g, 'seq', 1)
@@ -153,12 +154,17 @@ end
 -- End a job, once. `ok` of its `size` units succeeded; then follow fields to keep.
 finish = function(id, state, ok, ...)
   local key = P .. 'j:' .. id
-  local j = call('HMGET', key, 'state', 'wid', 'size', 'gid', 'att', 'units', 'dd', 'win', 'exp', 'at')
+  local j = call('HMGET', key, 'state', 'wid', 'size', 'gid', 'att', 'units', 'dd', 'win', 'exp', 'at',
+    'prev', 'prevok')
   if not j[1] or j[1] == 'done' or j[1] == 'dead' then return false end
   call('ZREM', P .. j[1], id)
   if j[9] then call('ZREM', P .. 'exp', id) end
   if j[2] then call('SREM', P .. 'w:' .. j[2], id) end
   local size = tonumber(j[3] or 1)
+  if state == 'dead' and j[11] then
+    ok = tonumber(j[12])  -- a further run that fails leaves what the one before it had
+    call('HSET', key, 'res', j[11])
+  end
   call('HSET', key, 'state', state, 'end', whole(now), 'ok', ok, ...)
   -- What is not whole may be asked for again: it keeps what it was.
   local done = state == 'done' and (not j[4] or tonumber(ok) >= size)
