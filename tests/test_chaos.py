@@ -50,7 +50,7 @@ class CrashPointTests(SynchronousTestCase):
         need("strace")
         crash = CrashPoints()
         self.addCleanup(crash.close)
-        crash.run(every=10)
+        crash.run(every=16)
         self.assertEqual(crash.wrong, [])
         self.assertGreaterEqual(sum(crash.points.values()), 3)
 

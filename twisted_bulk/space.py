@@ -18,7 +18,7 @@ from twisted_bulk.errors import DiskFull
 log = Logger()
 
 EVERY = 1.0  # seconds between looks
-HELD = 5.0  # seconds that a refusal counts of which df shows nothing: a quota, no inodes
+HELD = 2.0  # seconds that a refusal counts of which df shows nothing: a quota, no inodes
 FULL = frozenset((errno.ENOSPC, errno.EDQUOT))
 
 
