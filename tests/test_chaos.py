@@ -58,6 +58,6 @@ class CrashPointTests(SynchronousTestCase):
         """A disk that is full at one of the writes: the same worker ends with one right zip."""
         crash = CrashPoints(full=True)
         self.addCleanup(crash.close)
-        crash.run(every=4, seconds=6)
+        crash.run(every=4, seconds=15)
         self.assertEqual(crash.wrong, [])
         self.assertGreaterEqual(sum(crash.points.values()), 2)

@@ -19,7 +19,14 @@ def children(daemon: Daemon) -> list[int]:
     """The worker processes of a daemon."""
     path = Path(f"/proc/{daemon.process.pid}/task/{daemon.process.pid}/children")
     pids = [int(word) for word in path.read_text().split()]
-    return [pid for pid in pids if b"twistd" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+    def works(pid: int) -> bool:
+        try:
+            return b"twistd" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        except OSError:  # it ended just now
+            return False
+
+    return list(filter(works, pids))
 
 
 def works(daemon: Daemon, count: int) -> bool:
