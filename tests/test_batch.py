@@ -92,6 +92,8 @@ class ReadTests(SynchronousTestCase):
         same = read_order(b'{"task_id":"x","download":["http:\\/\\/h/a"],"priority":0}', 9)
         other = read_order(b'{"task_id":"x","download":["http://h/b"]}', 9)
         self.assertEqual(first.digest, same.digest)
+        number, text = (read_order(body(task_id=given), 9).digest for given in (5, "5"))
+        self.assertEqual(number, text)
         self.assertNotEqual(first.digest, other.digest)
 
     def test_many(self) -> None:

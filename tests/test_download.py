@@ -26,6 +26,7 @@ from zope.interface import implementer
 
 from tests.certificates import authority, issue
 from tests.reactor import reactor
+from tests.test_rate import Timed
 from tests.web import Exchange, Site, ok, respond
 from twisted_bulk import download
 from twisted_bulk.agent import GuardedAgent
@@ -37,6 +38,7 @@ from twisted_bulk.fetch import Fetch, Fetcher
 from twisted_bulk.guard import Guard
 from twisted_bulk.lanes import Lanes
 from twisted_bulk.limits import Limits
+from twisted_bulk.pace import Pace
 
 PORTS = (range(1, 22), range(80, 81), range(443, 444), range(1024, 65536))
 
@@ -467,6 +469,19 @@ class DownloadTests(DownloadTestCase):
         self.site.answers["/%D1%84%D0%B0%C2%A0%D0%B9%D0%BB"] = ok(b"hello")
         await self.get(self.one("/a#x"))
         self.assertEqual(self.sinks[-1].data, b"hello")
+
+    async def test_whose_trouble(self) -> None:
+        """A 429 slows the host that said it, not the one that led there."""
+        store = Timed()
+        self.addCleanup(store.close)
+        pace = Pace(store, Clock(), 8)  # its own hands lie still: nothing is told to others
+        pace.connect(lambda: True, lambda: None)
+        there = self.site.url.replace("127.0.0.1", "localhost")
+        self.site.answers["/a"] = respond("302 F", b"", f"Location: {there}/b")
+        self.site.answers["/b"] = respond("429 No", b"", "Retry-After: 300")
+        self.assertEqual(await self.fails("/a", retries=0, pace=pace), ("http_throttled", 1))
+        hosts = [self.site.url[7:], there[7:]]
+        self.assertEqual([pace.allowed(host) for host in hosts], [8, 0])
 
     async def test_broken_without_length(self) -> None:
         """A reset is no end, also where nothing says where the end would be."""

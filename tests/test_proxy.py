@@ -130,7 +130,15 @@ class ProxyTests(TestCase):
 
     async def test_refused(self) -> None:
         """What names no host by its name is not asked for."""
-        for host in ("127.0.0.1", "0x7f.1", "[::1]", "8.8.8.8", "localhost", "a.localhost."):
+        for host in (
+            "127.0.0.1",
+            "0x7f.1",
+            "[::1]",
+            "8.8.8.8",
+            "localhost",
+            "a.localhost.",
+            "%31%32%37.1",
+        ):
             self.assertEqual(await self.code(f"http://{host}/"), "address_refused", host)
             self.assertEqual(await self.code(f"https://{host}/"), "address_refused", host)
         self.assertEqual(self.heads, [])
