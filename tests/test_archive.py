@@ -422,6 +422,7 @@ class SinkTests(TestCase):
         sink = MemberSink(self.packer, other, ["small"], length=None, modified=0)
         await self.put(sink, TEXT)
         self.assertEqual([one.name for one in sink.placed], ["small"])
+        self.assertFalse(large.called)
         go.set()
         for done in (large, *beside):
             await done

@@ -156,6 +156,7 @@ class NameTests(SynchronousTestCase):
         names = Names()
         found = [names.take(name) for name in ("word", "Word", "WORD", "woRd")]
         self.assertEqual(found, ["word", "Word (2)", "WORD (3)", "woRd (4)"])
+        self.assertEqual(names._next, {"word": 4})
 
     def test_sharded(self) -> None:
         """Four levels of the SHA-1's hexadecimal digits."""

@@ -12,6 +12,7 @@ from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
 
 from twisted_bulk import __version__
+from twisted_bulk.heap import keep_buffers
 
 log = Logger()
 
@@ -31,6 +32,7 @@ class Daemon(MultiService):
             sys.exit(f"bulkwav: {error}")
 
     def startService(self) -> None:
+        keep_buffers()
         super().startService()
         log.info("bulkwav {version} runs", version=__version__)
         self._reactor.callWhenRunning(self._take_signals)

@@ -1,0 +1,17 @@
+"""glibc's memory for large buffers."""
+
+import ctypes
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of <malloc.h>
+
+
+def keep_buffers() -> None:
+    """Keep the memory of freed buffers for the next ones.
+
+    By itself glibc gives that of a few hundred kilobytes back to the kernel at once, and
+    takes it again page by page: a sixth of the time that an archive of recordings needs.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:  # musl and others have none
+        mallopt(_MMAP_THRESHOLD, 4 << 20)
+        mallopt(_TRIM_THRESHOLD, 64 << 20)
