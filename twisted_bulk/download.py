@@ -113,9 +113,9 @@ class Downloader(Service):
                 yield self._begin(*taken)
 
     def _begin(self, crew: Crew, fetch: Fetch) -> Deferred[None]:
+        self._partials.discard(fetch)
         attempt = Deferred.fromCoroutine(self._attempt(crew, fetch))
         crew.active[fetch] = attempt
-        self._partials.discard(fetch)
         host = host_of(fetch.member.url)
 
         def ended(result: Any) -> None:

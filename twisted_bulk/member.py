@@ -55,7 +55,7 @@ class MemberSink:
         self._spool: Any = None
         self._spooled = 0
         self._lock = threading.Lock()  # of the spool: an attempt may be dropped while it writes
-        self._discarded = False
+        self._discarded = self._finishing = False
         self._flushing: Deferred[None] | None = None
 
     def write(self, data: bytes) -> Deferred[None] | None:
@@ -110,6 +110,7 @@ class MemberSink:
             await self._flushing
         try:
             turn = self._archive.copying
+            self._finishing = True
             if self._spooling:
                 await turn.run(self._packer.run_long, self._finish_spool, self._take())
                 return
@@ -130,7 +131,9 @@ class MemberSink:
         if self._spooling:
             if self._flushing is not None:
                 self._flushing.addErrback(lambda _: None)
-            self._packer.run_long(self._close_spool).addErrback(lambda _: None)
+            # While it is copied the lock is held for long; else the file is soon to be free.
+            run = self._packer.run_long if self._finishing else self._packer.run
+            run(self._close_spool).addErrback(lambda _: None)
 
     # What follows runs on the packer's threads.
 

@@ -91,14 +91,16 @@ class PartMaker:
         if packed is None:
             raise ValueError(f"the members of {task.job.id} are missing")
         # A hundred thousand names take the reactor's thread too long.
-        members = await self._packer.run(unpack_members, packed)
-        part = await self._packer.run(Tally, spec, members, self._clock)
+        part = await self._packer.run(lambda: Tally(spec, unpack_members(packed), self._clock))
         previous = await self._queue.previous(task.job.id)
         if previous:
             part.previous = msgspec.json.decode(previous, type=PartResult).zips
         task.progress = part.progress
         log.info(
-            "{job}: {n} members, attempt {a}", job=task.job.id, n=len(members), a=task.job.attempt
+            "{job}: {n} members, attempt {a}",
+            job=task.job.id,
+            n=len(part.members),
+            a=task.job.attempt,
         )
         if spec.notify:
             self.reporting[spec.batch] += 1
