@@ -24,6 +24,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from tests.reactor import reactor
 from tests.servers import need
+from twisted_bulk import archive as module
 from twisted_bulk.archive import Archive
 from twisted_bulk.errors import MemberError
 from twisted_bulk.member import MEMORY, SMALL, MemberSink
@@ -343,6 +344,18 @@ class SinkTests(TestCase):
         found = await self.content()
         expected = {f"{name} {n}": d for name, d in members.items() for n in (None, len(d))}
         self.assertEqual(found, expected)
+
+    async def test_disk_keeps_up(self) -> None:
+        """What was written goes to the disk before the end, once for each so many bytes."""
+        asked = []
+        self.patch(module, "SYNC", 2 * len(NOISE))
+        self.patch(os, "fdatasync", lambda descriptor: asked.append(os.fstat(descriptor).st_size))
+        for number in range(8):
+            await self.put(self.sink(str(number)), NOISE)
+            while self.archive.syncing:
+                await deferLater(reactor, 0.001)
+        sizes = [len(NOISE) * n for n in (2, 4, 6, 8)]
+        self.assertEqual([size // 1000 * 1000 for size in asked], sizes)
 
     async def test_bounded_memory(self) -> None:
         """A sink that is not waited for says so; many together spill into files."""

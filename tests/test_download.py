@@ -4,6 +4,7 @@ import socket
 import struct
 import time
 from dataclasses import dataclass
+from functools import partial
 from ipaddress import ip_network
 from typing import Any
 
@@ -161,6 +162,19 @@ class NoTLS(Protocol):
     def connectionMade(self) -> None:
         assert self.transport is not None
         self.transport.write(b"220 mail.example ESMTP\r\n")
+
+
+class Endless(Protocol):
+    """Over TLS, a body without a length; ``properly`` says whether it ends with an alert."""
+
+    def __init__(self, properly: bool) -> None:
+        self.properly = properly
+
+    def dataReceived(self, data: bytes) -> None:
+        tls: Any = self.transport
+        tls.write(b"HTTP/1.1 200 OK\r\n\r\nhalf")
+        ending = tls if self.properly else tls.transport
+        reactor.callLater(0.05, ending.loseConnection)
 
 
 @dataclass
@@ -495,6 +509,20 @@ class DownloadTests(DownloadTestCase):
 
         self.site.answers["/a"] = reset
         self.assertEqual(await self.fails("/a"), ("body_short", 3))
+
+    async def test_broken_tls(self) -> None:
+        """Without its closing alert TLS may have been cut by anybody (RFC 9112, 9.8)."""
+        ca, key = authority("ours")
+        for properly, error in ((True, None), (False, "body_short")):
+            factory = Factory.forProtocol(partial(Endless, properly))
+            context = issue(ca, key, "localhost")
+            port: Any = reactor.listenSSL(0, factory, context, interface="127.0.0.1")
+            self.addCleanup(port.stopListening)
+            url = f"https://localhost:{port.getHost().port}/a"
+            fetch = self.one(url)
+            await self.get(fetch, authorities=[ca], retries=0)
+            found = self.errors[url]
+            self.assertEqual((found.code if found else None, fetch.verified), (error, False))
 
     async def test_names_that_idna_refuses(self) -> None:
         """DNS has them, and certificates, too."""

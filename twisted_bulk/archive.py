@@ -6,6 +6,7 @@ is read again, and goes on behind its last member that is right.
 """
 
 import contextlib
+import os
 import threading
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,6 +20,7 @@ from twisted_bulk.volume import Placed, Volume, packed_data
 from twisted_bulk.zipformat import STORED, Entry
 
 JOURNAL = "journal"
+SYNC = 64 << 20  # bytes between two times that the disk is asked to keep up
 
 
 class Archive:
@@ -46,6 +48,8 @@ class Archive:
         self._closed = self._abandoned = False
         #: Held, in the reactor, while a large member is copied in: no thread shall wait for that.
         self.copying = DeferredLock()
+        self._written = self._synced = 0
+        self.syncing = False
         (folder / JOURNAL).touch()
         self._journal = open(folder / JOURNAL, "r+b", buffering=0)  # noqa: SIM115
         self._noted = 0
@@ -150,7 +154,24 @@ class Archive:
         except BaseException:
             self._end()  # nothing may follow half a member
             raise
+        self._written += placed.packed
         return placed
+
+    def sync_due(self) -> bool:
+        """Whether so much was written that :meth:`sync` shall be called, now and once."""
+        if self.syncing or self._written - self._synced < SYNC:
+            return False
+        self.syncing = True
+        return True
+
+    def sync(self) -> None:
+        """Bring to the disk what was written, while more comes; closing waits for the rest."""
+        written = self._written
+        # By a descriptor of its own: the other may be closed meanwhile.
+        with contextlib.suppress(OSError), open(self._volumes[-1].path, "rb") as file:
+            os.fdatasync(file.fileno())
+        self._synced = written
+        self.syncing = False
 
     def _wanted(self, pieces: Iterable[bytes]) -> Iterator[bytes]:
         for piece in pieces:

@@ -109,19 +109,24 @@ class MemberSink:
         if self._flushing is not None:
             await self._flushing
         try:
-            turn = self._archive.copying
-            self._finishing = True
-            if self._spooling:
-                await turn.run(self._packer.run_long, self._finish_spool, self._take())
-                return
-            if turn.locked:
-                await turn.run(lambda: None)
-            if self._buffered > SAMPLE:
-                await self._packer.run(self._finish_memory, self._take())
-            else:
-                await self._packer.run_small(self._finish_memory, self._take())
+            await self._put()
         finally:
             self._hold(-self._buffered)
+        if self._archive.sync_due():
+            self._packer.run_aside(self._archive.sync)
+
+    async def _put(self) -> None:
+        turn = self._archive.copying
+        self._finishing = True
+        if self._spooling:
+            await turn.run(self._packer.run_long, self._finish_spool, self._take())
+            return
+        if turn.locked:
+            await turn.run(lambda: None)
+        if self._buffered > SAMPLE:
+            await self._packer.run(self._finish_memory, self._take())
+        else:
+            await self._packer.run_small(self._finish_memory, self._take())
 
     def discard(self) -> None:
         """Nothing of this attempt stays; a thread still at work on it ends in vain."""

@@ -31,6 +31,7 @@ class Packer(Service):
         self._reactor = reactor
         self._threads = ThreadPool(0, threads, name="pack")
         self._copying = ThreadPool(0, threads, name="copy")
+        self._syncing = ThreadPool(0, 1, name="sync")
         self.held = 0
         self._small: deque[tuple[Callable[[], Any], Deferred[Any]]] = deque()
         self._busy = False
@@ -39,11 +40,13 @@ class Packer(Service):
         super().startService()
         self._threads.start()
         self._copying.start()
+        self._syncing.start()
 
     def stopService(self) -> None:
         super().stopService()
         self._threads.stop()
         self._copying.stop()
+        self._syncing.stop()
 
     def run(self, work: Callable[..., R], *arguments: Any) -> Deferred[R]:
         """Do ``work`` on one of the threads."""
@@ -52,6 +55,10 @@ class Packer(Service):
     def run_long(self, work: Callable[..., R], *arguments: Any) -> Deferred[R]:
         """The same for what may take minutes: it has threads of its own."""
         return deferToThreadPool(self._reactor, self._copying, work, *arguments)
+
+    def run_aside(self, work: Callable[..., R], *arguments: Any) -> Deferred[R]:
+        """The same for what waits for the disk, and nobody for it."""
+        return deferToThreadPool(self._reactor, self._syncing, work, *arguments)
 
     def run_small(self, work: Callable[..., R], *arguments: Any) -> Deferred[R]:
         """The same for what takes less time than the way to a thread and back.
