@@ -165,11 +165,14 @@ class Archive:
         return True
 
     def sync(self) -> None:
-        """Bring to the disk what was written, while more comes; closing waits for the rest."""
-        written = self._written
-        # By a descriptor of its own: the other may be closed meanwhile.
-        with contextlib.suppress(OSError), open(self._volumes[-1].path, "rb") as file:
-            os.fdatasync(file.fileno())
+        """Let what was written begin its way to the disk; closing has to wait for the rest."""
+        written, volume = self._written, self._volumes[-1]
+        end = volume.offset
+        begin = max(0, end - (written - self._synced))
+        # By a descriptor of its own: the other may be closed meanwhile. Not fdatasync: writers
+        # would wait for its commits. What is dirty is written by this, and stays in memory.
+        with contextlib.suppress(OSError), open(volume.path, "rb") as file:
+            os.posix_fadvise(file.fileno(), begin, end - begin, os.POSIX_FADV_DONTNEED)
         self._synced = written
         self.syncing = False
 
