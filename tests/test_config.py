@@ -86,14 +86,14 @@ class ExampleTests(SynchronousTestCase):
     def test_every_key_at_its_default(self) -> None:
         """The file shows each key once, commented, at its default, with a line about it."""
         text = (ROOT / "twistd.conf").read_text()
-        shown = re.findall(r"^# .+\n#([a-z_]+) =(.*)$", text, re.MULTILINE)
+        shown = re.findall(r"^# .+\n#([a-z0-9_]+) =(.*)$", text, re.MULTILINE)
         expected = [(name, key.metadata["default"]) for name, key in KEYS.items()]
         self.assertEqual([(name, value.strip()) for name, value in shown], expected)
 
     def test_readable(self) -> None:
         """With every comment sign taken away it loads, to the defaults."""
         text = re.sub(
-            r"^#([a-z_]+ =)", r"\1", (ROOT / "twistd.conf").read_text(), flags=re.MULTILINE
+            r"^#([a-z0-9_]+ =)", r"\1", (ROOT / "twistd.conf").read_text(), flags=re.MULTILINE
         )
         path = self.mktemp()
         Path(path).write_text(text)

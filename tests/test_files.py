@@ -3,8 +3,11 @@
 import hashlib
 import os
 import random
+import re
+import socket
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +15,20 @@ from treq.client import HTTPClient
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
-from twisted.trial.unittest import TestCase
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 from twisted.web.client import Agent, HTTPConnectionPool
+from twisted.web.http import datetimeToString, stringToDatetime
 
 from tests.reactor import reactor
 from tests.servers import need
-from twisted_bulk.files import Files
+from twisted_bulk.files import Files, disposition
+from twisted_bulk.gate import Gate
+from twisted_bulk.origin import Origins
 from twisted_bulk.shelf import Shelf
 from twisted_bulk.site import BoundedSite
 from twisted_bulk.throttle import Throttle, Ticker
+from twisted_bulk.values import Network, networks
+from twisted_bulk.zips import Zips
 
 BODY = random.Random(3).randbytes(300_000)
 
@@ -30,12 +38,18 @@ class FilesTestCase(TestCase):
 
     timeout = 60
     rate = 0
+    exempt: tuple[Network, ...] = ()
+    proxies: tuple[Network, ...] = ()
+    announced = False
 
     def setUp(self) -> None:
         self.shelf = Shelf(Path(tempfile.mkdtemp(prefix="bw")))
         self.link = self.publish(BODY)
         self.ticker = Ticker(Throttle(self.rate), reactor)
-        site = BoundedSite(Files(self.shelf, self.ticker), reactor, 1000)
+        origins = Origins(64, self.exempt, self.proxies, self.announced)
+        self.files = files = Files(self.shelf, self.ticker, origins)
+        self.gate = Gate(40, 20)
+        self.site = site = BoundedSite(files, reactor, 1000, self.gate, origins)
         self.port: Any = reactor.listenTCP(0, site, interface="127.0.0.1")
         self.url = f"http://127.0.0.1:{self.port.getHost().port}/"
         self.addCleanup(self.port.stopListening)
@@ -105,8 +119,30 @@ class AnswerTests(FilesTestCase):
         answer, _ = await self.get(Range="bytes=300000-")
         self.assertEqual(answer.code, 416)
         self.assertEqual(answer.headers.getRawHeaders("Content-Range"), ["bytes */300000"])
-        answer, body = await self.get(Range="bytes=0-1,5-6")
-        self.assertEqual((answer.code, len(body)), (200, len(BODY)))
+
+    async def test_ranges(self) -> None:
+        """Several, as one body of several parts."""
+        spans = [(100, 110), (299_990, 300_000), (0, 1)]
+        asked = "bytes=" + ",".join(f"{start}-{end - 1}" for start, end in spans)
+        answer, body = await self.get(Range=asked)
+        kind = answer.headers.getRawHeaders("Content-Type")[0]
+        self.assertEqual((answer.code, kind.partition(";")[0]), (206, "multipart/byteranges"))
+        self.assertEqual(answer.headers.getRawHeaders("Content-Range"), None)
+        self.assertEqual(answer.length, len(body))
+        boundary = kind.partition("boundary=")[2].encode()
+        parts = (b"\r\n" + body).split(b"\r\n--" + boundary)
+        self.assertEqual((parts[0], parts[-1]), (b"", b"--\r\n"))
+        expected = [
+            f"\r\nContent-Type: application/zip\r\nContent-Range: bytes {start}-{end - 1}/"
+            f"{len(BODY)}\r\n\r\n".encode()
+            + BODY[start:end]
+            for start, end in spans
+        ]
+        self.assertEqual(parts[1:-1], expected)
+        answer, body = await self.get(Range="bytes=0-9,5-19,400000-")
+        self.assertEqual((answer.code, body), (206, BODY[:20]))
+        answer, body = await self.get(Range="bytes=400000-,500000-")
+        self.assertEqual(answer.code, 416)
 
     async def test_conditions(self) -> None:
         """Validators are compared as the RFC says."""
@@ -174,6 +210,238 @@ class AnswerTests(FilesTestCase):
             await self.get(**headers)
             await self.get(method="HEAD", **headers)
         self.assertEqual(len(os.listdir("/proc/self/fd")), before)
+
+
+class VectorTests(FilesTestCase):
+    """One request, one status and one length, as RFC 9110 has it, on a file of 1,000 bytes."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.link = self.publish(BODY[:1000])
+        self.empty = self.publish(b"")
+
+    async def test_vectors(self) -> None:
+        """What others get wrong."""
+        answer, _ = await self.get()
+        etag, date = (answer.headers.getRawHeaders(n)[0] for n in ("ETag", "Last-Modified"))
+        then = stringToDatetime(date.encode())
+        old, new = (datetimeToString(then + n).decode() for n in (-9, 9))
+        vectors: list[tuple[dict[str, str], int, int]] = [
+            ({}, 200, 1000),
+            ({"Range": "bytes=0-8"}, 206, 9),
+            ({"Range": "Bytes=0-8"}, 206, 9),
+            ({"Range": "bytes=-5000"}, 206, 1000),
+            ({"Range": "bytes=-1"}, 206, 1),
+            ({"Range": "bytes=999-"}, 206, 1),
+            ({"Range": "bytes=999-5000"}, 206, 1),
+            ({"Range": "bytes=1000-"}, 416, -1),
+            ({"Range": "bytes=-0"}, 416, -1),
+            ({"Range": "bytes=5000-,6000-"}, 416, -1),
+            ({"Range": "bytes="}, 200, 1000),
+            ({"Range": "bytes=-"}, 200, 1000),
+            ({"Range": "bytes=8-0"}, 200, 1000),
+            ({"Range": "bytes=1_0-2_0"}, 200, 1000),
+            ({"Range": "bytes=+0-+8"}, 200, 1000),
+            ({"Range": "bytes=0-8,x"}, 200, 1000),
+            ({"Range": "\xff"}, 200, 1000),
+            ({"Range": "lines=0-8"}, 200, 1000),
+            ({"Range": "bytes=0-8,4-20"}, 206, 21),
+            ({"Range": "bytes=" + "0-," * 40}, 200, 1000),
+            ({"Range": "bytes=0-8", "If-Range": etag}, 206, 9),
+            ({"Range": "bytes=0-8", "If-Range": f"W/{etag}"}, 200, 1000),
+            ({"Range": "bytes=0-8", "If-Range": '"x"'}, 200, 1000),
+            ({"Range": "bytes=0-8", "If-Range": date}, 206, 9),
+            ({"Range": "bytes=0-8", "If-Range": old}, 200, 1000),
+            ({"Range": "bytes=0-8", "If-Range": new}, 200, 1000),
+            ({"Range": "bytes=0-8", "If-Range": "nonsense"}, 200, 1000),
+            ({"If-None-Match": etag}, 304, 0),
+            ({"If-None-Match": f"W/{etag}"}, 304, 0),
+            ({"If-None-Match": f'"a", "b,c", {etag}'}, 304, 0),
+            ({"If-None-Match": "*"}, 304, 0),
+            ({"If-None-Match": '"x"'}, 200, 1000),
+            ({"If-None-Match": '"x"', "If-Modified-Since": new}, 200, 1000),
+            ({"If-None-Match": etag, "Range": "bytes=0-8"}, 304, 0),
+            ({"If-Modified-Since": date}, 304, 0),
+            ({"If-Modified-Since": new}, 304, 0),
+            ({"If-Modified-Since": old}, 200, 1000),
+            ({"If-Modified-Since": "nonsense"}, 200, 1000),
+            ({"If-Match": etag}, 200, 1000),
+            ({"If-Match": "*"}, 200, 1000),
+            ({"If-Match": '"x"'}, 412, -1),
+            ({"If-Match": f"W/{etag}"}, 412, -1),
+            ({"If-Match": '"x"', "If-None-Match": etag}, 412, -1),
+            ({"If-Match": etag, "If-Unmodified-Since": old}, 200, 1000),
+            ({"If-Unmodified-Since": old}, 412, -1),
+            ({"If-Unmodified-Since": date}, 200, 1000),
+            ({"If-Match": '"x"', "Range": "bytes=0-8"}, 412, -1),
+        ]
+        for headers, status, length in vectors:
+            for method in ("GET", "HEAD"):
+                raw: Any = {n.replace("-", "_"): [v.encode("latin-1")] for n, v in headers.items()}
+                answer, body = await self.get(method=method, **raw)
+                expected = status, length
+                if method == "HEAD" and "Range" in headers and status in (206, 416):
+                    expected = 200, 1000  # a range means nothing to it
+                self.assertEqual(answer.code, expected[0], (method, headers))
+                if method == "GET" and length >= 0:
+                    self.assertEqual(len(body), length, headers)
+                if method == "HEAD":
+                    self.assertEqual(body, b"")
+                if answer.code == 200:
+                    self.assertEqual(answer.headers.getRawHeaders("Accept-Ranges"), ["bytes"])
+                if answer.code in (200, 206, 304):
+                    self.assertEqual(answer.headers.getRawHeaders("ETag"), [etag], headers)
+        for text, status in (("bytes=-5", 416), ("bytes=0-", 416), ("x", 200)):
+            answer, body = await self.get(self.empty, Range=text)
+            self.assertEqual((answer.code, b"range" in body), (status, status == 416))
+        answer, _ = await self.get("nothing", If_Match='"x"')
+        self.assertEqual(answer.code, 404)
+
+    async def test_across_buffers(self) -> None:
+        """Ranges far apart in a large file, with boundaries wherever they fall."""
+        link = self.publish(BODY)
+        for first in (65_399, 65_535, 65_536, 131_072):
+            asked = f"bytes=0-{first},200000-200099"
+            answer, body = await self.get(link, Range=asked)
+            self.assertEqual((answer.code, len(body)), (206, answer.length))
+            self.assertIn(BODY[: first + 1] + b"\r\n--", body)
+            self.assertIn(BODY[200_000:200_100] + b"\r\n--", body)
+
+
+class NameTests(SynchronousTestCase):
+    """Content-Disposition."""
+
+    def test_names(self) -> None:
+        """Whatever a file is called, the header is one line that every client reads."""
+        for name, expected in (
+            ("2.zip", 'filename="2.zip"'),
+            ("a b.zip", 'filename="a b.zip"'),
+            ('a"b\\c.zip', "filename=\"a_b_c.zip\"; filename*=UTF-8''a%22b%5Cc.zip"),
+            ("é.zip", "filename=\"_.zip\"; filename*=UTF-8''%C3%A9.zip"),
+            ("a\r\nX: y", "filename=\"a__X: y\"; filename*=UTF-8''a%0D%0AX%3A%20y"),
+        ):
+            self.assertEqual(disposition(name), f"attachment; {expected}")
+
+
+class OriginTests(FilesTestCase):
+    """Whose rate it is."""
+
+    rate = 20_000
+    exempt = networks("127.0.0.9/32")
+    proxies = networks("127.0.0.1/32")
+
+    async def test_exempt(self) -> None:
+        """All at once, though others would need a quarter of a minute."""
+        out = self.mktemp()
+        local = ("--interface", "127.0.0.9")
+        done = await self.run_client(
+            "curl", "-s", "-m", "8", *local, "-o", out, self.url + self.link
+        )
+        self.assertEqual((done.returncode, Path(out).read_bytes() == BODY), (0, True))
+
+    async def test_forwarded(self) -> None:
+        """Each client behind a proxy has a rate of its own."""
+        going = [
+            Deferred.fromCoroutine(self.get(X_Forwarded_For=f"9.9.9.{n}", Range="bytes=0-19999"))
+            for n in range(3)
+        ]
+        while len(self.ticker.throttle) < 3:
+            await deferLater(reactor, 0.01)
+        self.assertEqual(
+            sorted(self.ticker.throttle.speeds(self.ticker.now())),
+            [f"9.9.9.{number}" for number in range(3)],
+        )
+        for one in going:
+            await one
+
+
+class BypassTests(FilesTestCase):
+    """Ways round the limit that others have."""
+
+    rate = 40_000
+    seconds = 4.0
+
+    def flood(self, request: bytes, fresh: bool) -> int:
+        """Bytes that come for a request made again and again, on one connection or on new ones."""
+        total, end, sock = 0, time.monotonic() + self.seconds, None
+        while time.monotonic() < end:
+            if sock is None:
+                sock = socket.create_connection(("127.0.0.1", self.port.getHost().port))
+                sock.settimeout(0.5)
+            sock.sendall(request)
+            head = b""
+            try:
+                while b"\r\n\r\n" not in head:
+                    head += sock.recv(65536)
+                total += len(head)
+                found = re.search(rb"Content-Length: (\d+)", head)
+                left = int(found[1]) if found and not request.startswith(b"HEAD") else 0
+                left -= len(head.partition(b"\r\n\r\n")[2])
+                while left > 0 and time.monotonic() < end:
+                    got = len(sock.recv(65536))
+                    total, left = total + got, left - got
+            except TimeoutError:
+                sock.close()
+                sock = None
+            if fresh and sock is not None:
+                sock.close()
+                sock = None
+        if sock is not None:
+            sock.close()
+        return total
+
+    async def test_floods(self) -> None:
+        """Short ranges, HEAD and 404, on one connection and on fresh ones, by eight at once."""
+        for what in (
+            "GET /%s HTTP/1.1\r\nRange: bytes=0-9999",
+            "HEAD /%s HTTP/1.1",
+            "GET /x HTTP/1.1",
+        ):
+            request = ((what % self.link if "%" in what else what) + "\r\nHost: x\r\n\r\n").encode()
+            floods = [deferToThread(self.flood, request, bool(n % 2)) for n in range(8)]
+            total = sum([await flood for flood in floods])
+            # The rate, one second's debt, and an answer of each that was let in with it.
+            self.assertLess(total, self.rate * (self.seconds + 1.5) + 8 * 1000, what)
+            self.assertGreater(total, self.rate * self.seconds / 2, what)
+            self.ticker.set_rate(0, 0)
+            await self.idle()
+            self.ticker.set_rate(self.rate, 0)
+
+
+class DeletedTests(FilesTestCase):
+    """A file that goes while it is served."""
+
+    rate = 200_000
+
+    async def test_goes_on(self) -> None:
+        """Who has begun gets all of it; who comes later is told that it is gone."""
+        going = Deferred.fromCoroutine(self.get())
+        while not self.ticker.throttle.sent:
+            await deferLater(reactor, 0.01)
+        self.shelf.withdraw(self.shelf.public / self.link.split("/")[0])
+        answer, _ = await self.get()
+        self.assertEqual(answer.code, 410)
+        answer, body = await going
+        self.assertEqual((answer.code, body), (200, BODY))
+
+
+class ZipsTests(FilesTestCase):
+    """Files that are open."""
+
+    def test_shared(self) -> None:
+        """Once for all who are served one, and not longer."""
+        zips = Zips(self.shelf)
+        one, other = zips.open("/" + self.link), zips.open("/" + self.link)
+        another = zips.open("/" + self.publish(BODY))
+        self.assertIs(one, other)
+        self.assertEqual(len(zips.opened), 2)
+        for opened in (one, another):
+            opened.release()
+        self.assertEqual(os.pread(other.descriptor, 5, 0), BODY[:5])
+        other.release()
+        self.assertEqual(zips.opened, {})
+        with self.assertRaises(OSError):
+            os.fstat(other.descriptor)
 
 
 class TruncatedTests(FilesTestCase):

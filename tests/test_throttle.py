@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_bulk.throttle import DEBT, LEAST, MOST, Throttle, Ticker, key_of
+from twisted_bulk.throttle import BULK, DEBT, FIRST, LEAST, MOST, UNLIMITED, Throttle, Ticker
 
 RATE = 200_000
 
@@ -121,22 +121,82 @@ class RateTests(SynchronousTestCase):
         self.assertEqual(len(throttle), 0)
 
     def test_no_limit(self) -> None:
-        """Rate 0: everything at once, until the client is full."""
+        """Rate 0: everything at once, a turn in each round, until the client is full."""
         throttle = Throttle(0)
 
         class Full(Endless):
             def send(self, most: int) -> int:
-                if self.sent > 100_000:
+                if self.sent > 10 * BULK:
                     throttle.leave("a", self)
                     return 0
                 return super().send(most)
 
         flow = Full()
         throttle.join("a", flow, 0)
-        throttle.serve(0)
-        self.assertGreater(flow.sent, 100_000)
+        rounds = 0
+        while throttle.serve(0) is not None:
+            rounds += 1
+        self.assertEqual((flow.sent, rounds), (11 * BULK, 11))
         throttle.charge("a", 10**9, 0)
         self.assertEqual(throttle.wait("a", 0), 0)
+
+    def test_exempt(self) -> None:
+        """Some have no limit of their own; the others' is the same as ever."""
+        throttle, free, bound = Throttle(RATE), Endless(50 * BULK), Endless()
+        throttle.join(UNLIMITED, free, 0)
+        throttle.join("a", bound, 0)
+        run(throttle, 0, 30)
+        self.assertEqual(free.left, 0)
+        self.assertApproximates(bound.sent / 30, RATE, RATE * 0.005)
+
+    def test_total(self) -> None:
+        """All together get no more than the total, each the same, and none of it is lost."""
+        for rate, total in ((RATE, 10 * RATE), (0, 10 * RATE), (RATE, 100 * RATE)):
+            throttle, flows = Throttle(rate, total), [Endless() for _ in range(40)]
+            for number, flow in enumerate(flows):
+                throttle.join(f"{number % 20}", flow, 0)
+            run(throttle, 0, 30)
+            sent = [flow.sent for flow in flows]
+            expected = min(total, 20 * rate or total)
+            self.assertApproximates(sum(sent) / 30, expected, expected * 0.005)
+            self.assertLessEqual(max(sent) - min(sent), 3 * MOST)
+
+    def test_rate_changes(self) -> None:
+        """From one moment to the next."""
+        throttle, flow = Throttle(RATE), Endless()
+        throttle.join("a", flow, 0)
+        run(throttle, 0, 10)
+        now = 10.0
+        for rate in (RATE // 10, 10, RATE * 10, RATE):
+            before, seconds = flow.sent, 2000.0 if rate < 1000 else 100.0
+            throttle.change(rate, 0, now)
+            run(throttle, now, seconds)
+            now += seconds
+            self.assertApproximates(
+                flow.sent - before, rate * seconds, rate * seconds * 0.01 + MOST
+            )
+        throttle.change(0, RATE, now)
+        before = flow.sent
+        run(throttle, now, 100)
+        self.assertApproximates(flow.sent - before, RATE * 100, RATE)
+
+    def test_first_turn(self) -> None:
+        """A new transfer does not wait for those that are there."""
+        throttle, flows = Throttle(RATE), [Endless() for _ in range(16)]
+        for flow in flows:
+            throttle.join("a", flow, 0)
+        run(throttle, 0, 10)
+        new = Endless()
+        throttle.join("a", new, 10, first=True)
+        run(throttle, 10, 0.1, step=0.001)
+        self.assertEqual(new.sent, FIRST)
+
+    def test_speeds(self) -> None:
+        """What an operator is shown."""
+        throttle, flow = Throttle(RATE), Endless()
+        throttle.join("a", flow, 0)
+        run(throttle, 0, 30)
+        self.assertApproximates(throttle.speeds(30)["a"], RATE, RATE * 0.05)
 
     @settings(max_examples=60, deadline=None)
     @given(st.integers(0, 2**32), st.integers(1, 20), st.sampled_from([10_000, RATE, 5_000_000]))
@@ -160,6 +220,36 @@ class RateTests(SynchronousTestCase):
                 if later >= then:
                     self.assertLessEqual(after - before, rate * (later - then + 0.25) + MOST)
 
+    @settings(max_examples=60, deadline=None)
+    @given(st.integers(0, 2**32), st.integers(1, 20), st.sampled_from([10_000, RATE, 5_000_000]))
+    def test_bound_on_time(self, seed: int, count: int, rate: int) -> None:
+        """Asked in time, an address gets rate x time and one quantum, whatever its transfers do."""
+        dice, clock = random.Random(seed), Clock()
+        throttle = Throttle(rate)
+        ticker = Ticker(throttle, clock)
+        flows = [Endless() for _ in range(count)]
+        marks, inside = [(0.0, 0)], [False] * count
+        for _ in range(300):
+            clock.pump([0.001] * dice.choice((0, 1, 9, 50)))
+            which = dice.randrange(count)
+            if dice.random() < 0.2:
+                ticker.charge("a", size := dice.randrange(500))
+                flows[0].sent += size
+            elif inside[which]:
+                ticker.leave("a", flows[which])
+                inside[which] = False
+            else:
+                ticker.join("a", flows[which], first=dice.random() < 0.5)
+                inside[which] = True
+            marks.append((clock.seconds(), sum(flow.sent for flow in flows)))
+        debt = 500 * 300
+        for then, before in dice.sample(marks, 40):
+            for later, after in marks:
+                if later >= then:
+                    # The clock of this test goes in steps of a millisecond; small answers are debt.
+                    bound = rate * (later - then + 0.001) + MOST + min(debt, rate * DEBT + 500)
+                    self.assertLessEqual(after - before, bound)
+
 
 class TickerTests(SynchronousTestCase):
     """The same with a clock that is not asked all the time."""
@@ -175,15 +265,3 @@ class TickerTests(SynchronousTestCase):
         ticker.leave("a", flow)
         clock.advance(1)
         self.assertEqual(clock.getDelayedCalls(), [])
-
-
-class KeyTests(SynchronousTestCase):
-    """Whom an address stands for."""
-
-    def test_keys(self) -> None:
-        """IPv4 alone, IPv6 by /64, one client whatever the spelling."""
-        self.assertEqual(key_of("1.2.3.4"), key_of("::ffff:1.2.3.4"))
-        self.assertEqual(key_of("2001:db8::1"), key_of("2001:db8:0:0:ffff::2"))
-        self.assertNotEqual(key_of("2001:db8::1"), key_of("2001:db8:0:1::1"))
-        self.assertEqual(key_of("fe80::1%eth0"), key_of("fe80::2"))
-        self.assertEqual(key_of(""), "")

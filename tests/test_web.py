@@ -19,7 +19,7 @@ from twisted.web.test.requesthelper import DummyRequest
 
 from tests.reactor import reactor
 from tests.servers import RedisServer, RedisTestCase, need
-from twisted_bulk import site
+from twisted_bulk import channel
 from twisted_bulk.errors import ConfigError, ProtectedMode, Unauthorized
 from twisted_bulk.groups import GroupQueue
 from twisted_bulk.intake import Intake
@@ -188,7 +188,7 @@ class BodyTests(ApiTestCase):
     """Bodies over the limit."""
 
     async def setUp(self) -> None:  # type: ignore[override]
-        self.patch(site, "LINGER", 0.3)
+        self.patch(channel, "LINGER", 0.3)
         # The connections that were refused end after that time.
         self.addCleanup(deferLater, reactor, 0.4)
         await super().setUp()

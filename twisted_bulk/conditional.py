@@ -5,7 +5,9 @@ from dataclasses import dataclass
 
 _TAG = re.compile(r'\s*(W/)?("[\x21\x23-\x7e\x80-\xff]*")\s*(?:,|$)')
 _RANGES = re.compile(r"bytes\s*=\s*(.*)", re.IGNORECASE)
-_RANGE = re.compile(r"(\d{1,20})-(\d{0,20})|-(\d{1,20})")
+_RANGE = re.compile(r"([0-9]{1,20})-([0-9]{0,20})|-([0-9]{1,20})")
+
+MAX_RANGES = 16
 
 
 @dataclass(frozen=True)
@@ -17,13 +19,15 @@ class Representation:
     modified: int
 
 
+Span = tuple[int, int]  # bytes from one offset to another (not included)
+
+
 @dataclass(frozen=True)
 class Answer:
-    """A status, and for 200 and 206 the bytes ``start`` to ``end`` (not included)."""
+    """A status, and for 200 and 206 what is sent; for 206 more than one span are a multipart."""
 
     status: int
-    start: int = 0
-    end: int = 0
+    spans: tuple[Span, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,26 +62,43 @@ def _matches(header: str, etag: str, weakly: bool) -> bool:
     return any(tag == etag and (weakly or not weak) for weak, tag in tags)
 
 
-def byte_range(header: str, size: int) -> tuple[int, int] | None:
-    """The one range that ``header`` asks for, as ``start, end`` (not included).
+def byte_ranges(header: str, size: int) -> tuple[Span, ...] | None:
+    """What ``header`` asks for (RFC 9110, 14.1 and 14.2), in its order.
 
-    None: serve the whole, the header is to be ignored (another unit, not valid, or more
-    than one range). An empty range at ``size`` means that it cannot be satisfied.
+    Ranges that overlap or touch each other become one, where the first of them stood.
+    None: the header is to be ignored: another unit, not valid, or too many. No ranges:
+    none of them can be satisfied.
     """
     unit = _RANGES.fullmatch(header.strip())
-    match = _RANGE.fullmatch(unit[1].strip()) if unit else None
-    if match is None:
+    words = [word.strip() for word in unit[1].split(",")] if unit else []
+    words = [word for word in words if word]  # a list may have empty elements (5.6.1)
+    if not words or len(words) > MAX_RANGES:
         return None
-    if match[3] is not None:
-        length = min(int(match[3]), size)
-        return size - length, size
-    first = int(match[1])
-    last = int(match[2]) if match[2] else size - 1
-    if match[2] and last < first:
-        return None
-    if first >= size:
-        return size, size
-    return first, min(last + 1, size)
+    spans: list[Span] = []
+    for word in words:
+        match = _RANGE.fullmatch(word)
+        if match is None or (match[2] and int(match[2]) < int(match[1])):
+            return None
+        if match[3] is not None:
+            span = (max(0, size - int(match[3])), size)
+        else:
+            span = (int(match[1]), min(int(match[2]) + 1, size) if match[2] else size)
+        if span[0] < span[1]:
+            spans = _merged(spans, span)
+    return tuple(spans)
+
+
+def _merged(spans: list[Span], span: Span) -> list[Span]:
+    touching = [one for one in spans if one[0] <= span[1] and span[0] <= one[1]]
+    if not touching:
+        return [*spans, span]
+    whole = (min(span[0], *(s for s, _ in touching)), max(span[1], *(e for _, e in touching)))
+    first = spans.index(touching[0])
+    return [
+        whole if n == first else one
+        for n, one in enumerate(spans)
+        if n == first or one not in touching
+    ]
 
 
 def evaluate(method: str, asked: Conditions, what: Representation) -> Answer:
@@ -92,16 +113,14 @@ def evaluate(method: str, asked: Conditions, what: Representation) -> Answer:
             return Answer(304)
     elif asked.modified_since is not None and what.modified <= asked.modified_since:
         return Answer(304)
-    whole = Answer(200, 0, what.size)
+    whole = Answer(200, ((0, what.size),))
     if method != "GET" or asked.range is None:
         return whole
     if asked.if_range is not None:
         same_tag = asked.if_range.strip() == what.etag
         if not same_tag and asked.if_range_date != what.modified:
             return whole
-    wanted = byte_range(asked.range, what.size)
+    wanted = byte_ranges(asked.range, what.size)
     if wanted is None:
         return whole
-    if wanted[0] == wanted[1]:
-        return Answer(416)
-    return Answer(206, *wanted)
+    return Answer(206, wanted) if wanted else Answer(416)

@@ -69,6 +69,28 @@ class Settings:
         values.broker_url, "", "URL", "instead of Redis, for one machine: sqlite:///path or memory:"
     )
     rate: int = _key(size, "200k", "BYTES", "bytes a second per client address; 0 for no limit")
+    total_rate: int = _key(
+        size, "0", "BYTES", "bytes a second of the file port in all; 0 for no limit"
+    )
+    exempt_net: tuple[Network, ...] = _key(
+        networks, "", "CIDR", "clients without a rate of their own; may be given repeatedly"
+    )
+    ipv6_prefix: int = _key(
+        number(16, 128), "64", "N", "bits of an IPv6 address that make up one client"
+    )
+    max_connections: int = _key(
+        number(16, 1_000_000), "20000", "N", "connections to the file port at once"
+    )
+    per_address: int = _key(number(16, 1_000_000), "100", "N", "of these from one client address")
+    trusted_proxy: tuple[Network, ...] = _key(
+        networks, "", "CIDR", "proxies whose X-Forwarded-For the file port believes"
+    )
+    proxy_protocol: bool = _key(
+        flag, "no", "yes|no", "these proxies begin each connection with a PROXY header instead"
+    )
+    access_log: str = _key(
+        str, "", "FILE", "one JSON object a line for each answer; - for the standard output"
+    )
     concurrency: int = _key(number(1, 10_000), "32", "N", "downloads at once on this node")
     per_host: int = _key(number(1, 10_000), "8", "N", "of these to one host")
     parts: int = _key(number(1, 500), "4", "N", "zips being made at once in each process")

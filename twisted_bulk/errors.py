@@ -5,10 +5,12 @@
     BulkError
     ├── ConfigError                 a setting is wrong; the daemon does not start
     ├── RequestError                the API's client has to change the request
+    │   ├── BadRequest, RequestTimeout
     │   ├── InvalidRequest, UnsupportedMedia, TooLarge
     │   ├── Unauthorized, ProtectedMode
-    │   └── NoSuchBatch, TaskConflict, NotRetryable
+    │   └── NoSuchBatch, NoFilePort, TaskConflict, NotRetryable
     ├── Unavailable                 it may pass: the API's client tries again later
+    │   ├── TooManyConnections
     │   ├── QueueUnavailable, QueueFull, DiskFull, Stopping
     └── MemberError                 one URL could not be put into the archive
 
@@ -38,6 +40,18 @@ class RequestError(BulkError):
 
     code = "bad_request"
     status = HTTPStatus.BAD_REQUEST
+
+
+class BadRequest(RequestError):
+    """Not HTTP as RFC 9112 has it, or what two servers might read differently."""
+
+
+class RequestTimeout(RequestError):
+    """The request did not come in time."""
+
+    code = "request_timeout"
+    status = HTTPStatus.REQUEST_TIMEOUT
+    retry = True
 
 
 class InvalidRequest(RequestError):
@@ -81,6 +95,13 @@ class NoSuchBatch(RequestError):
     status = HTTPStatus.NOT_FOUND
 
 
+class NoFilePort(RequestError):
+    """This node does not serve files."""
+
+    code = "no_file_port"
+    status = HTTPStatus.NOT_FOUND
+
+
 class TaskConflict(RequestError):
     """This id belongs to a batch with another body."""
 
@@ -108,6 +129,13 @@ class Unavailable(BulkError):
     def __init__(self, message: str, retry_after: int = 5) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class TooManyConnections(Unavailable):
+    """This client has as many connections as ``per_address`` allows."""
+
+    code = "too_many_connections"
+    status = HTTPStatus.TOO_MANY_REQUESTS
 
 
 class QueueUnavailable(Unavailable):

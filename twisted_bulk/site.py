@@ -1,28 +1,27 @@
 """What both ports share: bounded requests, and errors as RFC 9457 problems."""
 
+import re
+from collections import Counter
 from collections.abc import Iterator
-from http import HTTPStatus
 from typing import Any, cast
 
-import msgspec
-from twisted.internet.interfaces import (
-    IPullProducer,
-    IPushProducer,
-    IReactorTime,
-    ITCPTransport,
-)
+from twisted.internet.interfaces import IPullProducer, IPushProducer, IReactorTime
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from twisted.web.http import Request as HTTPRequest
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 from zope.interface import implementer
 
+from twisted_bulk.channel import Channel, problem_body
 from twisted_bulk.errors import BulkError, TooLarge, Unauthorized, Unavailable
+from twisted_bulk.gate import Gate
+from twisted_bulk.origin import Origins
 
-log = Logger()
+log = Logger(namespace="access")
 
 IDLE = 60  # seconds a connection may be silent
-LINGER = 2.0  # seconds that a refused client has to read why
+MAX_CONNECTIONS, MAX_OF_ONE = 4000, 1000  # of a port for which nothing else is said
 
 
 def problem(request: HTTPRequest, error: BulkError) -> bytes:
@@ -34,12 +33,6 @@ def problem(request: HTTPRequest, error: BulkError) -> bytes:
     if isinstance(error, Unauthorized):
         request.setHeader("WWW-Authenticate", 'Bearer realm="bulkwav"')
     return problem_body(error.status, error.code, str(error))
-
-
-def problem_body(status: int, code: str, detail: str) -> bytes:
-    """An RFC 9457 object, with our ``code``."""
-    about = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": int(status)}
-    return msgspec.json.encode(about | {"code": code, "detail": detail}) + b"\n"
 
 
 def abort(request: HTTPRequest) -> None:
@@ -56,50 +49,54 @@ def header(request: HTTPRequest, name: str) -> str | None:
 class BoundedRequest(Request):
     """A request whose body ends the connection when it exceeds the site's limit."""
 
-    _refused = False
+    transfer: IPushProducer | None = None  # stopped when the client goes
+
+    def __init__(self, channel: Channel, *arguments: Any, **more: Any) -> None:
+        super().__init__(channel, *arguments, **more)
+        self._channel = channel
+        self.began = channel.site.reactor.seconds()
+
+    @property
+    def origin(self) -> str:
+        """The client's address, as far as trusted proxies tell it."""
+        hops = self.requestHeaders.getRawHeaders("X-Forwarded-For", [])
+        return self._channel.site.origins.behind(self._channel.client, hops)
 
     def gotLength(self, length: int | None) -> None:
         super().gotLength(length)
-        if length is not None and length > self._site.max_body:
-            self._refuse()
-
-    @property
-    def _site(self) -> "BoundedSite":
-        return cast(Any, self.channel).site  # type: ignore[no-any-return]
+        if length is not None and length > self._channel.site.max_body:
+            self._too_large()
 
     def handleContentChunk(self, data: bytes) -> None:
-        if self._refused:
+        if self._channel.refused:
             return
         assert self.content is not None
-        if self.content.tell() + len(data) > self._site.max_body:
-            self._refuse()
+        if self.content.tell() + len(data) > self._channel.site.max_body:
+            self._too_large()
             return
         super().handleContentChunk(data)
 
-    def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
-        if not self._refused:
-            super().requestReceived(command, path, version)
+    def _too_large(self) -> None:
+        error = TooLarge(f"the body is larger than {self._channel.site.max_body} bytes")
+        self._channel.refuse(error)
 
-    def _refuse(self) -> None:
-        """Say 413, read no more, and close once the client could read it."""
-        self._refused = True
-        error = TooLarge(f"the body is larger than {self._site.max_body} bytes")
-        body = problem_body(error.status, error.code, str(error))
-        transport = cast(ITCPTransport, cast(Any, self.channel).transport)
-        transport.write(
-            b"HTTP/1.1 413 Content Too Large\r\nContent-Type: application/problem+json\r\n"
-            b"Connection: close\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
-        )
-        # Else Twisted would invite the body with "100 Continue".
-        self.requestHeaders.removeHeader(b"Expect")
-        cast(IPushProducer, transport).pauseProducing()
-        # Closing at once, with unread data, would reset the connection under the answer.
-        self._site.reactor.callLater(LINGER, transport.abortConnection)
+    def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
+        if not self._channel.refused:
+            # RFC 9112, 3.2.2: the absolute form means the same.
+            path = re.sub(rb"(?i)^https?://[^/?#]*(?=[/?#]|$)", b"", path) or b"/"
+            super().requestReceived(command, path, version)
 
     def render(self, resrc: Resource) -> None:
         self.setHeader("Server", "bulkwav")
         self.setHeader("X-Content-Type-Options", "nosniff")
         super().render(resrc)
+
+    def connectionLost(self, reason: Failure) -> None:
+        if not self.finished and self.startedWriting:
+            self._channel.site.log(self, whole=False)
+        if self.transfer is not None:
+            self.transfer.stopProducing()
+        super().connectionLost(reason)
 
 
 @implementer(IPullProducer)
@@ -133,11 +130,21 @@ class BoundedSite(Site):
     """A site of :class:`BoundedRequest`.
 
     :param max_body: bytes of a request's body
+    :param gate: how many connections it may have
+    :param origins: what is known about clients' addresses
     """
 
     displayTracebacks = False
+    protocol: Any = Channel
 
-    def __init__(self, resource: Resource, clock: IReactorTime, max_body: int) -> None:
+    def __init__(
+        self,
+        resource: Resource,
+        clock: IReactorTime,
+        max_body: int,
+        gate: Gate | None = None,
+        origins: Origins | None = None,
+    ) -> None:
         super().__init__(
             resource,
             requestFactory=BoundedRequest,
@@ -146,18 +153,36 @@ class BoundedSite(Site):
             parsePOSTFormSubmission=False,
         )
         self.max_body = max_body
+        self.gate = Gate(MAX_CONNECTIONS, MAX_OF_ONE) if gate is None else gate
+        self.origins = origins or Origins()
         self.reactor: Any = clock
+        self.answers: Counter[int] = Counter()
 
     def _updateLogDateTime(self) -> None:
         """Twisted would format the reactor's clock, which does not tell the time of day."""
 
-    def log(self, request: HTTPRequest) -> None:
-        """One line for each answer."""
+    def log(self, request: Any, whole: bool = True) -> None:
+        """One line for each answer.
+
+        :param whole: it was sent to its end
+        """
+
+        def text(data: bytes | str | None) -> str:
+            return (data.decode("latin-1") if isinstance(data, bytes) else data or "")[:200]
+
+        self.answers[request.code] += 1
         log.info(
-            "{client} {method} {path} {status} {sent}",
-            client=getattr(request.getClientAddress(), "host", "-"),
-            method=request.method.decode("ascii", "replace"),
-            path=request.path.decode("ascii", "replace")[:200],
+            "{client} {method} {path} {status} {bytes} {seconds:.3f}{cut}",
+            port=request.getHost().port if hasattr(request.getHost(), "port") else None,
+            client=request.origin,
+            method=text(request.method),
+            path=text(request.path),
             status=request.code,
-            sent=request.sentLength,
+            bytes=request.sentLength,
+            seconds=round(self.reactor.seconds() - request.began, 6),
+            range=text(request.getHeader(b"Range")),
+            agent=text(request.getHeader(b"User-Agent")),
+            referer=text(request.getHeader(b"Referer")),
+            whole=whole,
+            cut="" if whole else " cut off",
         )

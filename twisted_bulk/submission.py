@@ -57,6 +57,13 @@ class Change(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     priority: Priority
 
 
+class Rates(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of the file port's PATCH: bytes a second; 0 is no limit."""
+
+    rate: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    total_rate: Annotated[int, msgspec.Meta(ge=0)] | None = None
+
+
 class Control(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The body of the queue's PATCH: live settings; null takes one back."""
 

@@ -11,6 +11,8 @@ from typing import Any, cast
 
 import msgspec
 from klein import Klein
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -19,9 +21,11 @@ from twisted.web.iweb import IRequest
 from twisted.web.resource import Resource
 from werkzeug.exceptions import HTTPException
 
+from twisted_bulk.channel import problem_body
 from twisted_bulk.errors import (
     BulkError,
     ConfigError,
+    NoFilePort,
     ProtectedMode,
     Stopping,
     Unauthorized,
@@ -29,8 +33,9 @@ from twisted_bulk.errors import (
     UnsupportedMedia,
 )
 from twisted_bulk.intake import Intake
-from twisted_bulk.site import Pieces, header, problem, problem_body
-from twisted_bulk.submission import Change, Control, read, read_order
+from twisted_bulk.port import FilePort
+from twisted_bulk.site import Pieces, header, problem
+from twisted_bulk.submission import Change, Control, Rates, read, read_order
 
 log = Logger()
 
@@ -116,14 +121,22 @@ class Api:
     """The resource of the API port.
 
     :param max_urls: URLs in one POST
+    :param port: this node's file port, if it has one
     """
 
     app = Klein()
 
-    def __init__(self, intake: Intake, access: Access, max_urls: int) -> None:
+    def __init__(
+        self, intake: Intake, access: Access, max_urls: int, port: FilePort | None = None
+    ) -> None:
         self._intake = intake
         self._access = access
         self._max_urls = max_urls
+        self._port = port
+        self._metrics = CollectorRegistry()
+        ProcessCollector(registry=self._metrics)
+        if port is not None:
+            self._metrics.register(port)
         self.stopping = False
 
     def stop(self) -> None:
@@ -207,6 +220,32 @@ class Api:
         self._access.check(request)
         control = read(_body(request), Control)
         return _json(request, await self._intake.control(control.given))
+
+    @app.route("/v1/files", methods=["GET"])
+    async def files(self, request: Request) -> bytes:
+        """Who is served how fast by this node's file port."""
+        self._access.check(request)
+        return _json(request, self._file_port.shown())
+
+    @app.route("/v1/files", methods=["PATCH"])
+    async def rates(self, request: Request) -> bytes:
+        """Change its limits."""
+        self._access.check(request)
+        self._file_port.change(read(_body(request), Rates))
+        return _json(request, self._file_port.shown())
+
+    @property
+    def _file_port(self) -> FilePort:
+        if self._port is None:
+            raise NoFilePort("this node has no file port (see --roles)")
+        return self._port
+
+    @app.route("/metrics", methods=["GET"])
+    def metrics(self, request: Request) -> bytes:
+        """Everything that is counted, as Prometheus reads it."""
+        self._access.check(request)
+        request.setHeader("Content-Type", CONTENT_TYPE_PLAIN_0_0_4)
+        return generate_latest(self._metrics)
 
     @app.route("/healthz", methods=["GET"])
     def healthz(self, request: Request) -> bytes:

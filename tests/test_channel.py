@@ -1,0 +1,305 @@
+"""Connections as such: what is refused before any resource sees it, and when they end."""
+
+from typing import Any
+
+from twisted.internet.address import IPv4Address
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+from twisted.web.resource import Resource
+
+from twisted_bulk.channel import HEADERS, LINGER
+from twisted_bulk.gate import Gate
+from twisted_bulk.origin import Origins
+from twisted_bulk.site import IDLE, BoundedSite
+from twisted_bulk.values import networks
+
+GET = b"GET /first HTTP/1.1\r\nHost: x\r\n"
+POST = b"POST /first HTTP/1.1\r\nHost: x\r\n"
+SECOND = b"GET /second HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+class Seen(Resource):
+    """Answers everything, and keeps what was asked."""
+
+    isLeaf = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[tuple[bytes, bytes, bytes]] = []
+
+    def render(self, request: Any) -> bytes:
+        self.asked.append((request.method, request.path, request.content.read()))
+        request.setHeader("From", request.origin)
+        return b"here"
+
+
+class ChannelTestCase(SynchronousTestCase):
+    """A site with transports in memory, in a time of its own."""
+
+    def setUp(self) -> None:
+        self.clock, self.resource = Clock(), Seen()
+        self.site = self.make()
+
+    def make(self, *origins: Any) -> BoundedSite:
+        return BoundedSite(self.resource, self.clock, 1000, Gate(30, 20), Origins(*origins))
+
+    def connect(self, host: str = "1.2.3.4") -> tuple[Any, StringTransport]:
+        """A new connection from ``host``."""
+        transport = StringTransport(peerAddress=IPv4Address("TCP", host, 4711))
+        channel: Any = self.site.buildProtocol(transport.getPeer())
+        channel.makeConnection(transport)
+        return channel, transport
+
+    def say(self, data: bytes, host: str = "1.2.3.4") -> tuple[Any, StringTransport]:
+        """A new connection that sends ``data``."""
+        channel, transport = self.connect(host)
+        channel.dataReceived(data)
+        return channel, transport
+
+    def ended(self, transport: StringTransport) -> bool:
+        """Whether the server has let go."""
+        return transport.disconnecting or transport.disconnected
+
+
+class FramingTests(ChannelTestCase):
+    """Requests that two servers might read differently (RFC 9112)."""
+
+    bad = (
+        b"GET /first HTTP/1.1\r\n\r\n",
+        b"GET /first HTTP/1.1\r\nHost: x\r\nHost: x\r\n\r\n",
+        b"GET /first HTTP/1.1\r\nHost: a b\r\n\r\n",
+        b"GET /first HTTP/1.1\r\nHost: a/b\r\n\r\n",
+        b"GET /first HTTP/1.1\r\nHost: x\r\n folded: y\r\n\r\n",
+        b"GET /first HTTP/1.1\r\n Host: x\r\n\r\n",
+        b" GET /first HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /first\r\nHost: x\r\n\r\n",
+        b"GET  /first HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /first HTTP/1.1 \r\nHost: x\r\n\r\n",
+        b"GET /first HTTP/2.0\r\nHost: x\r\n\r\n",
+        b"GET /first HTTP/1.1x\r\nHost: x\r\n\r\n",
+        b"G\x00T /first HTTP/1.1\r\nHost: x\r\n\r\n",
+        GET + b"Bad Name: y\r\n\r\n",
+        GET + b"Name : y\r\n\r\n",
+        GET + b": y\r\n\r\n",
+        GET + b"no colon\r\n\r\n",
+        GET + b"Name: a\x00b\r\n\r\n",
+        GET + b"Name: a\nb\r\n\r\n",
+        GET + b"Name: a\rb\r\n\r\n",
+        GET + b"X: " + b"y" * 20_000 + b"\r\n\r\n",
+        GET + b"X: y\r\n" * 600 + b"\r\n",
+        POST + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
+        POST + b"Content-Length: 5\r\nContent-Length: 5\r\n\r\nhello",
+        POST + b"Content-Length: 5, 5\r\n\r\nhello",
+        POST + b"Content-Length: +5\r\n\r\nhello",
+        POST + b"Content-Length: -5\r\n\r\nhello",
+        POST + b"Content-Length: 0x5\r\n\r\nhello",
+        POST + b"Content-Length: 5 5\r\n\r\nhello",
+        POST + b"Content-Length: \r\n\r\nhello",
+        POST + b"Content-Length: " + b"9" * 5000 + b"\r\n\r\nhello",
+        POST + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        POST + b"Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n",
+        POST + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        POST + b"Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n",
+        POST + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+        POST + b"Transfer-Encoding: identity\r\nContent-Length: 5\r\n\r\nhello",
+        POST + b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
+        POST + b"Transfer-Encoding: \x0bchunked\r\n\r\n0\r\n\r\n",
+        POST + b"Transfer-Encoding:\r\n chunked\r\n\r\n0\r\n\r\n",
+        b"POST /first HTTP/1.0\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    )
+
+    def test_refused(self) -> None:
+        """400, and whatever follows on the connection is not read any more."""
+        for data in self.bad:
+            for pieces in ([data + SECOND], [data, SECOND], [data[i : i + 1] for i in range(60)]):
+                if len(pieces) == 60:
+                    pieces.append(data[60:])
+                channel, transport = self.connect()
+                for piece in pieces:
+                    channel.dataReceived(piece)
+                self.assertEqual(transport.value()[:12], b"HTTP/1.1 400", data[:99])
+                self.assertIn(b'"bad_request"', transport.value())
+                self.assertEqual(transport.value().count(b"HTTP/1.1 "), 1, data[:99])
+                self.clock.advance(LINGER)
+                self.assertTrue(self.ended(transport), data[:99])
+                channel.connectionLost(Failure(ConnectionError()))
+        self.assertEqual(self.resource.asked, [])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assertEqual(len(self.site.gate), 0)
+
+    def test_chunks(self) -> None:
+        """Bodies that are not chunks end the connection, and nothing of them is a request."""
+        for chunks in (
+            b"5\nhello\r\n0\r\n\r\n",
+            b"0x5\r\nhello\r\n0\r\n\r\n",
+            b"+5\r\nhello\r\n0\r\n\r\n",
+            b"-5\r\nhello\r\n0\r\n\r\n",
+            b"5\r\nhelloX0\r\n\r\n",
+            b"G\r\nhello\r\n0\r\n\r\n",
+            b"\r\nhello\r\n0\r\n\r\n",
+            b"1" * 5000 + b"\r\nhello",
+        ):
+            data = POST + b"Transfer-Encoding: chunked\r\n\r\n" + chunks
+            channel, transport = self.say(data + SECOND)
+            self.clock.advance(IDLE + HEADERS + LINGER)
+            ok = transport.value().startswith(b"HTTP/1.1 400") or self.ended(transport)
+            self.assertTrue(ok, chunks)
+            self.assertNotIn(b"/second", [path for _, path, _ in self.resource.asked])
+            channel.connectionLost(Failure(ConnectionError()))
+
+    def test_good(self) -> None:
+        """Unusual, and right."""
+        for data, path, body in (
+            (GET + b"\r\n", b"/first", b""),
+            (b"\r\n" + GET + b"\r\n", b"/first", b""),
+            (b"GET http://x/first HTTP/1.1\r\nHost: x\r\n\r\n", b"/first", b""),
+            (b"GET http://x HTTP/1.1\r\nHost: x\r\n\r\n", b"/", b""),
+            (b"GET /first HTTP/1.1\r\nHost:\r\n\r\n", b"/first", b""),
+            (b"GET /first HTTP/1.1\r\nhost: [::1]:80\r\n\r\n", b"/first", b""),
+            (b"GET /first HTTP/1.0\r\n\r\n", b"/first", b""),
+            (GET + b"Empty:\r\n\r\n", b"/first", b""),
+            (POST + b"Content-Length: 5\r\n\r\nhello", b"/first", b"hello"),
+            (POST + b"Content-Length: 005\r\n\r\nhello", b"/first", b"hello"),
+            (
+                POST + b"Transfer-Encoding: Chunked\r\n\r\n5;a=b\r\nhello\r\n0\r\nX: y\r\n\r\n",
+                b"/first",
+                b"hello",
+            ),
+        ):
+            for cut in (len(data), 1, 7):
+                channel, transport = self.connect()
+                for at in range(0, len(data), cut):
+                    channel.dataReceived(data[at : at + cut])
+                self.assertEqual(self.resource.asked[-1][1:], (path, body))
+                self.assertEqual(transport.value()[8:12], b" 200")
+                channel.connectionLost(Failure(ConnectionError()))
+
+    def test_pipeline(self) -> None:
+        """Several at once, in order, until one says that it is the last."""
+        _, transport = self.say((GET + b"\r\n") * 3 + SECOND)
+        self.assertEqual(
+            [path for _, path, _ in self.resource.asked], [b"/first"] * 3 + [b"/second"]
+        )
+        self.assertEqual(transport.value().count(b"HTTP/1.1 200"), 4)
+        for value in (b"close", b"close, x", b"x, Close", b"x,close"):
+            self.resource.asked.clear()
+            _, transport = self.say(GET + b"Connection: " + value + b"\r\n\r\n" + SECOND)
+            self.assertEqual(len(self.resource.asked), 1, value)
+            self.assertIn(b"Connection: close\r\n", transport.value())
+            self.assertTrue(self.ended(transport))
+
+    def test_too_large(self) -> None:
+        """A body beyond the limit, announced or not; nothing invites it."""
+        for head, body in (
+            (b"Content-Length: 1001\r\nExpect: 100-continue\r\n", b""),
+            (b"Transfer-Encoding: chunked\r\n", b"3e9\r\n" + b"x" * 1001),
+        ):
+            _, transport = self.say(POST + head + b"\r\n" + body)
+            self.assertEqual(transport.value()[:12], b"HTTP/1.1 413")
+            self.assertIn(b'"body_too_large"', transport.value())
+            self.assertNotIn(b"100 Continue", transport.value())
+        self.assertEqual(self.resource.asked, [])
+
+
+class DeadlineTests(ChannelTestCase):
+    """Connections that take their time."""
+
+    def test_dribble(self) -> None:
+        """Headers have one deadline, however many bytes come before it."""
+        channel, transport = self.connect()
+        for byte in (GET + b"X: y\r\n" * 9)[: int(HEADERS)]:
+            self.assertEqual(transport.value(), b"")
+            channel.dataReceived(bytes([byte]))
+            self.clock.advance(1)
+        self.assertEqual(transport.value()[:12], b"HTTP/1.1 408")
+        self.assertIn(b'"request_timeout"', transport.value())
+        self.clock.advance(LINGER)
+        self.assertTrue(self.ended(transport))
+
+    def test_silent(self) -> None:
+        """A connection that never asks, and one that has no more questions."""
+        _, transport = self.connect()
+        self.clock.pump([1] * int(HEADERS + LINGER))
+        self.assertTrue(self.ended(transport))
+        _, transport = self.say(GET + b"\r\n")
+        self.clock.pump([1] * int(HEADERS + LINGER))
+        self.assertFalse(self.ended(transport))
+        self.clock.pump([1] * IDLE)
+        self.assertTrue(self.ended(transport))
+
+    def test_each_request(self) -> None:
+        """The second request on a connection has the same deadline as the first."""
+        channel, transport = self.say(GET + b"\r\n")
+        self.clock.pump([1] * 30)
+        channel.dataReceived(b"GET")
+        self.clock.pump([1] * int(HEADERS))
+        self.assertIn(b"HTTP/1.1 408", transport.value())
+
+
+class GateTests(ChannelTestCase):
+    """Caps on connections."""
+
+    def test_each(self) -> None:
+        """One address has so many, and as many again once it has let go."""
+        opened = [self.connect() for _ in range(20)]
+        refused, transport = self.connect()
+        self.assertEqual(transport.value()[:12], b"HTTP/1.1 429")
+        self.assertIn(b"Retry-After: 30\r\n", transport.value())
+        self.assertIn(b'"too_many_connections"', transport.value())
+        for channel in (refused, opened[0][0]):
+            channel.connectionLost(Failure(ConnectionError()))
+        _, transport = self.say(GET + b"\r\n")
+        self.assertEqual(transport.value()[:12], b"HTTP/1.1 200")
+
+    def test_total(self) -> None:
+        """All together have so many."""
+        for number in range(30):
+            self.connect(f"1.2.3.{number}")
+        _, transport = self.say(GET + b"\r\n", "2.2.2.2")
+        self.assertEqual(transport.value()[:12], b"HTTP/1.1 503")
+        self.assertIn(b"Retry-After: 30\r\n", transport.value())
+        self.assertEqual(self.resource.asked, [])
+
+    def test_exempt(self) -> None:
+        """Who has no limit has none of these either, but for the total."""
+        self.site = self.make(64, networks("1.2.3.0/24"))
+        for _ in range(25):
+            _, transport = self.say(GET + b"\r\n")
+            self.assertEqual(transport.value()[:12], b"HTTP/1.1 200")
+
+
+class ProxyTests(ChannelTestCase):
+    """Connections that others pass on."""
+
+    hello = b"PROXY TCP4 9.8.7.6 1.2.3.4 4711 80\r\n"
+
+    def test_announced(self) -> None:
+        """The header names the client, in any number of pieces; its connections are counted."""
+        self.site = self.make(64, (), networks("1.2.3.4/32"), True)
+        for cut in (1, 10, 1000):
+            channel, transport = self.connect()
+            data = self.hello + GET + b"\r\n"
+            for at in range(0, len(data), cut):
+                channel.dataReceived(data[at : at + cut])
+            self.assertIn(b"From: 9.8.7.6\r\n", transport.value())
+        self.assertEqual([self.site.gate.of(key) for key in ("9.8.7.6", "1.2.3.4")], [3, 0])
+
+    def test_not_announced(self) -> None:
+        """A trusted proxy has to say whom it brings; nobody else may."""
+        self.site = self.make(64, (), networks("1.2.3.4/32"), True)
+        _, transport = self.say(GET + b"\r\n")
+        self.assertEqual((transport.value(), transport.disconnected), (b"", True))
+        _, transport = self.say(self.hello + GET + b"\r\n", "5.5.5.5")
+        self.assertEqual(transport.value()[:12], b"HTTP/1.1 400")
+        self.assertEqual(self.resource.asked, [])
+
+    def test_forwarded(self) -> None:
+        """By request, from a trusted proxy, which has as many connections as it likes."""
+        self.site = self.make(64, (), networks("1.2.3.4/32"))
+        for _ in range(25):
+            _, transport = self.say(GET + b"X-Forwarded-For: 7.7.7.7, 9.8.7.6\r\n\r\n")
+            self.assertIn(b"From: 9.8.7.6\r\n", transport.value())
+        _, transport = self.say(GET + b"X-Forwarded-For: 9.8.7.6\r\n\r\n", "5.5.5.5")
+        self.assertIn(b"From: 5.5.5.5\r\n", transport.value())

@@ -1,0 +1,181 @@
+"""Bodies on their way, to clients that take them and to those that do not."""
+
+import hashlib
+import os
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.address import IPv4Address
+from twisted.internet.task import Clock, deferLater
+from twisted.internet.testing import StringTransport
+from twisted.internet.threads import deferToThread
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.certificates import authority, issue
+from tests.reactor import reactor
+from tests.test_files import BODY, FilesTestCase
+from twisted_bulk import transfer
+from twisted_bulk.files import Files
+from twisted_bulk.origin import Origins
+from twisted_bulk.shelf import Shelf
+from twisted_bulk.site import BoundedSite
+from twisted_bulk.throttle import Throttle, Ticker
+from twisted_bulk.transfer import SLOWEST, STALL, SWEEP
+
+RATE = 100_000
+
+
+class MemoryTests(SynchronousTestCase):
+    """Through a transport that is no socket, in a time of its own."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.shelf = Shelf(Path(self.mktemp()))
+        workspace = self.shelf.enlist()
+        self.addCleanup(workspace.close)
+        folder = workspace.make_folder("b@0/1")
+        (folder / "b.zip").write_bytes(BODY)
+        note = f"{hashlib.sha256(BODY).hexdigest()}  b.zip\n".encode()
+        self.link = workspace.publish(folder, "b", {"b.zip.sha256": note}) + "/b.zip"
+        self.ticker = Ticker(Throttle(RATE), self.clock)
+        files = Files(self.shelf, self.ticker, Origins())
+        self.watch = files.watch
+        self.site = BoundedSite(files, self.clock, 1000)
+
+    def ask(self) -> tuple[Any, StringTransport]:
+        """A new connection that asks for the file."""
+        transport = StringTransport(peerAddress=IPv4Address("TCP", "1.2.3.4", 4711))
+        channel: Any = self.site.buildProtocol(transport.getPeer())
+        channel.makeConnection(transport)
+        channel.dataReceived(f"GET /{self.link} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        return channel, transport
+
+    def run_for(self, seconds: float) -> None:
+        self.clock.pump([0.02] * round(seconds / 0.02))
+
+    def test_at_the_rate(self) -> None:
+        """Byte by byte what the file has, head and all at the rate, and then done."""
+        _, sent = self.ask()
+        self.run_for(2)
+        self.assertApproximates(len(sent.value()), 2 * RATE, 8192)
+        self.run_for(1.5)
+        head, _, body = sent.value().partition(b"\r\n\r\n")
+        self.assertEqual((head[:15], body), (b"HTTP/1.1 200 OK", BODY))
+        self.assertEqual(len(self.watch.transfers), 0)
+
+    def test_stalled(self) -> None:
+        """Who takes nothing is cut off; the others have its share meanwhile."""
+        channel, stalled = self.ask()
+        _, reading = self.ask()
+        self.run_for(1)
+        channel.pauseProducing()
+        before = len(reading.value())
+        self.run_for(1)
+        self.assertApproximates(len(reading.value()) - before, RATE, 8192)
+        had = len(stalled.value())
+        self.run_for(STALL - 2)
+        self.assertFalse(stalled.disconnected)
+        self.run_for(2 + SWEEP)
+        self.assertTrue(stalled.disconnected)
+        self.assertEqual(len(stalled.value()), had)
+
+    def test_limit_is_no_stall(self) -> None:
+        """The clock runs while the client is what is waited for, and not otherwise."""
+        self.ticker.set_rate(1000, 0)
+        channel, sent = self.ask()
+        self.run_for(STALL + 20)
+        self.assertFalse(sent.disconnected)
+        for _ in range(5):  # away for less than the limit each time, and taking enough
+            channel.pauseProducing()
+            self.run_for(STALL / 5)
+            channel.resumeProducing()
+            self.run_for(STALL / 2)
+        self.assertFalse(sent.disconnected)
+        self.assertGreater(len(sent.value()), 150_000)
+
+    def test_too_slow(self) -> None:
+        """Who takes less than so much, over that time, is cut off, too."""
+        channel, sent = self.ask()
+        self.run_for(0.1)
+        spent = 0.0
+        while not sent.disconnected and spent < 3 * STALL:
+            channel.pauseProducing()
+            self.run_for(10)
+            spent += 10
+            channel.resumeProducing()
+            self.run_for(0.04)
+        self.assertTrue(sent.disconnected)
+        self.assertLess(len(sent.value()), 2 * STALL * SLOWEST)
+
+    def test_gone(self) -> None:
+        """A client that leaves takes everything with it."""
+        before = len(os.listdir("/proc/self/fd"))
+        for parked in (False, True):
+            channel, _ = self.ask()
+            self.run_for(0.5)
+            if parked:
+                channel.pauseProducing()
+            channel.connectionLost(Failure(ConnectionError()))
+        self.run_for(5)
+        self.assertEqual(len(os.listdir("/proc/self/fd")), before)
+        self.assertEqual((len(self.watch.transfers), len(self.site.gate)), (0, 0))
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+
+class SocketTests(FilesTestCase):
+    """Through real sockets."""
+
+    def read_link(self, link: str) -> tuple[int, str]:
+        """The size and hash of what a client gets."""
+        with socket.create_connection(("127.0.0.1", self.port.getHost().port)) as sock:
+            sock.sendall(f"GET /{link} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+            data = b"".join(iter(lambda: sock.recv(1 << 20), b""))
+        body = data.partition(b"\r\n\r\n")[2]
+        return len(body), hashlib.sha256(body).hexdigest()
+
+    async def test_large(self) -> None:
+        """More than any buffer holds, to a client that reads and to one that does not."""
+        self.patch(transfer, "STALL", 1.0)
+        self.patch(transfer, "SWEEP", 0.1)
+        body = os.urandom(1 << 20) * 30
+        link = self.publish(body)
+        sleeper = socket.create_connection(("127.0.0.1", self.port.getHost().port))
+        self.addCleanup(sleeper.close)
+        sleeper.sendall(f"GET /{link} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        got = await deferToThread(self.read_link, link)
+        self.assertEqual(got, (len(body), hashlib.sha256(body).hexdigest()))
+        while len(self.gate):
+            await deferLater(reactor, 0.05)
+
+    async def test_tls(self) -> None:
+        """The same over TLS, where nothing can be sent past the transport."""
+        context = issue(*authority("ours"), "localhost")
+        port: Any = reactor.listenSSL(0, self.site, context, interface="127.0.0.1")
+        self.addCleanup(port.stopListening)
+        out = self.mktemp()
+        url = f"https://127.0.0.1:{port.getHost().port}/{self.link}"
+        done = await self.run_client("curl", "-s", "-k", "-o", out, url)
+        self.assertEqual(done.returncode, 0)
+        self.assertEqual(Path(out).read_bytes(), BODY)
+
+
+class RateTests(FilesTestCase):
+    """The rate, as it arrives."""
+
+    rate = 200_000
+
+    async def test_tls_is_as_exact(self) -> None:
+        """One and a half seconds' worth takes as long, on a socket and over TLS."""
+        context = issue(*authority("ours"), "localhost")
+        port: Any = reactor.listenSSL(0, self.site, context, interface="127.0.0.1")
+        self.addCleanup(port.stopListening)
+        for url in (self.url, f"https://127.0.0.1:{port.getHost().port}/"):
+            began = time.monotonic()
+            done = await self.run_client("curl", "-s", "-k", "-o", self.mktemp(), url + self.link)
+            self.assertEqual(done.returncode, 0)
+            # Not faster; how much slower is the machine's matter, and bench.files'.
+            self.assertGreater(time.monotonic() - began, (len(BODY) - 40_000) / self.rate)
+            await self.idle()

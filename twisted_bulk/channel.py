@@ -1,0 +1,199 @@
+"""One client's connection to a port of ours.
+
+Twisted's parser, without what two parsers in a row may read differently (RFC 9112,
+sections 3, 5.2 and 6.3), with absolute deadlines, and with caps on connections.
+"""
+
+import re
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, cast
+
+import msgspec
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.http import HTTPChannel, Request
+from twisted.web.http_headers import Headers
+
+from twisted_bulk.errors import BadRequest, BulkError, RequestTimeout, Unavailable
+from twisted_bulk.origin import announced
+from twisted_bulk.throttle import UNLIMITED
+
+if TYPE_CHECKING:
+    from twisted_bulk.site import BoundedSite
+
+log = Logger(namespace="access")
+
+HEADERS = (
+    15.0  # seconds for a request's headers, from its first byte, or from the connection's start
+)
+LINGER = 2.0  # seconds that a refused client has to read why
+_HOST = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=%\[\]:-]*")
+
+
+def problem_body(status: int, code: str, detail: str) -> bytes:
+    """An RFC 9457 object, with our ``code``."""
+    about = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": int(status)}
+    return msgspec.json.encode(about | {"code": code, "detail": detail}) + b"\n"
+
+
+def ambiguity(version: bytes, headers: Headers) -> str:
+    """What another server might understand differently, or nothing."""
+    hosts = headers.getRawHeaders(b"Host", [])
+    if len(hosts) > 1 or (not hosts and version != b"HTTP/1.0"):
+        return "there must be one Host"
+    if hosts and not _HOST.fullmatch(hosts[0]):
+        return "Host is not a host"
+    codings = headers.getRawHeaders(b"Transfer-Encoding")
+    if codings is not None:
+        if version != b"HTTP/1.1":
+            return "Transfer-Encoding needs HTTP/1.1"
+        if [coding.lower() for coding in codings] != [b"chunked"]:
+            return "no Transfer-Encoding but chunked"
+        if headers.hasHeader(b"Content-Length"):
+            return "Transfer-Encoding and Content-Length"
+    return ""
+
+
+class Channel(HTTPChannel):
+    """A connection, from its start to its end.
+
+    ``client`` is whom it comes from, ``key`` what stands for that in limits.
+    """
+
+    site: "BoundedSite"
+    transport: Any
+    client = key = ""
+    refused = False
+    _entered = False
+    _greeting: bytes | None = None  # what has come of the PROXY header that is due
+    _deadline: IDelayedCall | None = None
+    _closing: IDelayedCall | None = None
+
+    def connectionMade(self) -> None:
+        super().connectionMade()
+        self.client = getattr(self.transport.getPeer(), "host", None) or ""
+        self._deadline = self.callLater(HEADERS, self._late)
+        if self.site.origins.announces(self.client):
+            self._greeting = b""
+        else:
+            self._enter()
+
+    def _enter(self) -> None:
+        origins = self.site.origins
+        # A proxy that says for each request whom it brings has connections for many.
+        self.key = UNLIMITED if origins.passes_on(self.client) else origins.key(self.client)
+        refusal = self.site.gate.enter(self.key)
+        self._entered = True
+        if refusal:
+            self.refuse(refusal)
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._greeting is not None:
+            data = self._greet(data)
+        if self.refused or not data:
+            return
+        if self._deadline is None and self.line_mode:
+            self._deadline = self.callLater(HEADERS, self._late)
+        super().dataReceived(data)
+
+    def _greet(self, data: bytes) -> bytes:
+        """Take the PROXY header off; returns what follows it."""
+        self._greeting = cast(bytes, self._greeting) + data
+        try:
+            found = announced(self._greeting)
+        except ValueError as problem:
+            log.info("{client}: {problem}", client=self.client, problem=str(problem))
+            self.transport.abortConnection()
+            self._greeting = b""
+            return b""
+        if found is None:
+            return b""
+        data, self._greeting = self._greeting[found[0] :], None
+        self.client = found[1] or self.client
+        self._enter()
+        return data
+
+    def lineReceived(self, line: bytes) -> None:
+        if self.refused:
+            return
+        if line[:1] in (b" ", b"\t") or b"\n" in line or b"\r" in line:
+            self.refuse(BadRequest("a folded line, or a line that does not end in CR LF"))
+            return
+        super().lineReceived(line)
+
+    def rawDataReceived(self, data: bytes) -> None:
+        if not self.refused:
+            super().rawDataReceived(data)
+
+    def lineLengthExceeded(self, line: bytes) -> None:
+        self.refuse(BadRequest("a line that is too long"))
+
+    def headerReceived(self, line: bytes) -> bool:
+        try:
+            return bool(super().headerReceived(line))
+        except ValueError:  # a Content-Length beyond what Python turns into a number
+            self._respondToBadRequestAndDisconnect()
+            return False
+
+    def allHeadersReceived(self) -> None:
+        self._stop("_deadline")
+        request = self.requests[-1]
+        problem = ambiguity(self._version, request.requestHeaders)
+        if problem:
+            self.refuse(BadRequest(problem))
+            return
+        super().allHeadersReceived()
+
+    def checkPersistence(self, request: Request, version: bytes) -> bool:
+        values = request.requestHeaders.getRawHeaders(b"Connection", [])
+        tokens = {token.strip().lower() for value in values for token in value.split(b",")}
+        if version == b"HTTP/1.1" and b"close" not in tokens:
+            return True
+        request.responseHeaders.setRawHeaders(b"Connection", [b"close"])
+        return False
+
+    def _respondToBadRequestAndDisconnect(self) -> None:
+        self.refuse(BadRequest("not a request as RFC 9112 has it"))
+
+    def _late(self) -> None:
+        self._deadline = None
+        self.refuse(RequestTimeout(f"a request's headers have to come within {HEADERS:g} s"))
+
+    def refuse(self, error: BulkError) -> None:
+        """Say what is wrong, hear no more, and close once the client could read it."""
+        if self.refused:
+            return
+        self.refused = True
+        self._stop("_deadline")
+        for request in self.requests:  # else Twisted would invite the body
+            request.requestHeaders.removeHeader(b"Expect")
+        body = problem_body(error.status, error.code, str(error))
+        head = f"HTTP/1.1 {error.status.value} {error.status.phrase}\r\n"
+        if isinstance(error, Unavailable):
+            head += f"Retry-After: {error.retry_after}\r\n"
+        head += "Content-Type: application/problem+json\r\nConnection: close\r\n"
+        self.transport.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        self.transport.pauseProducing()
+        # Closing at once, with unread data, would reset the connection under the answer.
+        self._closing = self.callLater(LINGER, self.transport.abortConnection)
+        log.info(
+            "{client} refused: {status} {code}",
+            client=self.client,
+            status=int(error.status),
+            code=error.code,
+        )
+
+    def _stop(self, name: str) -> None:
+        call = getattr(self, name)
+        if call is not None and call.active():
+            call.cancel()
+        setattr(self, name, None)
+
+    def connectionLost(self, reason: Failure = Failure(ConnectionDone())) -> None:  # noqa: B008
+        self._stop("_deadline")
+        self._stop("_closing")
+        if self._entered:
+            self.site.gate.leave(self.key)
+        super().connectionLost(reason)

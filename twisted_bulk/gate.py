@@ -1,0 +1,52 @@
+"""How many connections a port has open, and may have. Pure."""
+
+from collections import Counter
+
+from twisted_bulk.errors import BulkError, TooManyConnections, Unavailable
+from twisted_bulk.throttle import UNLIMITED
+
+RETRY_AFTER = 30  # seconds
+
+
+class Gate:
+    """Counts connections, in all and by client.
+
+    :param total: connections at once
+    :param each: connections of one client at once
+    """
+
+    def __init__(self, total: int, each: int) -> None:
+        self._total = total
+        self._each = each
+        self._open: Counter[str] = Counter()
+        self.refused: Counter[str] = Counter()
+
+    def __len__(self) -> int:
+        return self._open.total()
+
+    def of(self, key: str) -> int:
+        """Connections that one client has open."""
+        return self._open[key]
+
+    def enter(self, key: str) -> BulkError | None:
+        """One more connection; returns why it may not stay. It counts until it leaves.
+
+        :param key: whose it is; :data:`throttle.UNLIMITED` has as many as there are
+        """
+        self._open[key] += 1
+        error: BulkError | None = None
+        if len(self) > self._total:
+            error = Unavailable("there are too many connections", RETRY_AFTER)
+        elif key != UNLIMITED and self._open[key] > self._each:
+            error = TooManyConnections(
+                f"this address has {self._each} connections already", RETRY_AFTER
+            )
+        if error:
+            self.refused[error.code] += 1
+        return error
+
+    def leave(self, key: str) -> None:
+        """A connection has ended."""
+        self._open[key] -= 1
+        if not self._open[key]:
+            del self._open[key]

@@ -1,0 +1,76 @@
+"""The file port as its operator sees it: who is served how fast, and at what limits."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from twisted_bulk.site import BoundedSite
+from twisted_bulk.submission import Rates
+from twisted_bulk.throttle import Ticker
+from twisted_bulk.transfer import Watch
+
+SHOWN = 100  # addresses, the fastest first
+
+
+class FilePort(Collector):
+    """What can be said, and changed, while it runs. The limits are this node's, until it stops."""
+
+    def __init__(self, site: BoundedSite, watch: Watch) -> None:
+        self._site = site
+        self._watch = watch
+
+    @property
+    def _ticker(self) -> Ticker:
+        return self._watch.ticker
+
+    def change(self, rates: Rates) -> None:
+        """Other limits, from now on."""
+        throttle = self._ticker.throttle
+        self._ticker.set_rate(
+            throttle.rate if rates.rate is None else rates.rate,
+            throttle.total if rates.total_rate is None else rates.total_rate,
+        )
+
+    def shown(self) -> dict[str, Any]:
+        """As ``GET /v1/files`` answers."""
+        throttle, gate = self._ticker.throttle, self._site.gate
+        speeds = throttle.speeds(self._ticker.now())
+        fastest = sorted(speeds.items(), key=lambda item: -item[1])
+        return {
+            "rate": throttle.rate,
+            "total_rate": throttle.total,
+            "speed": round(sum(speeds.values())),
+            "bytes": throttle.sent,
+            "connections": len(gate),
+            "transfers": len(self._watch.transfers),
+            "addresses": [
+                {"address": key or "exempt", "speed": round(speed), "connections": gate.of(key)}
+                for key, speed in fastest[:SHOWN]
+            ],
+        }
+
+    def collect(self) -> Iterator[Metric]:
+        """As Prometheus asks."""
+        gate, throttle = self._site.gate, self._ticker.throttle
+        sent = "bytes sent by the file port, heads included"
+        yield CounterMetricFamily("bulkwav_files_bytes", sent, throttle.sent)
+        for name, text, value in (
+            ("connections", "connections to the file port", len(gate)),
+            ("transfers", "downloads under way", len(self._watch.transfers)),
+            ("addresses", "client addresses being served", len(throttle)),
+        ):
+            yield GaugeMetricFamily(f"bulkwav_files_{name}", text, value)
+        answers = CounterMetricFamily(
+            "bulkwav_files_answers", "answers of the file port", labels=["status"]
+        )
+        for status, count in self._site.answers.items():
+            answers.add_metric([str(status)], count)
+        yield answers
+        refused = CounterMetricFamily(
+            "bulkwav_files_refused", "connections that were too many", labels=["code"]
+        )
+        for code, count in gate.refused.items():
+            refused.add_metric([code], count)
+        yield refused

@@ -1,0 +1,274 @@
+"""The parts of a node, and how they hang together: the only place that knows."""
+
+import hashlib
+import re
+import resource
+import socket
+from pathlib import Path
+from typing import Any
+
+from OpenSSL import SSL
+from twisted.application.service import Service
+from twisted.application.strports import service as listen
+from twisted.internet.ssl import Certificate
+
+from twisted_bulk.access import AccessLog
+from twisted_bulk.address import parse as parse_address
+from twisted_bulk.agent import GuardedAgent
+from twisted_bulk.body import Patience
+from twisted_bulk.brokers import Capabilities
+from twisted_bulk.config import Settings
+from twisted_bulk.daemon import Daemon
+from twisted_bulk.download import Downloader
+from twisted_bulk.embedded import Embedded
+from twisted_bulk.errors import ConfigError
+from twisted_bulk.fetch import Fetcher
+from twisted_bulk.files import Files
+from twisted_bulk.gate import Gate
+from twisted_bulk.groups import GroupQueue
+from twisted_bulk.guard import Guard
+from twisted_bulk.intake import Intake
+from twisted_bulk.janitor import Janitor
+from twisted_bulk.limits import Limits, SharedLimits
+from twisted_bulk.notify import TRIES, Notifier, Poster, load_secret
+from twisted_bulk.origin import Origins
+from twisted_bulk.pace import Pace
+from twisted_bulk.packer import Packer
+from twisted_bulk.part import PartMaker
+from twisted_bulk.port import FilePort
+from twisted_bulk.proxy import parse as parse_proxy
+from twisted_bulk.queue import keeper
+from twisted_bulk.runner import Runner
+from twisted_bulk.scripted import ScriptedQueue
+from twisted_bulk.shelf import Shelf, Workspace
+from twisted_bulk.site import BoundedSite
+from twisted_bulk.space import Space
+from twisted_bulk.throttle import Throttle, Ticker
+from twisted_bulk.web import Access, Api
+from twisted_bulk.workers import Workers
+
+PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
+PACKER_THREADS = 2
+CALLBACKS = 16  # last callbacks being delivered at once
+BACKLOG = 4096  # connections that wait to be accepted
+MAX_FILES_BODY = 64 * 1024  # a request to the file port has no use for one
+
+
+class Wiring:
+    """The parts of one node, each made once and named once."""
+
+    def __init__(self, settings: Settings, reactor: Any) -> None:
+        self.settings = settings
+        self.reactor = reactor
+        self.daemon = Daemon(reactor)
+        self.shelf = Shelf(settings.data)
+        self.port: FilePort | None = None
+        self.store = keeper(reactor, settings.broker or settings.redis, settings.data / "redis")
+        self.add(self.store)
+        store = self.store.store
+        _check_broker(settings, store.capabilities)
+        self.callbacks = ScriptedQueue(store, "callbacks")
+        marks = settings.disk_back, settings.disk_soft, settings.disk_hard
+        if not marks[0] < marks[1] <= marks[2]:
+            raise ConfigError("disk_soft: needs disk_back < disk_soft <= disk_hard")
+        self.space = Space(settings.data, reactor, *marks)
+        self.add(self.space)
+        self.parts = GroupQueue(store, "parts", settings.queue_cap, self.callbacks)
+        shared = {"max_doing": settings.cluster_parts, "qps": settings.parts_per_second}
+        self.janitor = Janitor(
+            self.parts,
+            [self.callbacks],
+            self.shelf,
+            reactor,
+            settings.keep,
+            {name: value for name, value in shared.items() if value},
+        )
+
+    def add(self, part: Any) -> None:
+        self.daemon.addService(part)
+
+    def listen(self, key: str, site: BoundedSite) -> None:
+        endpoint = getattr(self.settings, key)
+        if re.match(r"tcp6?:", endpoint) and "backlog=" not in endpoint:
+            endpoint += f":backlog={BACKLOG}"  # Twisted's 50 turns a thousand clients away
+        try:
+            self.add(listen(endpoint, site, reactor=self.reactor))
+        except Exception as error:  # whatever an endpoint's parser, or OpenSSL, may raise
+            raise ConfigError(f"{key}: not an endpoint that can be opened: {error}") from None
+
+    def files(self) -> None:
+        settings = self.settings
+        origins = Origins(
+            settings.ipv6_prefix,
+            settings.exempt_net,
+            settings.trusted_proxy,
+            settings.proxy_protocol,
+        )
+        ticker = Ticker(Throttle(settings.rate, settings.total_rate), self.reactor)
+        files = Files(self.shelf, ticker, origins)
+        # Every connection is a file to the system, and the rest of the process has some, too.
+        room = resource.getrlimit(resource.RLIMIT_NOFILE)[0] * 3 // 4
+        gate = Gate(min(settings.max_connections, room), settings.per_address)
+        site = BoundedSite(files, self.reactor, MAX_FILES_BODY, gate, origins)
+        self.port = FilePort(site, files.watch)
+        self.listen("files", site)
+
+    def access_log(self) -> None:
+        try:
+            self.add(AccessLog(self.settings.access_log))
+        except OSError as error:
+            raise ConfigError(f"access_log: cannot open it: {error}") from None
+
+    def workers(self) -> None:
+        """Further worker processes, with these settings and this Redis."""
+        settings = self.settings
+        given = {**settings.given, "data": str(settings.data), "roles": "worker"}
+        given |= {"workers": "0", "lifeline": "yes"}
+        # Set for everybody by this process; a worker that starts anew must not undo a change.
+        given |= {"cluster_parts": "0", "parts_per_second": "0"}
+        if isinstance(self.store, Embedded):
+            given["redis"] = self.store.url
+        environment = {f"BULKWAV_{name.upper()}": text for name, text in given.items()}
+        workers = Workers(self.reactor, settings.workers, environment, settings.drain)
+        self.add(workers)
+        self.daemon.warned.append(workers.warn)
+
+    def agent(self) -> GuardedAgent:
+        """What everything outgoing goes through."""
+        settings = self.settings
+        hosts = () if settings.redis == "embedded" else parse_address(settings.redis).hosts
+        queue = frozenset(port for _, port in hosts)
+        own = settings.listening
+        authorities = []
+        if settings.ca:
+            try:
+                authorities = [
+                    Certificate.loadPEM(found).original
+                    for found in PEM.findall(Path(settings.ca).read_bytes())
+                ]
+            except (OSError, SSL.Error) as error:
+                raise ConfigError(f"ca: cannot use {settings.ca}: {error}") from None
+            if not authorities:
+                raise ConfigError(f"ca: {settings.ca} has no certificate in PEM form")
+        return GuardedAgent(
+            self.reactor,
+            Guard(settings.allow_net, settings.allow_ports, own, queue),
+            settings.per_host,
+            dns_timeout=settings.dns_timeout,
+            connect_timeout=settings.connect_timeout,
+            authorities=authorities,
+            proxy=parse_proxy(settings.proxy) if settings.proxy else None,
+        )
+
+    def worker(self) -> None:
+        settings, reactor = self.settings, self.reactor
+        workspace = self.shelf.enlist()
+        packer = Packer(reactor, PACKER_THREADS)
+        agent = self.agent()
+        pace = Pace(self.store.store, reactor, settings.per_host)
+        limits = Limits(settings.concurrency, pace.allowed)
+        if settings.workers or settings.lifeline:
+            # The processes of a node have its data folder in common.
+            scope = hashlib.sha256(f"{socket.gethostname()}:{settings.data}".encode()).hexdigest()
+            limits = SharedLimits(
+                self.store.store,
+                scope[:16],
+                workspace.worker,
+                reactor,
+                settings.concurrency,
+                pace.allowed,
+            )
+            self.add(limits)
+        patience = Patience(settings.idle_timeout, settings.min_speed, most=settings.member_bytes)
+        downloader = Downloader(
+            Fetcher(agent, reactor, settings.header_timeout, patience),
+            reactor,
+            limits=limits,
+            retries=settings.retries,
+            member_timeout=settings.member_timeout,
+            pace=pace,
+        )
+        maker = PartMaker(
+            self.parts,
+            downloader,
+            packer,
+            workspace,
+            reactor,
+            settings.part_bytes,
+            self.space,
+        )
+        notifier = Notifier(
+            self.parts,
+            Poster(agent, reactor, load_secret(settings.secret, settings.data)),
+            reactor,
+            speaker=workspace.worker,
+            every=settings.notify_every,
+            link_base=settings.link_base,
+            reporting=maker.reporting,
+        )
+        common: dict[str, Any] = {
+            "worker": workspace.worker,
+            "drain": settings.drain,
+            "spool": workspace.path,
+        }
+        callbacks = Runner(self.callbacks, notifier.deliver, reactor, slots=CALLBACKS, **common)
+        parts = Runner(
+            self.parts,
+            maker,
+            reactor,
+            slots=settings.parts,
+            hours=settings.no_run,
+            able=lambda: not self.space.full,
+            **common,
+        )
+        self.space.listen(parts.wake)
+        for part in (
+            _Closing(workspace),
+            packer,
+            agent,
+            pace,
+            downloader,
+            callbacks,
+            notifier,
+            parts,
+        ):
+            self.add(part)
+
+    def intake(self) -> None:
+        settings = self.settings
+        intake = Intake(
+            self.parts,
+            link_base=settings.link_base,
+            part_files=settings.part_files,
+            compress=settings.compress,
+            callback_tries=TRIES,
+            keep=settings.keep,
+            deleted=self.janitor.poke,
+            public=self.shelf.public,
+            check=self.space.check,
+        )
+        api = Api(intake, Access.load(settings.tokens, settings.open), settings.max_urls, self.port)
+        self.daemon.warned.append(api.stop)
+        self.listen("intake", BoundedSite(api.app.resource(), self.reactor, settings.max_body))
+
+
+def _check_broker(settings: Settings, capabilities: Capabilities) -> None:
+    """:raises ConfigError: a setting asks for what the broker cannot do"""
+    if settings.broker and settings.redis != "embedded":
+        raise ConfigError("broker: give either it or redis, not both")
+    if capabilities.processes:
+        return
+    if settings.workers:
+        raise ConfigError("workers: other processes cannot reach broker memory:")
+    if not {"intake", "worker"} <= settings.roles:
+        raise ConfigError("roles: broker memory: needs intake and worker in one process")
+
+
+class _Closing(Service):
+    """Removes the workspace once everything that uses it has stopped."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+
+    def stopService(self) -> None:
+        self._workspace.close()
