@@ -229,6 +229,16 @@ class DeadlineTests(ChannelTestCase):
         self.clock.pump([1] * IDLE)
         self.assertTrue(self.ended(transport))
 
+    def test_slow_body(self) -> None:
+        """A body has as long as its length allows, however it is split."""
+        channel, transport = self.say(POST + b"Content-Length: 900\r\n\r\n")
+        for _ in range(int(HEADERS + 1)):
+            self.assertEqual(transport.value(), b"")
+            channel.dataReceived(b"x")
+            self.clock.advance(1)
+        self.assertIn(b"HTTP/1.1 408", transport.value())
+        self.assertEqual(self.resource.asked, [])
+
     def test_each_request(self) -> None:
         """The second request on a connection has the same deadline as the first."""
         channel, transport = self.say(GET + b"\r\n")
@@ -252,6 +262,16 @@ class GateTests(ChannelTestCase):
             channel.connectionLost(Failure(ConnectionError()))
         _, transport = self.say(GET + b"\r\n")
         self.assertEqual(transport.value()[:12], b"HTTP/1.1 200")
+
+    def test_swamped(self) -> None:
+        """Refusals hold connections, too: there is an end to them."""
+        for number in range(60):
+            _, transport = self.connect()
+            self.assertEqual(transport.disconnected, number >= 33, number)
+        self.site = BoundedSite(self.resource, self.clock, 1000, Gate(300, 20), Origins())
+        for number in range(60):
+            _, transport = self.connect()
+            self.assertEqual(transport.disconnected, number >= 40, number)
 
     def test_total(self) -> None:
         """All together have so many."""

@@ -161,6 +161,25 @@ class RateTests(SynchronousTestCase):
             self.assertApproximates(sum(sent) / 30, expected, expected * 0.005)
             self.assertLessEqual(max(sent) - min(sent), 3 * MOST)
 
+    def test_total_gives_no_credit(self) -> None:
+        """Time in which nobody asked for anything is not made up for."""
+        throttle, flow = Throttle(0, RATE), Endless()
+        throttle.serve(1000)
+        throttle.join("a", flow, 1000)
+        while (due := throttle.serve(1000)) is not None and due <= 1000:
+            pass
+        self.assertEqual(flow.sent, MOST)
+
+    def test_heads_between(self) -> None:
+        """Charging a head forgets nothing that an address was late with."""
+        throttle, flow, charged = Throttle(RATE), Endless(), 0
+        throttle.join("a", flow, 0)
+        for n in range(30 * 50):
+            throttle.serve(n * 0.02)
+            throttle.charge("a", 100, n * 0.02 + 0.019)
+            charged += 100
+        self.assertApproximates((flow.sent + charged) / 30, RATE, RATE * 0.005)
+
     def test_rate_changes(self) -> None:
         """From one moment to the next."""
         throttle, flow = Throttle(RATE), Endless()

@@ -61,9 +61,10 @@ class AccessLog(Service):
         if abs(at - self._looked) >= LOOK:
             self._looked = at
             if not self._is_there():
-                assert self._file is not None
-                self._file.close()
+                before = self._file
                 self._open()
+                assert before is not None
+                before.close()
         line: dict[str, Any] = {"time": datetime.fromtimestamp(at, UTC)}
         line |= {name: event[name] for name in FIELDS if event.get(name) not in (None, "")}
         assert self._file is not None

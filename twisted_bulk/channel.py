@@ -25,9 +25,8 @@ if TYPE_CHECKING:
 
 log = Logger(namespace="access")
 
-HEADERS = (
-    15.0  # seconds for a request's headers, from its first byte, or from the connection's start
-)
+HEADERS = 15.0  # seconds for a request's headers, from the connection's start or its first byte
+SLOWEST = 10_000  # bytes a second of a request's body, beside that time
 LINGER = 2.0  # seconds that a refused client has to read why
 _HOST = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=%\[\]:-]*")
 
@@ -86,7 +85,9 @@ class Channel(HTTPChannel):
         self.key = UNLIMITED if origins.passes_on(self.client) else origins.key(self.client)
         refusal = self.site.gate.enter(self.key)
         self._entered = True
-        if refusal:
+        if refusal and self.site.gate.swamped(self.key):
+            self.transport.abortConnection()
+        elif refusal:
             self.refuse(refusal)
 
     def dataReceived(self, data: bytes) -> None:
@@ -145,6 +146,13 @@ class Channel(HTTPChannel):
             self.refuse(BadRequest(problem))
             return
         super().allHeadersReceived()
+        if self.length != 0 and not self.refused:
+            length = self.site.max_body if self.length is None else self.length
+            self._deadline = self.callLater(HEADERS + length / SLOWEST, self._late)
+
+    def allContentReceived(self) -> None:
+        self._stop("_deadline")
+        super().allContentReceived()
 
     def checkPersistence(self, request: Request, version: bytes) -> bool:
         values = request.requestHeaders.getRawHeaders(b"Connection", [])
@@ -159,7 +167,12 @@ class Channel(HTTPChannel):
 
     def _late(self) -> None:
         self._deadline = None
-        self.refuse(RequestTimeout(f"a request's headers have to come within {HEADERS:g} s"))
+        self.refuse(
+            RequestTimeout(
+                f"a request's headers have to come within {HEADERS:g} s, its body at"
+                f" {SLOWEST} bytes a second"
+            )
+        )
 
     def refuse(self, error: BulkError) -> None:
         """Say what is wrong, hear no more, and close once the client could read it."""

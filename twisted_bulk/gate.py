@@ -45,6 +45,11 @@ class Gate:
             self.refused[error.code] += 1
         return error
 
+    def swamped(self, key: str) -> bool:
+        """Whether there are so many that even a refusal takes too long."""
+        one = key != UNLIMITED and self._open[key] > 2 * self._each
+        return one or len(self) > self._total + self._total // 8
+
     def leave(self, key: str) -> None:
         """A connection has ended."""
         self._open[key] -= 1

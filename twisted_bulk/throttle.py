@@ -55,13 +55,11 @@ class Bucket:
     until: float
     ring: OrderedDict[Flow, bool] = field(default_factory=OrderedDict)
     queued: bool = False
-    sent: int = 0
     average: float = 0.0  # bytes a second, decaying, as of ``noted``
     noted: float = 0.0
 
     def note(self, count: int, now: float) -> None:
         """Count what was sent."""
-        self.sent += count
         self.average = self.speed(now) + count / MEMORY
         self.noted = now
 
@@ -108,8 +106,8 @@ class Throttle:
     def charge(self, key: str, count: int, now: float) -> None:
         """Count bytes that were sent beside any flow, such as headers."""
         bucket = self._bucket(key, now)
-        bucket.until = max(bucket.until, now)
-        self._all_until = max(self._all_until, now)
+        bucket.until = max(bucket.until, now - SLACK)
+        self._all_until = max(self._all_until, now - SLACK)
         self._count(key, bucket, count, now)
         self._queue(key, bucket)
 
@@ -170,6 +168,8 @@ class Throttle:
     def _bucket(self, key: str, now: float) -> Bucket:
         bucket = self._buckets.get(key)
         if bucket is None:
+            if not self._buckets:
+                self._all_until = max(self._all_until, now)  # nobody was late while nobody asked
             bucket = self._buckets[key] = Bucket(now)
         return bucket
 

@@ -80,7 +80,7 @@ class Transfer:
         "_socket",
         "_waited",
         "_watch",
-    )  # fmt: skip
+    )
 
     def __init__(
         self,

@@ -107,8 +107,13 @@ class Wiring:
         ticker = Ticker(Throttle(settings.rate, settings.total_rate), self.reactor)
         files = Files(self.shelf, ticker, origins)
         # Every connection is a file to the system, and the rest of the process has some, too.
-        room = resource.getrlimit(resource.RLIMIT_NOFILE)[0] * 3 // 4
-        gate = Gate(min(settings.max_connections, room), settings.per_address)
+        most, files_at_once = (
+            settings.max_connections,
+            resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+        )
+        if files_at_once != resource.RLIM_INFINITY:
+            most = min(most, files_at_once * 3 // 4)
+        gate = Gate(most, settings.per_address)
         site = BoundedSite(files, self.reactor, MAX_FILES_BODY, gate, origins)
         self.port = FilePort(site, files.watch)
         self.listen("files", site)
