@@ -8,30 +8,27 @@ comes; what arrives is counted in steps of 10 ms. nginx has ``limit_rate 200000`
 
 import argparse
 import contextlib
-import hashlib
 import random
 import resource
-import selectors
 import shutil
 import socket
 import statistics
-import subprocess
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.daemon import TICK, Daemon, status_of
-from tests.servers import free_port
+from bench.crowd import STEP, Crowd, Server, address, jain, worst_second
+from bench.nginx import Nginx
+from tests.daemon import Daemon
+from tests.zips import publish
 from twisted_bulk.shelf import Shelf
 
 RATE = 200_000
-STEP = 0.01
 WARM_UP = 3.0
 SIZE = 100_000_000
-TRASH = bytearray(1 << 20)
 
 
 @dataclass(frozen=True)
@@ -62,109 +59,6 @@ SCENARIOS = {
     "stalled": Scenario(1, 16, stalled=0.5),
     "crowd": Scenario(1, 1, crowd=64),
 }
-
-
-@dataclass(frozen=True)
-class Server:
-    """Where to fetch from, and what it has cost so far."""
-
-    name: str
-    port: int
-    path: str
-    cpu: Callable[[], float]
-    memory: Callable[[], int]
-
-
-class Client:
-    """One connection."""
-
-    def __init__(self, server: Server, address: str) -> None:
-        self.address = address
-        self.count = 0
-        self.socket = socket.socket()
-        self.socket.setblocking(False)
-        self.socket.bind((address, 0))
-        self.socket.connect_ex(("127.0.0.1", server.port))
-        self._request = f"GET {server.path} HTTP/1.1\r\nHost: bench\r\n\r\n".encode()
-
-    def ask(self) -> None:
-        """Send the request; the connection stands."""
-        self.socket.send(self._request)
-
-    def read(self) -> int:
-        """Take what is there, without looking at it."""
-        got = self.socket.recv_into(TRASH, len(TRASH), socket.MSG_TRUNC)
-        if not got:
-            raise SystemExit(f"{self.address}: the server closed the connection")
-        self.count += got
-        return got
-
-
-class Crowd:
-    """All clients of a scenario, in one loop."""
-
-    def __init__(self, server: Server) -> None:
-        self._server = server
-        self._poll = selectors.EpollSelector()
-        self.clients: list[Client] = []
-        self.steps: dict[str, dict[int, int]] = defaultdict(lambda: defaultdict(int))
-        self.began = time.monotonic()
-
-    def open(self, address: str, reads: bool = True) -> Client:
-        client = Client(self._server, address)
-        self.clients.append(client)
-        self._poll.register(client.socket, selectors.EVENT_WRITE, (client, reads))
-        return client
-
-    def close(self, client: Client) -> None:
-        with contextlib.suppress(KeyError):
-            self._poll.unregister(client.socket)
-        client.socket.close()
-        self.clients.remove(client)
-
-    def run(self, seconds: float) -> None:
-        """Read for so long."""
-        end = time.monotonic() + seconds
-        while (left := end - time.monotonic()) > 0:
-            for key, events in self._poll.select(min(left, 0.05)):
-                client, reads = key.data
-                if events & selectors.EVENT_WRITE:
-                    client.ask()
-                    if reads:
-                        self._poll.modify(client.socket, selectors.EVENT_READ, key.data)
-                    else:
-                        self._poll.unregister(client.socket)
-                    continue
-                with contextlib.suppress(BlockingIOError):
-                    got = client.read()
-                    step = int((time.monotonic() - self.began) / STEP)
-                    self.steps[client.address][step] += got
-
-    def end(self) -> None:
-        for client in list(self.clients):
-            self.close(client)
-        self._poll.close()
-
-
-def address(number: int) -> str:
-    """One of loopback's."""
-    return f"127.1.{number // 200}.{number % 200 + 1}"
-
-
-def worst_second(steps: dict[int, int], first: int, last: int) -> int:
-    """The most that came within any second between two steps."""
-    width = round(1 / STEP)
-    window = sum(steps.get(n, 0) for n in range(first, first + width))
-    worst = window
-    for n in range(first + width, last):
-        window += steps.get(n, 0) - steps.get(n - width, 0)
-        worst = max(worst, window)
-    return worst
-
-
-def jain(shares: list[int]) -> float:
-    """Jain's index of fairness."""
-    return sum(shares) ** 2 / (len(shares) * sum(share**2 for share in shares) or 1)
 
 
 def measure(server: Server, scenario: Scenario, seconds: float) -> None:
@@ -324,65 +218,19 @@ def siege(server: Server, daemon: Daemon, count: int, seconds: float) -> None:
 
 
 @contextlib.contextmanager
-def bulkwav(folder: Path, rate: int) -> Iterator[tuple[Server, Daemon]]:
-    """Our daemon with one zip."""
-    with Daemon(folder / f"data{rate}", f"--rate={rate}", "--per-address=1000") as daemon:
-        workspace = Shelf(folder / f"data{rate}").enlist()
-        place = workspace.make_folder("b@0/1")
-        with open(place / "b.zip", "wb") as file:
-            file.truncate(SIZE)
-        with open(place / "b.zip", "rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        path = workspace.publish(place, "b", {"b.zip.sha256": f"{sha256}  b.zip\n".encode()})
-        pid = daemon.process.pid
-        where = f"/{path}/b.zip"
-        yield (
-            Server("bulkwav", daemon.files, where, lambda: cpu([pid]), lambda: memory([pid])),
-            daemon,
-        )
-        workspace.close()
-
-
-@contextlib.contextmanager
-def nginx(folder: Path, rate: int) -> Iterator[Server]:
-    """nginx with the same file, one worker."""
-    port, root = free_port(), folder / "www"
+def servers(folder: Path, rate: int) -> Iterator[tuple[Server, Server, Daemon]]:
+    """Our daemon and nginx, each with one zip."""
+    root = folder / "www"
     root.mkdir(exist_ok=True)
     with open(root / "b.zip", "wb") as file:
         file.truncate(SIZE)
-    folder.chmod(0o755)
-    temporary = " ".join(
-        f"{kind}_temp_path {folder}/{kind};"
-        for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    )
-    config = folder / "nginx.conf"
-    config.write_text(
-        f"""daemon off; pid {folder}/nginx.pid; error_log {folder}/nginx.log; worker_processes 1;
-        events {{ worker_connections 15000; }}
-        http {{ access_log off; sendfile on; open_file_cache max=9; limit_rate {rate}; {temporary}
-        server {{ listen 127.0.0.1:{port} backlog=4096; root {root}; }} }}"""
-    )
-    program = shutil.which("nginx") or "/usr/sbin/nginx"
-    process = subprocess.Popen([program, "-c", str(config)], stderr=subprocess.DEVNULL)
-    time.sleep(0.5)
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    pids = [process.pid, *map(int, children)]
-    try:
-        yield Server("nginx", port, "/b.zip", lambda: cpu(pids), lambda: memory(pids))
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def cpu(pids: list[int]) -> float:
-    """CPU seconds of processes."""
-    stats = [Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split() for pid in pids]
-    return sum(int(fields[11]) + int(fields[12]) for fields in stats) / TICK
-
-
-def memory(pids: list[int]) -> int:
-    """Resident bytes of processes."""
-    return sum(status_of(pid)["VmRSS"] for pid in pids)
+    cached = f"open_file_cache max=9; limit_rate {rate};"
+    options = (f"--rate={rate}", "--per-address=1000")
+    with Daemon(folder / f"data{rate}", *options) as daemon, Nginx(folder, root, cached) as nginx:
+        path = publish(Shelf(daemon.data), SIZE)
+        ours = (daemon.files, f"/{path}", [daemon.process.pid])
+        theirs = (nginx.port, "/b.zip", nginx.pids)
+        yield Server("bulkwav", *ours), Server("nginx", *theirs), daemon
 
 
 def main() -> None:
@@ -396,7 +244,7 @@ def main() -> None:
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     folder = Path(tempfile.mkdtemp(prefix="bench"))
-    with bulkwav(folder, RATE) as (ours, daemon), nginx(folder, RATE) as theirs:
+    with servers(folder, RATE) as (ours, theirs, daemon):
         print(f"{'':10}{'error':>11}{'worst':>11}{'1 s, B':>10}{'Jain':>9}{'CPU s/GB':>9}")
         for name in chosen:
             if name not in more:
@@ -412,7 +260,7 @@ def main() -> None:
             print("siege, 2,000 of each")
             siege(ours, daemon, 2000, 60)
     if "unlimited" in chosen:
-        with bulkwav(folder, 0) as (ours, _), nginx(folder, 0) as theirs:
+        with servers(folder, 0) as (ours, theirs, _):
             print("unlimited, MB/s, medians of 3")
             for connections in (1, 4, 16):
                 found: dict[str, list[float]] = defaultdict(list)

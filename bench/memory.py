@@ -15,7 +15,7 @@ import time
 import urllib.request
 from pathlib import Path
 
-from bench.pipeline import nginx
+from bench.nginx import Nginx
 from tests.daemon import Daemon, status_of
 
 GIGABYTE = 1 << 30
@@ -96,12 +96,10 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="bench"))
     root = folder / "www"
     root.mkdir()
-    folder.chmod(0o755)
-    (root / "take-0.wav").touch()  # what nginx is asked for to see whether it is up
-    with nginx(folder, root) as port:
+    with Nginx(folder, root, "tcp_nopush on;") as nginx:
         for name in options.what:
             with Daemon(folder / name, "--concurrency=32", "--per-host=32") as daemon:
-                url = f"http://127.0.0.1:{port}"
+                url = f"http://127.0.0.1:{nginx.port}"
                 if name == "million":
                     million(daemon, url, root, options.urls)
                 else:

@@ -7,7 +7,6 @@ on loopback. The files are recordings of noisy tones, a few different ones under
 """
 
 import argparse
-import contextlib
 import json
 import math
 import os
@@ -20,15 +19,14 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 import wave
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.nginx import Nginx
 from tests.daemon import Daemon
-from tests.servers import free_port
 
 DISTINCT = 50
 PARALLEL = 32
@@ -115,33 +113,6 @@ def make_recordings(folder: Path, count: int, size: int) -> list[str]:
     return names
 
 
-@contextlib.contextmanager
-def nginx(folder: Path, root: Path) -> Iterator[int]:
-    """nginx serving ``root``; yields its port."""
-    port = free_port()
-    config = folder / "nginx.conf"
-    config.write_text(
-        f"""daemon off; pid {folder}/nginx.pid; error_log {folder}/nginx.log; worker_processes 1;
-        events {{ worker_connections 1024; }}
-        http {{ access_log off; sendfile on; tcp_nopush on; keepalive_requests 1000000;
-        client_body_temp_path {folder}/t1; proxy_temp_path {folder}/t2;
-        fastcgi_temp_path {folder}/t3; uwsgi_temp_path {folder}/t4; scgi_temp_path {folder}/t5;
-        server {{ listen 127.0.0.1:{port}; root {root}; }} }}"""
-    )
-    program = shutil.which("nginx") or "/usr/sbin/nginx"
-    process = subprocess.Popen([program, "-c", str(config)], stderr=subprocess.DEVNULL)
-    try:
-        for _ in range(100):
-            with contextlib.suppress(OSError):
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/take-0.wav").close()
-                break
-            time.sleep(0.05)
-        yield port
-    finally:
-        process.terminate()
-        process.wait()
-
-
 def children_cpu() -> float:
     """CPU seconds of all child processes that have ended."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -178,11 +149,10 @@ def measure(workload: str, runs: int, only: str) -> None:
     folder = Path(tempfile.mkdtemp(prefix="bench"))
     root = folder / "www"
     root.mkdir()
-    folder.chmod(0o755)
     names = make_recordings(root, files, size)
     results: dict[str, list[tuple[float, float]]] = {}
     with (
-        nginx(folder, root) as port,
+        Nginx(folder, root, "tcp_nopush on;") as nginx,
         Daemon(
             folder / "data",
             f"--concurrency={PARALLEL}",
@@ -190,7 +160,7 @@ def measure(workload: str, runs: int, only: str) -> None:
             f"--workers={work.workers}",
         ) as daemon,
     ):
-        urls = [f"http://127.0.0.1:{port}/{name}" for name in names]
+        urls = [f"http://127.0.0.1:{nginx.port}/{name}" for name in names]
         listing, script = folder / "urls", folder / "urls.curl"
         listing.write_text("\n".join(urls))
         out = folder / "out"

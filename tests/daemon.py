@@ -8,6 +8,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,15 @@ def status_of(pid: int) -> dict[str, int]:
         if words and words[0].isdigit():
             numbers[name] = int(words[0]) * (1024 if words[-1] == "kB" else 1)
     return numbers
+
+
+def cpu_of(pids: Iterable[int]) -> float:
+    """CPU seconds that processes have used so far."""
+    used = 0
+    for pid in pids:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        used += int(fields[11]) + int(fields[12])
+    return used / TICK
 
 
 class Daemon:
@@ -134,11 +144,7 @@ class Daemon:
 
     def cpu(self) -> float:
         """CPU seconds used so far by the daemon's processes and its Redis."""
-        used = 0
-        for pid in (*self.workers(), self.redis_pid()):
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            used += int(fields[11]) + int(fields[12])
-        return used / TICK
+        return cpu_of([*self.workers(), self.redis_pid()])
 
     def peak_memory(self) -> int:
         """The largest resident size of one of its processes in bytes; its Redis's is noted."""

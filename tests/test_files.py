@@ -21,6 +21,7 @@ from twisted.web.http import datetimeToString, stringToDatetime
 
 from tests.reactor import reactor
 from tests.servers import need
+from tests.zips import publish
 from twisted_bulk.files import Files, disposition
 from twisted_bulk.gate import Gate
 from twisted_bulk.origin import Origins
@@ -44,7 +45,7 @@ class FilesTestCase(TestCase):
 
     def setUp(self) -> None:
         self.shelf = Shelf(Path(tempfile.mkdtemp(prefix="bw")))
-        self.link = self.publish(BODY)
+        self.link = publish(self.shelf, BODY)
         self.ticker = Ticker(Throttle(self.rate), reactor)
         origins = Origins(64, self.exempt, self.proxies, self.announced)
         self.files = files = Files(self.shelf, self.ticker, origins)
@@ -62,14 +63,6 @@ class FilesTestCase(TestCase):
         """Wait until nobody is served and no address is remembered any more."""
         while len(self.ticker.throttle):
             await deferLater(reactor, 0.01)
-
-    def publish(self, body: bytes) -> str:
-        workspace = self.shelf.enlist()
-        self.addCleanup(workspace.close)
-        folder = workspace.make_folder("b@0/1")
-        (folder / "b.zip").write_bytes(body)
-        note = f"{hashlib.sha256(body).hexdigest()}  b.zip\n".encode()
-        return workspace.publish(folder, "b", {"b.zip.sha256": note}) + "/b.zip"
 
     async def get(self, path: str | None = None, method: str = "GET", **headers: str) -> Any:
         path = self.link if path is None else path
@@ -217,8 +210,8 @@ class VectorTests(FilesTestCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.link = self.publish(BODY[:1000])
-        self.empty = self.publish(b"")
+        self.link = publish(self.shelf, BODY[:1000])
+        self.empty = publish(self.shelf, b"")
 
     async def test_vectors(self) -> None:
         """What others get wrong."""
@@ -299,7 +292,7 @@ class VectorTests(FilesTestCase):
 
     async def test_across_buffers(self) -> None:
         """Ranges far apart in a large file, with boundaries wherever they fall."""
-        link = self.publish(BODY)
+        link = publish(self.shelf, BODY)
         for first in (65_399, 65_535, 65_536, 131_072):
             asked = f"bytes=0-{first},200000-200099"
             answer, body = await self.get(link, Range=asked)
@@ -428,13 +421,24 @@ class DeletedTests(FilesTestCase):
 class ZipsTests(FilesTestCase):
     """Files that are open."""
 
+    def test_no_file(self) -> None:
+        """What is no file is not there."""
+        path = self.shelf.public / self.link
+        path.unlink()
+        path.mkdir()
+        before = len(os.listdir("/proc/self/fd"))
+        with self.assertRaises(FileNotFoundError):
+            Zips(self.shelf).open("/" + self.link)
+        self.assertEqual(len(os.listdir("/proc/self/fd")), before)
+
     def test_shared(self) -> None:
         """Once for all who are served one, and not longer."""
-        zips = Zips(self.shelf)
+        zips, before = Zips(self.shelf), len(os.listdir("/proc/self/fd"))
         one, other = zips.open("/" + self.link), zips.open("/" + self.link)
-        another = zips.open("/" + self.publish(BODY))
+        another = zips.open("/" + publish(self.shelf, BODY))
         self.assertIs(one, other)
         self.assertEqual(len(zips.opened), 2)
+        self.assertEqual(len(os.listdir("/proc/self/fd")), before + 2)
         for opened in (one, another):
             opened.release()
         self.assertEqual(os.pread(other.descriptor, 5, 0), BODY[:5])

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_bulk.throttle import BULK, DEBT, FIRST, LEAST, MOST, UNLIMITED, Throttle, Ticker
+from twisted_bulk.throttle import BULK, DEBT, FIRST, LEAST, MOST, ROUND, UNLIMITED, Throttle, Ticker
 
 RATE = 200_000
 
@@ -140,6 +140,26 @@ class RateTests(SynchronousTestCase):
         throttle.charge("a", 10**9, 0)
         self.assertEqual(throttle.wait("a", 0), 0)
 
+    def test_charged_meanwhile(self) -> None:
+        """Who was in turn, and has been sent something else since, waits for that, too."""
+        throttle, flow = Throttle(RATE), Endless()
+        throttle.join("a", flow, 0)
+        throttle.serve(0)
+        throttle.charge("a", RATE // 10, 0.01)
+        had = flow.sent
+        throttle.serve(had / RATE + 0.09)
+        self.assertEqual(flow.sent, had)
+        throttle.serve(had / RATE + 0.11)
+        self.assertGreater(flow.sent, had)
+
+    def test_each_in_its_turn(self) -> None:
+        """However many an address has: its clients' patience ends after a while."""
+        throttle, flows = Throttle(RATE), [Endless() for _ in range(100)]
+        for flow in flows:
+            throttle.join("a", flow, 0)
+        run(throttle, 0, ROUND * 1.05)
+        self.assertNotIn(0, [flow.sent for flow in flows])
+
     def test_exempt(self) -> None:
         """Some have no limit of their own; the others' is the same as ever."""
         throttle, free, bound = Throttle(RATE), Endless(50 * BULK), Endless()
@@ -160,6 +180,18 @@ class RateTests(SynchronousTestCase):
             expected = min(total, 20 * rate or total)
             self.assertApproximates(sum(sent) / 30, expected, expected * 0.005)
             self.assertLessEqual(max(sent) - min(sent), 3 * MOST)
+
+    def test_total_to_the_exempt(self) -> None:
+        """Who has no rate gets what the others leave of the total, and no more."""
+        throttle, free = Throttle(RATE, 10 * RATE), Endless()
+        bound = [Endless() for _ in range(4)]
+        throttle.join(UNLIMITED, free, 0)
+        for number, flow in enumerate(bound):
+            throttle.join(f"{number}", flow, 0)
+        run(throttle, 0, 30)
+        for flow in bound:
+            self.assertApproximates(flow.sent / 30, RATE, RATE * 0.005)
+        self.assertApproximates(free.sent / 30, 6 * RATE, RATE * 0.05)
 
     def test_total_gives_no_credit(self) -> None:
         """Time in which nobody asked for anything is not made up for."""
@@ -284,3 +316,15 @@ class TickerTests(SynchronousTestCase):
         ticker.leave("a", flow)
         clock.advance(1)
         self.assertEqual(clock.getDelayedCalls(), [])
+
+    def test_no_limit(self) -> None:
+        """Who has none waits for no round."""
+        for rate, key in ((0, "a"), (RATE, UNLIMITED)):
+            clock = Clock()
+            ticker, flow = Ticker(Throttle(rate), clock), Endless(BULK)
+            ticker.join(key, flow)
+            clock.advance(0.001)
+            flow.left = BULK  # its client has taken what it was sent
+            ticker.join(key, flow)
+            clock.advance(0)
+            self.assertEqual(flow.sent, 2 * BULK)

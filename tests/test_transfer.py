@@ -17,6 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.certificates import authority, issue
 from tests.reactor import reactor
 from tests.test_files import BODY, FilesTestCase
+from tests.zips import publish
 from twisted_bulk import transfer
 from twisted_bulk.files import Files
 from twisted_bulk.origin import Origins
@@ -34,12 +35,7 @@ class MemoryTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.shelf = Shelf(Path(self.mktemp()))
-        workspace = self.shelf.enlist()
-        self.addCleanup(workspace.close)
-        folder = workspace.make_folder("b@0/1")
-        (folder / "b.zip").write_bytes(BODY)
-        note = f"{hashlib.sha256(BODY).hexdigest()}  b.zip\n".encode()
-        self.link = workspace.publish(folder, "b", {"b.zip.sha256": note}) + "/b.zip"
+        self.link = publish(self.shelf, BODY)
         self.ticker = Ticker(Throttle(RATE), self.clock)
         files = Files(self.shelf, self.ticker, Origins())
         self.watch = files.watch
@@ -110,6 +106,15 @@ class MemoryTests(SynchronousTestCase):
         self.assertTrue(sent.disconnected)
         self.assertLess(len(sent.value()), 2 * STALL * SLOWEST)
 
+    def test_shrunk(self) -> None:
+        """A file that is shorter than it was ends the connection, not the body."""
+        _, sent = self.ask()
+        self.run_for(1)
+        os.truncate(self.shelf.public / self.link, RATE * 2)
+        self.run_for(3)
+        self.assertTrue(sent.disconnected)
+        self.assertLess(len(sent.value()), RATE * 2 + 1000)
+
     def test_gone(self) -> None:
         """A client that leaves takes everything with it."""
         before = len(os.listdir("/proc/self/fd"))
@@ -141,7 +146,7 @@ class SocketTests(FilesTestCase):
         self.patch(transfer, "STALL", 1.0)
         self.patch(transfer, "SWEEP", 0.1)
         body = os.urandom(1 << 20) * 30
-        link = self.publish(body)
+        link = publish(self.shelf, body)
         sleeper = socket.create_connection(("127.0.0.1", self.port.getHost().port))
         self.addCleanup(sleeper.close)
         sleeper.sendall(f"GET /{link} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
@@ -149,6 +154,20 @@ class SocketTests(FilesTestCase):
         self.assertEqual(got, (len(body), hashlib.sha256(body).hexdigest()))
         while len(self.gate):
             await deferLater(reactor, 0.05)
+
+    async def test_asleep(self) -> None:
+        """For a client that reads nothing, the kernel keeps next to nothing."""
+        link = publish(self.shelf, 30 << 20)
+        sleeper = socket.socket()
+        self.addCleanup(sleeper.close)
+        sleeper.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        sleeper.connect(("127.0.0.1", self.port.getHost().port))
+        sleeper.sendall(f"GET /{link} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        sent, before = 0, -1
+        while not sent or sent > before:
+            await deferLater(reactor, 0.2)
+            sent, before = self.ticker.throttle.sent, sent
+        self.assertLess(sent, 500_000)
 
     async def test_tls(self) -> None:
         """The same over TLS, where nothing can be sent past the transport."""

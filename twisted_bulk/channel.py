@@ -124,10 +124,6 @@ class Channel(HTTPChannel):
             return
         super().lineReceived(line)
 
-    def rawDataReceived(self, data: bytes) -> None:
-        if not self.refused:
-            super().rawDataReceived(data)
-
     def lineLengthExceeded(self, line: bytes) -> None:
         self.refuse(BadRequest("a line that is too long"))
 

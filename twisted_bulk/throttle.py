@@ -144,12 +144,13 @@ class Throttle:
             key = heapq.heappop(self._due)[2]
             bucket = self._buckets[key]
             bucket.queued = False
-            bucket.until = max(bucket.until, now - SLACK)
+            # Who has no rate of its own comes after those who are late.
+            bucket.until = max(bucket.until, now - SLACK if self._has_rate(key) else now)
             if bucket.ring and bucket.until <= now:  # it may have been charged meanwhile
                 self._turn(key, bucket, now)
             if not bucket.ring and bucket.until <= now:
                 del self._buckets[key]
-            elif self._limited(key):
+            elif self.limits(key):
                 self._queue(key, bucket)
             else:
                 again.append((key, bucket))  # one turn in each round: nothing else would end it
@@ -162,7 +163,11 @@ class Throttle:
     def _allowed(self, now: float) -> bool:
         return not self.total or self._all_until <= now
 
-    def _limited(self, key: str) -> bool:
+    def limits(self, key: str) -> bool:
+        """Whether anything limits what ``key`` is sent."""
+        return bool(self.total) or self._has_rate(key)
+
+    def _has_rate(self, key: str) -> bool:
         return bool(self.rate and key != UNLIMITED)
 
     def _bucket(self, key: str, now: float) -> Bucket:
@@ -191,13 +196,13 @@ class Throttle:
     def _count(self, key: str, bucket: Bucket, count: int, now: float) -> None:
         self.sent += count
         bucket.note(count, now)
-        if self._limited(key):
+        if self._has_rate(key):
             bucket.until += count / self.rate
         if self.total:
             self._all_until += count / self.total
 
     def _quantum(self, key: str, bucket: Bucket) -> int:
-        if not self._limited(key):
+        if not self._has_rate(key):
             return MOST if self.total else BULK
         fair = max(LEAST, min(MOST, self.rate * len(self._buckets) / SENDS))
         # With many transfers each still has its turn soon enough for its client's patience.
@@ -229,7 +234,7 @@ class Ticker:
     def join(self, key: str, flow: Flow, first: bool = False) -> None:
         """``flow`` can send from now on."""
         self.throttle.join(key, flow, self.now(), first)
-        self._plan(self.now(), at_once=first)
+        self._plan(self.now(), at_once=first or not self.throttle.limits(key))
 
     def leave(self, key: str, flow: Flow) -> None:
         """``flow`` cannot send (for now)."""
@@ -251,9 +256,7 @@ class Ticker:
 
     def _tick(self) -> None:
         self._call = None
-        now, before = self.now(), self.throttle.sent
-        due = self.throttle.serve(now)
-        if self.throttle.sent > before:
-            self._last = now
+        self._last = self.now()
+        due = self.throttle.serve(self._last)
         if due is not None:
             self._plan(due)

@@ -57,7 +57,7 @@ class Watch:
         self._call = self.ticker.clock.callLater(SWEEP, self._sweep)
         now = self.ticker.now()
         for transfer, since in list(self._parked.items()):
-            if now - since >= STALL or transfer.too_slow(now - since):
+            if now - since >= STALL:
                 transfer.abort()
 
 
@@ -170,11 +170,6 @@ class Transfer:
         if request is not None:
             abort(request)
 
-    def too_slow(self, waiting: float) -> bool:
-        """Whether the client has taken too little, over the time that it was waited for."""
-        waited = self._waited + waiting
-        return waited >= STALL and self._moved < SLOWEST * waited
-
     def pauseProducing(self) -> None:
         """The client takes nothing for now."""
         self._watch.ticker.leave(self._key, self)
@@ -192,7 +187,7 @@ class Transfer:
         first = not self._moved
         self._waited += self._watch.release(self)
         if self._waited >= STALL:
-            if self.too_slow(0.0):
+            if self._moved < SLOWEST * self._waited:
                 self.abort()
                 return
             self._waited, self._moved = 0.0, 1

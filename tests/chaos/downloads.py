@@ -21,6 +21,7 @@ from pathlib import Path
 
 from tests.daemon import Daemon
 from tests.servers import need
+from tests.zips import publish, sha256_of
 from twisted_bulk.shelf import Shelf
 
 SIZE, RATE = 3_000_000, 4_000_000
@@ -57,7 +58,7 @@ def fetch(kind: str, number: int, link: str, folder: Path) -> tuple[str, int]:
             client.send_signal(signal.SIGINT if kind == "aria2c" else signal.SIGKILL)
             client.wait()
             breaks += 1
-    return hashlib.sha256(out.read_bytes()).hexdigest(), breaks
+    return sha256_of(out), breaks
 
 
 def run(each: int, restarts: int) -> dict[str, tuple[int, int]]:
@@ -67,11 +68,7 @@ def run(each: int, restarts: int) -> dict[str, tuple[int, int]]:
     wanted = hashlib.sha256(body).hexdigest()
     stop = threading.Event()
     with Daemon(folder / "data", f"--rate={RATE}") as daemon:
-        workspace = Shelf(folder / "data").enlist()
-        place = workspace.make_folder("b@0/1")
-        (place / "b.zip").write_bytes(body)
-        path = workspace.publish(place, "b", {"b.zip.sha256": f"{wanted}  b.zip\n".encode()})
-        link = f"http://127.0.0.1:{daemon.files}/{path}/b.zip"
+        link = f"http://127.0.0.1:{daemon.files}/{publish(Shelf(daemon.data), body)}"
 
         def restart() -> None:
             for _ in range(restarts):
@@ -92,7 +89,6 @@ def run(each: int, restarts: int) -> dict[str, tuple[int, int]]:
                 found[kind] = right, sum(breaks for _, breaks in ended)
         stop.set()
         restarting.join()
-        workspace.close()
     shutil.rmtree(folder)
     return found
 
