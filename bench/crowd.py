@@ -96,6 +96,10 @@ class Crowd:
                     step = int((time.monotonic() - self.began) / STEP)
                     self.steps[client.address][step] += got
 
+    def total(self) -> int:
+        """Bytes that have come so far."""
+        return sum(sum(steps.values()) for steps in self.steps.values())
+
     def end(self) -> None:
         for client in list(self.clients):
             self.close(client)
@@ -105,6 +109,15 @@ class Crowd:
 def address(number: int) -> str:
     """One of loopback's."""
     return f"127.1.{number // 200}.{number % 200 + 1}"
+
+
+def rate_of(steps: dict[int, int], first: int, last: int) -> float:
+    """Bytes a second between two steps: from one arrival to another, as lumps do not go by the
+    window's edges."""
+    came = sorted(step for step in steps if first <= step < last)
+    if len(came) < 2:
+        return sum(steps[step] for step in came) / ((last - first) * STEP)
+    return sum(steps[step] for step in came[1:]) / ((came[-1] - came[0]) * STEP)
 
 
 def worst_second(steps: dict[int, int], first: int, last: int) -> int:

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.crowd import STEP, Crowd, Server, address, jain, worst_second
+from bench.crowd import STEP, Crowd, Server, address, jain, rate_of, worst_second
 from bench.nginx import Nginx
 from tests.daemon import Daemon
 from tests.zips import publish
@@ -75,7 +75,7 @@ def measure(server: Server, scenario: Scenario, seconds: float) -> None:
     # Those that do not read take what their buffers hold, before they count as stalled.
     crowd.run(WARM_UP + (40 if scenario.stalled else 0))
     before = {client: client.count for client in crowd.clients}
-    totals = {one: sum(crowd.steps[one].values()) for one in addresses}
+    moved = crowd.total()
     first, cpu, began = int((time.monotonic() - crowd.began) / STEP), server.cpu(), time.monotonic()
     while (left := began + seconds - time.monotonic()) > 0:
         crowd.run(min(1.0, left))
@@ -83,16 +83,15 @@ def measure(server: Server, scenario: Scenario, seconds: float) -> None:
             for client in dice.sample(crowd.clients, round(scenario.churn * len(crowd.clients))):
                 crowd.close(client)
                 crowd.open(client.address)
-    took, cpu = time.monotonic() - began, server.cpu() - cpu
+    cpu, moved = server.cpu() - cpu, crowd.total() - moved
     last = int((time.monotonic() - crowd.began) / STEP)
-    rates = [(sum(crowd.steps[one].values()) - totals[one]) / took for one in addresses]
+    rates = [rate_of(crowd.steps[one], first, last) for one in addresses]
     shares = [
         [client.count - before[client] for client in crowd.clients
          if client.address == one and client in before and client.count > before[client]]
         for one in addresses
     ]  # fmt: skip
     worst = max(worst_second(crowd.steps[one], first, last) for one in addresses)
-    moved = sum(rates) * took + (sum(crowd.steps["127.9.9.9"].values()) if scenario.crowd else 0)
     errors = [100 * (rate / RATE - 1) for rate in rates]
     print(
         f"  {server.name:8}{statistics.mean(errors):+9.2f} %{max(errors, key=abs):+9.2f} %"

@@ -25,13 +25,13 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 SLACK = 0.25  # seconds of lateness that are made up for; never a credit
 FIRST = 4096  # bytes that a transfer gets in its first turn, which comes before the others'
-LEAST, MOST = 8192, 32768  # bytes in one turn
+LEAST, MOST = 8192, 65536  # bytes in one turn
 BULK = 1 << 20  # the same where nothing limits the address
-SENDS = 8000  # turns a second that the quantum aims at, over all addresses
+SENDS = 3000  # turns a second that the quantum aims at, over all addresses
 ROUND = 1.0  # seconds after which each of an address's transfers has had a turn
 SEGMENT = 1448  # bytes of TCP in one Ethernet frame: less is not worth a turn
 DEBT = 1.0  # seconds that headers and small answers may run ahead
-SPACING = 0.01  # seconds between two rounds, at least
+SPACING = 0.02  # seconds between two rounds, at least
 MEMORY = 5.0  # seconds over which an address's current rate is an average
 
 UNLIMITED = ""  # the key of all who have no rate of their own
@@ -49,10 +49,11 @@ class Flow(Protocol):
 
 @dataclass(slots=True)
 class Bucket:
-    """One address: its virtual time, and its flows that can send (and whether it is their first
-    turn)."""
+    """One address: its virtual time, its rate (0: none), and its flows that can send (and whether
+    it is their first turn)."""
 
     until: float
+    rate: float
     ring: OrderedDict[Flow, bool] = field(default_factory=OrderedDict)
     queued: bool = False
     average: float = 0.0  # bytes a second, decaying, as of ``noted``
@@ -93,7 +94,8 @@ class Throttle:
 
     def change(self, rate: float, total: float, now: float) -> None:
         """Other limits from now on; who is ahead stays so by as many bytes."""
-        for bucket in self._buckets.values():
+        for key, bucket in self._buckets.items():
+            bucket.rate = rate if key != UNLIMITED else 0
             bucket.until = now + _rescaled(bucket.until - now, self.rate, rate)
         self._all_until = now + _rescaled(self._all_until - now, self.total, total)
         self.rate, self.total = rate, total
@@ -108,7 +110,7 @@ class Throttle:
         bucket = self._bucket(key, now)
         bucket.until = max(bucket.until, now - SLACK)
         self._all_until = max(self._all_until, now - SLACK)
-        self._count(key, bucket, count, now)
+        self._count(bucket, count, now)
         self._queue(key, bucket)
 
     def wait(self, key: str, now: float) -> float:
@@ -140,17 +142,18 @@ class Throttle:
         """
         self._all_until = max(self._all_until, now - SLACK)
         again: list[tuple[str, Bucket]] = []
+        fair = int(max(LEAST, min(MOST, self.rate * len(self._buckets) / SENDS)))
         while self._due and self._due[0][0] <= now and self._allowed(now):
             key = heapq.heappop(self._due)[2]
             bucket = self._buckets[key]
             bucket.queued = False
             # Who has no rate of its own comes after those who are late.
-            bucket.until = max(bucket.until, now - SLACK if self._has_rate(key) else now)
+            bucket.until = max(bucket.until, now - SLACK if bucket.rate else now)
             if bucket.ring and bucket.until <= now:  # it may have been charged meanwhile
-                self._turn(key, bucket, now)
+                self._turn(bucket, fair, now)
             if not bucket.ring and bucket.until <= now:
                 del self._buckets[key]
-            elif self.limits(key):
+            elif bucket.rate or self.total:
                 self._queue(key, bucket)
             else:
                 again.append((key, bucket))  # one turn in each round: nothing else would end it
@@ -165,17 +168,14 @@ class Throttle:
 
     def limits(self, key: str) -> bool:
         """Whether anything limits what ``key`` is sent."""
-        return bool(self.total) or self._has_rate(key)
-
-    def _has_rate(self, key: str) -> bool:
-        return bool(self.rate and key != UNLIMITED)
+        return bool(self.total or (self.rate and key != UNLIMITED))
 
     def _bucket(self, key: str, now: float) -> Bucket:
         bucket = self._buckets.get(key)
         if bucket is None:
             if not self._buckets:
                 self._all_until = max(self._all_until, now)  # nobody was late while nobody asked
-            bucket = self._buckets[key] = Bucket(now)
+            bucket = self._buckets[key] = Bucket(now, self.rate if key != UNLIMITED else 0)
         return bucket
 
     def _queue(self, key: str, bucket: Bucket) -> None:
@@ -184,29 +184,28 @@ class Throttle:
             self._serial += 1
             heapq.heappush(self._due, (bucket.until, self._serial, key))
 
-    def _turn(self, key: str, bucket: Bucket, now: float) -> None:
+    def _turn(self, bucket: Bucket, fair: int, now: float) -> None:
         flow, first = bucket.ring.popitem(last=False)
         bucket.ring[flow] = False  # before it sends: it may leave meanwhile
-        quantum = self._quantum(key, bucket)
+        quantum = self._quantum(bucket, fair)
         sent = flow.send(min(FIRST, quantum) if first else quantum)
-        self._count(key, bucket, sent, now)
+        self._count(bucket, sent, now)
         if not sent:
             bucket.ring.pop(flow, None)  # it neither sent nor left: it must not spin
 
-    def _count(self, key: str, bucket: Bucket, count: int, now: float) -> None:
+    def _count(self, bucket: Bucket, count: int, now: float) -> None:
         self.sent += count
         bucket.note(count, now)
-        if self._has_rate(key):
-            bucket.until += count / self.rate
+        if bucket.rate:
+            bucket.until += count / bucket.rate
         if self.total:
             self._all_until += count / self.total
 
-    def _quantum(self, key: str, bucket: Bucket) -> int:
-        if not self._has_rate(key):
+    def _quantum(self, bucket: Bucket, fair: int) -> int:
+        if not bucket.rate:
             return MOST if self.total else BULK
-        fair = max(LEAST, min(MOST, self.rate * len(self._buckets) / SENDS))
         # With many transfers each still has its turn soon enough for its client's patience.
-        return int(max(SEGMENT, min(fair, self.rate * ROUND / len(bucket.ring))))
+        return max(SEGMENT, min(fair, int(bucket.rate * ROUND / len(bucket.ring))))
 
 
 def _rescaled(ahead: float, old: float, new: float) -> float:
