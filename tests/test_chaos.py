@@ -1,7 +1,9 @@
-"""Short storms; ``python -m tests.chaos`` and ``tests.chaos.crashpoints`` are the long ones."""
+"""Short storms; ``python -m tests.chaos``, and ``.crashpoints`` and ``.downloads`` of it, are the
+long ones."""
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.chaos import downloads
 from tests.chaos.crashpoints import CrashPoints
 from tests.chaos.storm import Count, Storm
 from tests.servers import need
@@ -61,3 +63,19 @@ class CrashPointTests(SynchronousTestCase):
         crash.run(every=4, seconds=15)
         self.assertEqual(crash.wrong, [])
         self.assertGreaterEqual(sum(crash.points.values()), 2)
+
+
+class DownloadTests(SynchronousTestCase):
+    """Finished zips, by clients that are broken off."""
+
+    timeout = 240
+
+    def test_resumed(self) -> None:
+        """Each has the file in the end, also when the server was killed meanwhile."""
+        for name in ("curl", "wget", "aria2c"):
+            need(name)
+        found = downloads.run(each=3, restarts=2)
+        self.assertEqual(
+            {name: right for name, (right, _) in found.items()}, dict.fromkeys(found, 3)
+        )
+        self.assertGreater(min(breaks for _, breaks in found.values()), 3)

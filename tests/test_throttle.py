@@ -7,7 +7,18 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_bulk.throttle import BULK, DEBT, FIRST, LEAST, MOST, ROUND, UNLIMITED, Throttle, Ticker
+from twisted_bulk.throttle import (
+    BULK,
+    DEBT,
+    FIRST,
+    LEAST,
+    MOST,
+    ROUND,
+    SPACING,
+    UNLIMITED,
+    Throttle,
+    Ticker,
+)
 
 RATE = 200_000
 
@@ -324,6 +335,7 @@ class TickerTests(SynchronousTestCase):
             ticker, flow = Ticker(Throttle(rate), clock), Endless(BULK)
             ticker.join(key, flow)
             clock.advance(0.001)
+            clock.advance(SPACING / 2)
             flow.left = BULK  # its client has taken what it was sent
             ticker.join(key, flow)
             clock.advance(0)
