@@ -182,7 +182,12 @@ class RateTests(SynchronousTestCase):
 
     def test_total(self) -> None:
         """All together get no more than the total, each the same, and none of it is lost."""
-        for rate, total in ((RATE, 10 * RATE), (0, 10 * RATE), (RATE, 100 * RATE)):
+        for rate, total in (
+            (RATE, 10 * RATE),
+            (0, 10 * RATE),
+            (0, 1000 * RATE),
+            (RATE, 100 * RATE),
+        ):
             throttle, flows = Throttle(rate, total), [Endless() for _ in range(40)]
             for number, flow in enumerate(flows):
                 throttle.join(f"{number % 20}", flow, 0)
