@@ -5,9 +5,11 @@ from typing import Any
 from twisted.internet.address import IPv4Address
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
+from twisted.logger import globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET
 
 from twisted_bulk.channel import HEADERS, LINGER
 from twisted_bulk.gate import Gate
@@ -190,6 +192,40 @@ class FramingTests(ChannelTestCase):
             self.assertIn(b"Connection: close\r\n", transport.value())
             self.assertTrue(self.ended(transport))
 
+    def test_many_pieces(self) -> None:
+        """What comes while a request is being answered is kept in few pieces."""
+        self.patch(self.resource, "render", lambda request: NOT_DONE_YET)
+        channel, _ = self.say(GET + b"\r\n")
+        for _ in range(1000):
+            channel.dataReceived(b"x")
+        self.assertLess(len(channel._dataBuffer), 50)
+        self.assertEqual(len(b"".join(channel._dataBuffer)), 1000)
+
+    def test_star(self) -> None:
+        """The whole server as a target is the resource's to answer, too."""
+        self.say(b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n")
+        self.assertEqual(self.resource.asked, [(b"OPTIONS", b"/*", b"")])
+
+    def test_seen(self) -> None:
+        """Refusals are counted and logged as answers are."""
+        seen: list[dict[str, Any]] = []
+        observer: Any = seen.append
+        globalLogPublisher.addObserver(observer)
+        self.addCleanup(globalLogPublisher.removeObserver, observer)
+        self.say(b"GET /x HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n")
+        _, transport = self.say(GET + b"\r\n")
+        self.assertEqual(self.site.answers, {400: 1, 200: 1})
+        for event, status, path in zip(seen, (400, 200), ("/x", "/first"), strict=True):
+            self.assertEqual(
+                [event[name] for name in ("client", "method", "path", "status", "whole", "port")],
+                ["1.2.3.4", "GET", path, status, True, transport.getHost().port],
+            )
+            self.assertGreater(event["bytes"], 3)
+
+    def test_protocols(self) -> None:
+        """Over TLS nothing is offered that this does not speak."""
+        self.assertEqual(self.site.acceptableProtocols(), [b"http/1.1"])
+
     def test_too_large(self) -> None:
         """A body beyond the limit, announced or not; nothing invites it."""
         for head, body in (
@@ -321,5 +357,17 @@ class ProxyTests(ChannelTestCase):
         for _ in range(25):
             _, transport = self.say(GET + b"X-Forwarded-For: 7.7.7.7, 9.8.7.6\r\n\r\n")
             self.assertIn(b"From: 9.8.7.6\r\n", transport.value())
-        _, transport = self.say(GET + b"X-Forwarded-For: 9.8.7.6\r\n\r\n", "5.5.5.5")
-        self.assertIn(b"From: 5.5.5.5\r\n", transport.value())
+        for value, host, origin in (
+            (b"9.8.7.6", "5.5.5.5", b"5.5.5.5"),
+            (b"\xff", "5.5.5.5", b"5.5.5.5"),
+            (b"\xff\xfe", "1.2.3.4", b"1.2.3.4"),
+        ):
+            _, transport = self.say(GET + b"X-Forwarded-For: " + value + b"\r\n\r\n", host)
+            self.assertIn(b"From: " + origin + b"\r\n", transport.value())
+
+    def test_swamped(self) -> None:
+        """Who is too many even for a refusal has no answer either."""
+        self.site = self.make(64, (), networks("1.2.3.4/32"), True)
+        for _ in range(60):
+            self.say(self.hello + GET + b"\r\n")
+        self.assertEqual(len(self.resource.asked), 20)

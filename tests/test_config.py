@@ -71,6 +71,8 @@ class LoadTests(SynchronousTestCase):
             [size(t) for t in ("200k", "1.5Ki", "4G", "7")], [200_000, 1536, 4 * 10**9, 7]
         )
         self.assertEqual([duration(t) for t in ("90", "1.5h", "7d")], [90, 5400, 604_800])
+        for parse in (size, duration):
+            self.assertRaises(ValueError, parse, "9" * 400)
 
     def test_links(self) -> None:
         """Links begin with public_url, else with this host and the port of --files."""

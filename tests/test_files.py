@@ -19,6 +19,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from twisted.web.client import Agent, HTTPConnectionPool
 from twisted.web.http import datetimeToString, stringToDatetime
 
+from tests.certificates import authority, issue
 from tests.reactor import reactor
 from tests.servers import need
 from tests.zips import publish
@@ -27,7 +28,8 @@ from twisted_bulk.gate import Gate
 from twisted_bulk.origin import Origins
 from twisted_bulk.shelf import Shelf
 from twisted_bulk.site import BoundedSite
-from twisted_bulk.throttle import Throttle, Ticker
+from twisted_bulk.throttle import Throttle
+from twisted_bulk.ticker import Ticker
 from twisted_bulk.values import Network, networks
 from twisted_bulk.zips import Zips
 
@@ -63,6 +65,14 @@ class FilesTestCase(TestCase):
         """Wait until nobody is served and no address is remembered any more."""
         while len(self.ticker.throttle):
             await deferLater(reactor, 0.01)
+
+    def listen_tls(self) -> int:
+        """The same site over TLS; returns its port."""
+        context = issue(*authority("ours"), "localhost")
+        port: Any = reactor.listenSSL(0, self.site, context, interface="127.0.0.1")
+        self.addCleanup(port.stopListening)
+        found: int = port.getHost().port
+        return found
 
     async def get(self, path: str | None = None, method: str = "GET", **headers: str) -> Any:
         path = self.link if path is None else path
@@ -149,8 +159,11 @@ class AnswerTests(FilesTestCase):
         date = answer.headers.getRawHeaders("Last-Modified")[0]
         answer, _ = await self.get(If_Modified_Since=date)
         self.assertEqual(answer.code, 304)
-        answer, _ = await self.get(If_Match='"other"')
-        self.assertEqual(answer.code, 412)
+        for asked, status in (({"If_Match": '"x"'}, 412), ({"Range": "bytes=900000-"}, 416)):
+            answer, _ = await self.get(**asked)
+            self.assertEqual(answer.code, status)
+            self.assertEqual(answer.headers.getRawHeaders("Cache-Control"), ["no-store"])
+            self.assertIsNone(answer.headers.getRawHeaders("ETag"))
 
     async def test_not_there(self) -> None:
         """Never was: 404; was once: 410; nothing leads out of the folder."""
@@ -181,6 +194,10 @@ class AnswerTests(FilesTestCase):
         (self.shelf.public / folder / "dir.zip").rmdir()
         self.shelf.withdraw(self.shelf.public / folder)
         answer, body = await self.get()
+        self.assertEqual((answer.code, b'"gone"' in body), (410, True))
+        link = publish(self.shelf, BODY)
+        self.shelf.withdraw(self.shelf.public / link.split("/")[0], "*.zip")
+        answer, body = await self.get(link)
         self.assertEqual((answer.code, b'"gone"' in body), (410, True))
 
     async def test_methods(self) -> None:
@@ -338,10 +355,10 @@ class OriginTests(FilesTestCase):
             Deferred.fromCoroutine(self.get(X_Forwarded_For=f"9.9.9.{n}", Range="bytes=0-19999"))
             for n in range(3)
         ]
-        while len(self.ticker.throttle) < 3:
+        while len(self.files.watch.meters) < 3:
             await deferLater(reactor, 0.01)
         self.assertEqual(
-            sorted(self.ticker.throttle.speeds(self.ticker.now())),
+            sorted(self.files.watch.meters),
             [f"9.9.9.{number}" for number in range(3)],
         )
         for one in going:

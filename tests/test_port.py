@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from prometheus_client import CollectorRegistry, generate_latest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
@@ -41,6 +42,9 @@ class PortTests(FilesTestCase):
         answer, body = await going
         self.assertEqual((answer.code, body), (200, BODY))
         self.assertEqual(self.view.shown()["rate"], 0)
+        for wrong in ("-1", "1e400", "9" * 400, '"5"', "true"):
+            with self.assertRaises(msgspec.MsgspecError):
+                msgspec.json.decode(f'{{"rate": {wrong}}}', type=Rates)
         self.view.change(Rates(total_rate=5))
         self.assertEqual([self.view.shown()[name] for name in ("rate", "total_rate")], [0, 5])
         self.view.change(Rates(total_rate=0))

@@ -4,7 +4,6 @@ import random
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_bulk.throttle import (
@@ -14,10 +13,8 @@ from twisted_bulk.throttle import (
     LEAST,
     MOST,
     ROUND,
-    SPACING,
     UNLIMITED,
     Throttle,
-    Ticker,
 )
 
 RATE = 200_000
@@ -35,6 +32,20 @@ class Endless:
         self.sent += count
         self.left -= count
         return count
+
+
+class Last(Endless):
+    """One byte, and with it its client's next request is answered."""
+
+    def __init__(self, throttle: Throttle) -> None:
+        super().__init__(1)
+        self.throttle = throttle
+
+    def send(self, most: int) -> int:
+        sent = super().send(most)
+        self.throttle.leave("a", self)
+        self.throttle.charge("a", 400, 0)
+        return sent
 
 
 def run(throttle: Throttle, start: float, seconds: float, step: float = 0.01) -> None:
@@ -228,6 +239,47 @@ class RateTests(SynchronousTestCase):
             charged += 100
         self.assertApproximates((flow.sent + charged) / 30, RATE, RATE * 0.005)
 
+    def test_total_after_a_lull(self) -> None:
+        """Nor is time in which they asked for less than it."""
+        throttle, flows = Throttle(RATE, 10 * RATE), [Endless() for _ in range(40)]
+        throttle.join("0", flows[0], 0)
+        run(throttle, 0, 10)
+        before = flows[0].sent
+        for number, flow in enumerate(flows):
+            throttle.join(f"{number}", flow, 10)
+        run(throttle, 10, 0.1, step=0.001)
+        self.assertLess(sum(flow.sent for flow in flows) - before, 10 * RATE * 0.11 + MOST)
+
+    def test_long_beside_short(self) -> None:
+        """Ever new short ones have quick turns, and leave a long one its share."""
+        throttle, long = Throttle(RATE), Endless()
+        throttle.join("a", long, 0)
+        short = [Endless(FIRST) for _ in range(10)]
+        done = 0
+        for tick in range(3000):
+            for number, flow in enumerate(short):
+                if not flow.left or not tick:
+                    done += not flow.left
+                    throttle.leave("a", flow)
+                    short[number] = Endless(FIRST)
+                    throttle.join("a", short[number], tick / 100, first=True)
+            throttle.serve(tick / 100)
+        self.assertApproximates((long.sent + done * FIRST) / 30, RATE, RATE * 0.02)
+        self.assertGreater(long.sent, done * FIRST)
+
+    def test_in_its_turn(self) -> None:
+        """What the end of one sets off, still in its turn, is charged and served as ever."""
+        for rate in (0, RATE):
+            throttle, other = Throttle(rate), Endless(3 * BULK)
+
+            throttle.join("b", other, 0)
+            for _ in range(3):
+                throttle.join("a", Last(throttle), 0, first=True)
+            before = throttle.sent
+            run(throttle, 0, 30)
+            self.assertEqual((other.left, throttle.sent - before), (0, 3 * BULK + 3 + 1200))
+            self.assertEqual(len(throttle), 0)
+
     def test_rate_changes(self) -> None:
         """From one moment to the next."""
         throttle, flow = Throttle(RATE), Endless()
@@ -258,13 +310,6 @@ class RateTests(SynchronousTestCase):
         run(throttle, 10, 0.1, step=0.001)
         self.assertEqual(new.sent, FIRST)
 
-    def test_speeds(self) -> None:
-        """What an operator is shown."""
-        throttle, flow = Throttle(RATE), Endless()
-        throttle.join("a", flow, 0)
-        run(throttle, 0, 30)
-        self.assertApproximates(throttle.speeds(30)["a"], RATE, RATE * 0.05)
-
     @settings(max_examples=60, deadline=None)
     @given(st.integers(0, 2**32), st.integers(1, 20), st.sampled_from([10_000, RATE, 5_000_000]))
     def test_bound(self, seed: int, count: int, rate: int) -> None:
@@ -286,62 +331,3 @@ class RateTests(SynchronousTestCase):
             for later, after in marks:
                 if later >= then:
                     self.assertLessEqual(after - before, rate * (later - then + 0.25) + MOST)
-
-    @settings(max_examples=60, deadline=None)
-    @given(st.integers(0, 2**32), st.integers(1, 20), st.sampled_from([10_000, RATE, 5_000_000]))
-    def test_bound_on_time(self, seed: int, count: int, rate: int) -> None:
-        """Asked in time, an address gets rate x time and one quantum, whatever its transfers do."""
-        dice, clock = random.Random(seed), Clock()
-        throttle = Throttle(rate)
-        ticker = Ticker(throttle, clock)
-        flows = [Endless() for _ in range(count)]
-        marks, inside = [(0.0, 0)], [False] * count
-        for _ in range(300):
-            clock.pump([0.001] * dice.choice((0, 1, 9, 50)))
-            which = dice.randrange(count)
-            if dice.random() < 0.2:
-                ticker.charge("a", size := dice.randrange(500))
-                flows[0].sent += size
-            elif inside[which]:
-                ticker.leave("a", flows[which])
-                inside[which] = False
-            else:
-                ticker.join("a", flows[which], first=dice.random() < 0.5)
-                inside[which] = True
-            marks.append((clock.seconds(), sum(flow.sent for flow in flows)))
-        debt = 500 * 300
-        for then, before in dice.sample(marks, 40):
-            for later, after in marks:
-                if later >= then:
-                    # The clock of this test goes in steps of a millisecond; small answers are debt.
-                    bound = rate * (later - then + 0.001) + MOST + min(debt, rate * DEBT + 500)
-                    self.assertLessEqual(after - before, bound)
-
-
-class TickerTests(SynchronousTestCase):
-    """The same with a clock that is not asked all the time."""
-
-    def test_rate(self) -> None:
-        """The ticker wakes up when something is due, and only then."""
-        clock = Clock()
-        ticker, flow = Ticker(Throttle(RATE), clock), Endless()
-        ticker.join("a", flow)
-        for _ in range(10_000):
-            clock.advance(0.001)
-        self.assertApproximates(flow.sent / 10, RATE, RATE * 0.005)
-        ticker.leave("a", flow)
-        clock.advance(1)
-        self.assertEqual(clock.getDelayedCalls(), [])
-
-    def test_no_limit(self) -> None:
-        """Who has none waits for no round."""
-        for rate, key in ((0, "a"), (RATE, UNLIMITED)):
-            clock = Clock()
-            ticker, flow = Ticker(Throttle(rate), clock), Endless(BULK)
-            ticker.join(key, flow)
-            clock.advance(0.001)
-            clock.advance(SPACING / 2)
-            flow.left = BULK  # its client has taken what it was sent
-            ticker.join(key, flow)
-            clock.advance(0)
-            self.assertEqual(flow.sent, 2 * BULK)

@@ -1,8 +1,12 @@
 """Bodies on their way, to clients that take them and to those that do not."""
 
 import hashlib
+import math
 import os
+import re
+import resource
 import socket
+import ssl
 import time
 from pathlib import Path
 from typing import Any
@@ -14,7 +18,6 @@ from twisted.internet.threads import deferToThread
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.certificates import authority, issue
 from tests.reactor import reactor
 from tests.test_files import BODY, FilesTestCase
 from tests.zips import publish
@@ -23,7 +26,8 @@ from twisted_bulk.files import Files
 from twisted_bulk.origin import Origins
 from twisted_bulk.shelf import Shelf
 from twisted_bulk.site import BoundedSite
-from twisted_bulk.throttle import Throttle, Ticker
+from twisted_bulk.throttle import Throttle
+from twisted_bulk.ticker import Ticker
 from twisted_bulk.transfer import SLOWEST, STALL, SWEEP
 
 RATE = 100_000
@@ -41,12 +45,13 @@ class MemoryTests(SynchronousTestCase):
         self.watch = files.watch
         self.site = BoundedSite(files, self.clock, 1000)
 
-    def ask(self) -> tuple[Any, StringTransport]:
-        """A new connection that asks for the file."""
+    def ask(self, *heads: str) -> tuple[Any, StringTransport]:
+        """A new connection that asks for the file, or for several things at once."""
         transport = StringTransport(peerAddress=IPv4Address("TCP", "1.2.3.4", 4711))
         channel: Any = self.site.buildProtocol(transport.getPeer())
         channel.makeConnection(transport)
-        channel.dataReceived(f"GET /{self.link} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        lines = heads or (f"GET /{self.link} HTTP/1.1\r\n",)
+        channel.dataReceived("".join(f"{line}Host: x\r\n\r\n" for line in lines).encode())
         return channel, transport
 
     def run_for(self, seconds: float) -> None:
@@ -60,7 +65,7 @@ class MemoryTests(SynchronousTestCase):
         self.run_for(1.5)
         head, _, body = sent.value().partition(b"\r\n\r\n")
         self.assertEqual((head[:15], body), (b"HTTP/1.1 200 OK", BODY))
-        self.assertEqual(len(self.watch.transfers), 0)
+        self.assertEqual(self.watch.transfers, 0)
 
     def test_stalled(self) -> None:
         """Who takes nothing is cut off; the others have its share meanwhile."""
@@ -106,6 +111,37 @@ class MemoryTests(SynchronousTestCase):
         self.assertTrue(sent.disconnected)
         self.assertLess(len(sent.value()), 2 * STALL * SLOWEST)
 
+    def test_pipelined(self) -> None:
+        """What a body's end sets off in its turn costs nobody else's round."""
+        byte = f"GET /{self.link} HTTP/1.1\r\nRange: bytes=0-0\r\n"
+        nothing = "GET /nothing HTTP/1.1\r\n"
+        for rate in (0, 5_000, RATE, 10**9):
+            self.ticker.set_rate(rate, 0)
+            asked = [self.ask(byte, nothing, byte, nothing)[1] for _ in range(3)]
+            _, other = self.ask()
+            asked += [self.ask(byte, nothing, byte, nothing)[1] for _ in range(3)]
+            self.run_for(1 + (len(BODY) + 10_000) / (rate or RATE))
+            for sent in asked:
+                self.assertEqual(
+                    re.findall(rb"HTTP/1.1 (\d+)", sent.value()), [b"206", b"404"] * 2, rate
+                )
+            self.assertEqual(other.value().partition(b"\r\n\r\n")[2], BODY)
+            self.assertEqual((self.watch.transfers, len(self.ticker.throttle)), (0, 0))
+
+    def test_seen_while_parked(self) -> None:
+        """An address is shown while it is served, also while its client is slow."""
+        channel, _ = self.ask()
+        self.run_for(1)
+        channel.pauseProducing()
+        self.assertEqual(list(self.watch.meters), ["1.2.3.4"])
+        before = self.watch.meters["1.2.3.4"].speed(self.clock.seconds())
+        self.assertGreater(before, 1000)
+        self.run_for(5)
+        after = self.watch.meters["1.2.3.4"].speed(self.clock.seconds())
+        self.assertApproximates(after / before, math.exp(-1), 0.01)
+        channel.connectionLost(Failure(ConnectionError()))
+        self.assertEqual(self.watch.meters, {})
+
     def test_shrunk(self) -> None:
         """A file that is shorter than it was ends the connection, not the body."""
         _, sent = self.ask()
@@ -126,7 +162,7 @@ class MemoryTests(SynchronousTestCase):
             channel.connectionLost(Failure(ConnectionError()))
         self.run_for(5)
         self.assertEqual(len(os.listdir("/proc/self/fd")), before)
-        self.assertEqual((len(self.watch.transfers), len(self.site.gate)), (0, 0))
+        self.assertEqual((self.watch.transfers, len(self.site.gate)), (0, 0))
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
 
@@ -155,27 +191,66 @@ class SocketTests(FilesTestCase):
         while len(self.gate):
             await deferLater(reactor, 0.05)
 
-    async def test_asleep(self) -> None:
-        """For a client that reads nothing, the kernel keeps next to nothing."""
+    async def asleep(self, port: int, context: ssl.SSLContext | None) -> None:
+        """Ask for a range and for all of 30 MB, read nothing, and see what is sent all the same."""
         link = publish(self.shelf, 30 << 20)
         sleeper = socket.socket()
         self.addCleanup(sleeper.close)
         sleeper.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
-        sleeper.connect(("127.0.0.1", self.port.getHost().port))
-        sleeper.sendall(f"GET /{link} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
-        sent, before = 0, -1
-        while not sent or sent > before:
+        sleeper.connect(("127.0.0.1", port))
+        if context is not None:
+            sleeper = await deferToThread(context.wrap_socket, sleeper)
+            self.addCleanup(sleeper.close)
+        head = f"GET /{link} HTTP/1.1\r\nHost: x\r\n"
+        before = self.ticker.throttle.sent
+        sleeper.sendall(f"{head}Range: bytes=0-99999\r\n\r\n{head}\r\n".encode())
+        sent, seen = before, -1
+        while sent == before or sent > seen:
             await deferLater(reactor, 0.2)
-            sent, before = self.ticker.throttle.sent, sent
-        self.assertLess(sent, 500_000)
+            sent, seen = self.ticker.throttle.sent, sent
+        self.assertGreater(sent - before, 100_000)
+        self.assertLess(sent - before, 600_000)
+
+    async def test_asleep(self) -> None:
+        """For a client that reads nothing, next to nothing is kept."""
+        await self.asleep(self.port.getHost().port, None)
+
+    async def test_asleep_tls(self) -> None:
+        """Over TLS, too."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        await self.asleep(self.listen_tls(), context)
+
+    async def test_refused_tls(self) -> None:
+        """A refusal can be read over TLS, though it is decided before the handshake."""
+        self.patch(self.gate, "_each", 1)
+        await self.get()  # by a connection that stays
+        url = f"https://127.0.0.1:{self.listen_tls()}/{self.link}"
+        done = await self.run_client("curl", "-s", "-k", "-i", url)
+        self.assertIn(b"HTTP/1.1 429", done.stdout)
+        self.assertIn(b"Retry-After: 30", done.stdout)
+
+    async def test_no_descriptors(self) -> None:
+        """When the process may open no more files, the client is told to come again."""
+        with socket.create_connection(("127.0.0.1", self.port.getHost().port)) as sock:
+            sock.sendall(f"HEAD /{self.link} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            self.assertIn(b"HTTP/1.1 200", await deferToThread(sock.recv, 65536))
+            soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+            free = os.dup(0)
+            os.close(free)
+            sock.sendall(f"GET /{self.link} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+            try:
+                answer = await deferToThread(sock.recv, 65536)
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            self.assertIn(b"HTTP/1.1 503", answer)
+            self.assertIn(b"Retry-After: ", answer)
 
     async def test_tls(self) -> None:
         """The same over TLS, where nothing can be sent past the transport."""
-        context = issue(*authority("ours"), "localhost")
-        port: Any = reactor.listenSSL(0, self.site, context, interface="127.0.0.1")
-        self.addCleanup(port.stopListening)
         out = self.mktemp()
-        url = f"https://127.0.0.1:{port.getHost().port}/{self.link}"
+        url = f"https://127.0.0.1:{self.listen_tls()}/{self.link}"
         done = await self.run_client("curl", "-s", "-k", "-o", out, url)
         self.assertEqual(done.returncode, 0)
         self.assertEqual(Path(out).read_bytes(), BODY)
@@ -188,10 +263,7 @@ class RateTests(FilesTestCase):
 
     async def test_tls_is_as_exact(self) -> None:
         """One and a half seconds' worth takes as long, on a socket and over TLS."""
-        context = issue(*authority("ours"), "localhost")
-        port: Any = reactor.listenSSL(0, self.site, context, interface="127.0.0.1")
-        self.addCleanup(port.stopListening)
-        for url in (self.url, f"https://127.0.0.1:{port.getHost().port}/"):
+        for url in (self.url, f"https://127.0.0.1:{self.listen_tls()}/"):
             began = time.monotonic()
             done = await self.run_client("curl", "-s", "-k", "-o", self.mktemp(), url + self.link)
             self.assertEqual(done.returncode, 0)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.interfaces import IDelayedCall, ISSLTransport
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel, Request
@@ -27,6 +27,7 @@ log = Logger(namespace="access")
 
 HEADERS = 15.0  # seconds for a request's headers, from the connection's start or its first byte
 SLOWEST = 10_000  # bytes a second of a request's body, beside that time
+PIECES = 32  # of what came while an earlier request is being answered
 LINGER = 2.0  # seconds that a refused client has to read why
 _HOST = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=%\[\]:-]*")
 
@@ -72,6 +73,7 @@ class Channel(HTTPChannel):
 
     def connectionMade(self) -> None:
         super().connectionMade()
+        self._began = self.site.reactor.seconds()
         self.client = getattr(self.transport.getPeer(), "host", None) or ""
         self._deadline = self.callLater(HEADERS, self._late)
         if self.site.origins.announces(self.client):
@@ -86,6 +88,7 @@ class Channel(HTTPChannel):
         refusal = self.site.gate.enter(self.key)
         self._entered = True
         if refusal and self.site.gate.swamped(self.key):
+            self.refused = True
             self.transport.abortConnection()
         elif refusal:
             self.refuse(refusal)
@@ -97,6 +100,8 @@ class Channel(HTTPChannel):
             return
         if self._deadline is None and self.line_mode:
             self._deadline = self.callLater(HEADERS, self._late)
+        if len(self._dataBuffer) > PIECES:  # Twisted adds up their lengths at each one that comes
+            self._dataBuffer = [b"".join(self._dataBuffer)]
         super().dataReceived(data)
 
     def _greet(self, data: bytes) -> bytes:
@@ -183,16 +188,29 @@ class Channel(HTTPChannel):
         if isinstance(error, Unavailable):
             head += f"Retry-After: {error.retry_after}\r\n"
         head += "Content-Type: application/problem+json\r\nConnection: close\r\n"
-        self.transport.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
-        self.transport.pauseProducing()
+        answer = f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+        self.transport.write(answer)
+        if not ISSLTransport.providedBy(self.transport):  # there the handshake may be to come
+            self.transport.pauseProducing()
         # Closing at once, with unread data, would reset the connection under the answer.
         self._closing = self.callLater(LINGER, self.transport.abortConnection)
-        log.info(
-            "{client} refused: {status} {code}",
+        now = self.site.reactor.seconds()
+        self.site.note(
+            error.status,
+            self.transport.getHost(),
             client=self.client,
-            status=int(error.status),
+            method=getattr(self, "_command", ""),
+            path=getattr(self, "_path", ""),
+            bytes=len(answer),
+            seconds=now - (self.requests[-1].began if self.requests else self._began),
+            whole=True,
             code=error.code,
         )
+
+    def pauseProducing(self) -> None:
+        # TLS asks for this when it has to read before it can write the refusal.
+        if not self.refused:
+            super().pauseProducing()
 
     def _stop(self, name: str) -> None:
         call = getattr(self, name)

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-_TAG = re.compile(r'\s*(W/)?("[\x21\x23-\x7e\x80-\xff]*")\s*(?:,|$)')
+_TAG = re.compile(r'[\s,]*(W/)?("[\x21\x23-\x7e\x80-\xff]*")\s*(?:,|$)')
 _RANGES = re.compile(r"bytes\s*=\s*(.*)", re.IGNORECASE)
 _RANGE = re.compile(r"([0-9]{1,20})-([0-9]{0,20})|-([0-9]{1,20})")
 
@@ -45,6 +45,7 @@ class Conditions:
 
 def _tags(header: str) -> list[tuple[bool, str]] | None:
     """``(weak, tag)`` for each entity tag of a list; None if it is not one."""
+    header = header.rstrip(", \t")  # a list may have empty elements (5.6.1)
     tags, at = [], 0
     while at < len(header):
         match = _TAG.match(header, at)

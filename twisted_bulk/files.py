@@ -1,12 +1,12 @@
 """The file port: finished zips, at the rate that each client address may have."""
 
+import errno
 import re
 from base64 import b64encode
 from secrets import token_hex
 from urllib.parse import quote
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.http import Request, datetimeToString, stringToDatetime
@@ -15,10 +15,11 @@ from twisted.web.server import NOT_DONE_YET
 
 from twisted_bulk.channel import problem_body
 from twisted_bulk.conditional import Answer, Conditions, Span, evaluate
+from twisted_bulk.gate import RETRY_AFTER
 from twisted_bulk.origin import Origins
 from twisted_bulk.shelf import Shelf
 from twisted_bulk.site import BoundedRequest, abort, header
-from twisted_bulk.throttle import Ticker
+from twisted_bulk.ticker import Ticker
 from twisted_bulk.transfer import Piece, Transfer, Watch
 from twisted_bulk.zips import OpenZip, Zips
 
@@ -53,9 +54,7 @@ class Files(Resource):
 
     async def _serve(self, request: BoundedRequest) -> None:
         key = self._origins.key(request.origin)
-        # A flood of small answers runs into debt; then they have to wait.
-        while wait := self._ticker.throttle.wait(key, self._ticker.now()):
-            await deferLater(self._ticker.clock, wait)
+        await self._ticker.admit(key)  # a flood of small answers runs into debt, and then waits
         if request.method == b"OPTIONS":
             request.setHeader("Allow", METHODS)
             self._short(request, key, 204, "", "")
@@ -69,6 +68,11 @@ class Files(Resource):
                 gone = bool(missing.args and missing.args[0] == "gone")
                 code, status = ("gone", 410) if gone else ("no_such_file", 404)
                 self._short(request, key, status, code, "there is no file under this link")
+            except OSError as problem:
+                if problem.errno not in (errno.EMFILE, errno.ENFILE):
+                    raise
+                request.setHeader("Retry-After", str(RETRY_AFTER))
+                self._short(request, key, 503, "unavailable", "too many files are open")
             else:
                 taken = False
                 try:
@@ -83,6 +87,7 @@ class Files(Resource):
         request.setResponseCode(status)
         if body:
             request.setHeader("Content-Type", "application/problem+json")
+            request.setHeader("Cache-Control", "no-store")
             request.setHeader("Content-Length", str(len(body)))
         self._ticker.charge(key, _weight(request) + len(body))
         if request.method != b"HEAD":
@@ -93,11 +98,12 @@ class Files(Resource):
         """Answer; returns whether a transfer has taken the file over."""
         what = found.what
         answer = evaluate(request.method.decode("latin-1"), _conditions(request), what)
-        request.setHeader("ETag", what.etag)
-        request.setHeader("Last-Modified", datetimeToString(what.modified))
         request.setHeader("Accept-Ranges", "bytes")
-        request.setHeader("Cache-Control", "private, no-transform, max-age=86400, immutable")
-        if answer.status == 416:
+        if answer.status in (200, 206, 304):
+            request.setHeader("ETag", what.etag)
+            request.setHeader("Last-Modified", datetimeToString(what.modified))
+            request.setHeader("Cache-Control", "private, no-transform, max-age=86400, immutable")
+        elif answer.status == 416:
             request.setHeader("Content-Range", f"bytes */{what.size}")
         if answer.status not in (200, 206):
             # Twisted knows of 304 by itself that it has no body.

@@ -18,11 +18,12 @@ class Gate:
     def __init__(self, total: int, each: int) -> None:
         self._total = total
         self._each = each
+        self._all = 0
         self._open: Counter[str] = Counter()
         self.refused: Counter[str] = Counter()
 
     def __len__(self) -> int:
-        return self._open.total()
+        return self._all
 
     def of(self, key: str) -> int:
         """Connections that one client has open."""
@@ -33,6 +34,7 @@ class Gate:
 
         :param key: whose it is; :data:`throttle.UNLIMITED` has as many as there are
         """
+        self._all += 1
         self._open[key] += 1
         error: BulkError | None = None
         if len(self) > self._total:
@@ -52,6 +54,7 @@ class Gate:
 
     def leave(self, key: str) -> None:
         """A connection has ended."""
+        self._all -= 1
         self._open[key] -= 1
         if not self._open[key]:
             del self._open[key]

@@ -121,5 +121,5 @@ class Janitor(Service):
             return ""  # its part may be about to be acknowledged
         if found.path.name not in {result.folder for result in part_results(record) if result}:
             return "*"
-        # A batch that has failed has its manifests.
-        return "" if record.state in ("done", "partial") else "*.zip*"
+        # A batch that has failed has its manifests; the digests say that there was a zip.
+        return "" if record.state in ("done", "partial") else "*.zip"

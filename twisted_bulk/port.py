@@ -8,7 +8,7 @@ from prometheus_client.registry import Collector
 
 from twisted_bulk.site import BoundedSite
 from twisted_bulk.submission import Rates
-from twisted_bulk.throttle import Ticker
+from twisted_bulk.ticker import Ticker
 from twisted_bulk.transfer import Watch
 
 SHOWN = 100  # addresses, the fastest first
@@ -35,8 +35,8 @@ class FilePort(Collector):
 
     def shown(self) -> dict[str, Any]:
         """As ``GET /v1/files`` answers."""
-        throttle, gate = self._ticker.throttle, self._site.gate
-        speeds = throttle.speeds(self._ticker.now())
+        throttle, gate, now = self._ticker.throttle, self._site.gate, self._ticker.now()
+        speeds = {key: meter.speed(now) for key, meter in self._watch.meters.items()}
         fastest = sorted(speeds.items(), key=lambda item: -item[1])
         return {
             "rate": throttle.rate,
@@ -44,7 +44,7 @@ class FilePort(Collector):
             "speed": round(sum(speeds.values())),
             "bytes": throttle.sent,
             "connections": len(gate),
-            "transfers": len(self._watch.transfers),
+            "transfers": self._watch.transfers,
             "addresses": [
                 {"address": key or "exempt", "speed": round(speed), "connections": gate.of(key)}
                 for key, speed in fastest[:SHOWN]
@@ -58,8 +58,8 @@ class FilePort(Collector):
         yield CounterMetricFamily("bulkwav_files_bytes", sent, throttle.sent)
         for name, text, value in (
             ("connections", "connections to the file port", len(gate)),
-            ("transfers", "downloads under way", len(self._watch.transfers)),
-            ("addresses", "client addresses being served", len(throttle)),
+            ("transfers", "downloads under way", self._watch.transfers),
+            ("addresses", "client addresses being served", len(self._watch.meters)),
         ):
             yield GaugeMetricFamily(f"bulkwav_files_{name}", text, value)
         answers = CounterMetricFamily(

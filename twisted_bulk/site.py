@@ -59,13 +59,18 @@ class BoundedRequest(Request):
     @property
     def origin(self) -> str:
         """The client's address, as far as trusted proxies tell it."""
-        hops = self.requestHeaders.getRawHeaders("X-Forwarded-For", [])
-        return self._channel.site.origins.behind(self._channel.client, hops)
+        hops = self.requestHeaders.getRawHeaders(b"X-Forwarded-For", [])
+        return self._channel.site.origins.behind(
+            self._channel.client, [hop.decode("latin-1") for hop in hops]
+        )
 
     def gotLength(self, length: int | None) -> None:
-        super().gotLength(length)
-        if length is not None and length > self._channel.site.max_body:
+        most = self._channel.site.max_body
+        if length is not None and length > most:
+            super().gotLength(0)
             self._too_large()
+        else:
+            super().gotLength(most if length is None else length)
 
     def handleContentChunk(self, data: bytes) -> None:
         if self._channel.refused:
@@ -84,6 +89,8 @@ class BoundedRequest(Request):
         if not self._channel.refused:
             # RFC 9112, 3.2.2: the absolute form means the same.
             path = re.sub(rb"(?i)^https?://[^/?#]*(?=[/?#]|$)", b"", path) or b"/"
+            # Twisted would answer this one itself, past what resources count and log.
+            path = b"/*" if path == b"*" else path
             super().requestReceived(command, path, version)
 
     def render(self, resrc: Resource) -> None:
@@ -92,10 +99,10 @@ class BoundedRequest(Request):
         super().render(resrc)
 
     def connectionLost(self, reason: Failure) -> None:
-        if not self.finished and self.startedWriting:
-            self._channel.site.log(self, whole=False)
         if self.transfer is not None:
             self.transfer.stopProducing()
+        if not self.finished and self.startedWriting:
+            self._channel.site.log(self, whole=False)
         super().connectionLost(reason)
 
 
@@ -158,6 +165,10 @@ class BoundedSite(Site):
         self.reactor: Any = clock
         self.answers: Counter[int] = Counter()
 
+    def acceptableProtocols(self) -> list[bytes]:
+        """For TLS. Twisted would offer HTTP/2 where its parser is installed."""
+        return [b"http/1.1"]
+
     def _updateLogDateTime(self) -> None:
         """Twisted would format the reactor's clock, which does not tell the time of day."""
 
@@ -166,23 +177,36 @@ class BoundedSite(Site):
 
         :param whole: it was sent to its end
         """
+        self.note(
+            request.code,
+            request.getHost(),
+            client=request.origin,
+            method=request.method,
+            path=request.path,
+            bytes=request.sentLength,
+            seconds=self.reactor.seconds() - request.began,
+            range=request.getHeader(b"Range"),
+            agent=request.getHeader(b"User-Agent"),
+            referer=request.getHeader(b"Referer"),
+            whole=whole,
+        )
 
-        def text(data: bytes | str | None) -> str:
-            return (data.decode("latin-1") if isinstance(data, bytes) else data or "")[:200]
+    def note(self, status: int, to: Any, *, seconds: float, whole: bool, **more: Any) -> None:
+        """Count an answer, and log it.
 
-        self.answers[request.code] += 1
+        :param to: the address that was connected to
+        :param more: fields of the line; bytes are shortened
+        """
+        self.answers[int(status)] += 1
         log.info(
             "{client} {method} {path} {status} {bytes} {seconds:.3f}{cut}",
-            port=request.getHost().port if hasattr(request.getHost(), "port") else None,
-            client=request.origin,
-            method=text(request.method),
-            path=text(request.path),
-            status=request.code,
-            bytes=request.sentLength,
-            seconds=round(self.reactor.seconds() - request.began, 6),
-            range=text(request.getHeader(b"Range")),
-            agent=text(request.getHeader(b"User-Agent")),
-            referer=text(request.getHeader(b"Referer")),
+            status=int(status),
+            port=getattr(to, "port", None),
+            seconds=round(seconds, 6),
             whole=whole,
             cut="" if whole else " cut off",
+            **{
+                name: value.decode("latin-1")[:200] if isinstance(value, bytes) else value
+                for name, value in more.items()
+            },
         )

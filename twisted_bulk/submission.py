@@ -57,11 +57,14 @@ class Change(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     priority: Priority
 
 
+Speed = Annotated[int, msgspec.Meta(ge=0, le=10**15)]
+
+
 class Rates(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The body of the file port's PATCH: bytes a second; 0 is no limit."""
 
-    rate: Annotated[int, msgspec.Meta(ge=0)] | None = None
-    total_rate: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    rate: Speed | None = None
+    total_rate: Speed | None = None
 
 
 class Control(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

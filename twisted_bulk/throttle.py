@@ -12,16 +12,13 @@ behind comes first.
 Over any time T an address is sent at most ``rate * T`` bytes, one quantum, and what it
 may make up for after the process was late (``SLACK``); over time exactly the rate.
 
-:class:`Throttle` is pure arithmetic over ``now``; :class:`Ticker` lets time pass.
+Pure arithmetic over ``now``; :class:`ticker.Ticker` lets time pass.
 """
 
 import heapq
-import math
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Protocol
-
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 SLACK = 0.25  # seconds of lateness that are made up for; never a credit
 FIRST = 4096  # bytes that a transfer gets in its first turn, which comes before the others'
@@ -31,8 +28,7 @@ SENDS = 3000  # turns a second that the quantum aims at, over all addresses
 ROUND = 1.0  # seconds after which each of an address's transfers has had a turn
 SEGMENT = 1448  # bytes of TCP in one Ethernet frame: less is not worth a turn
 DEBT = 1.0  # seconds that headers and small answers may run ahead
-SPACING = 0.02  # seconds between two rounds, at least
-MEMORY = 5.0  # seconds over which an address's current rate is an average
+MOMENT = 1e-6  # seconds that are not worth a timer
 
 UNLIMITED = ""  # the key of all who have no rate of their own
 
@@ -49,24 +45,19 @@ class Flow(Protocol):
 
 @dataclass(slots=True)
 class Bucket:
-    """One address: its virtual time, its rate (0: none), and its flows that can send (and whether
-    it is their first turn)."""
+    """One address: its virtual time, its rate (0: none), and its flows that can send, apart from
+    them the ``fresh`` ones, which have not sent anything yet."""
 
     until: float
     rate: float
-    ring: OrderedDict[Flow, bool] = field(default_factory=OrderedDict)
+    ring: OrderedDict[Flow, None] = field(default_factory=OrderedDict)
+    fresh: OrderedDict[Flow, None] = field(default_factory=OrderedDict)
     queued: bool = False
-    average: float = 0.0  # bytes a second, decaying, as of ``noted``
-    noted: float = 0.0
+    favoured: bool = False  # a fresh one had the last turn
 
-    def note(self, count: int, now: float) -> None:
-        """Count what was sent."""
-        self.average = self.speed(now) + count / MEMORY
-        self.noted = now
-
-    def speed(self, now: float) -> float:
-        """Bytes a second, lately."""
-        return self.average * math.exp((self.noted - now) / MEMORY)
+    def size(self) -> int:
+        """How many flows can send."""
+        return len(self.ring) + len(self.fresh)
 
 
 class Throttle:
@@ -88,10 +79,6 @@ class Throttle:
     def __len__(self) -> int:
         return len(self._buckets)
 
-    def speeds(self, now: float) -> dict[str, float]:
-        """Bytes a second of each address that is being served."""
-        return {key: bucket.speed(now) for key, bucket in self._buckets.items()}
-
     def change(self, rate: float, total: float, now: float) -> None:
         """Other limits from now on; who is ahead stays so by as many bytes."""
         for key, bucket in self._buckets.items():
@@ -110,23 +97,23 @@ class Throttle:
         bucket = self._bucket(key, now)
         bucket.until = max(bucket.until, now - SLACK)
         self._all_until = max(self._all_until, now - SLACK)
-        self._count(bucket, count, now)
+        self._count(bucket, count)
         self._queue(key, bucket)
 
     def wait(self, key: str, now: float) -> float:
         """Seconds until the debt of ``key`` is small enough for another answer."""
         bucket = self._buckets.get(key)
         until = max(self._all_until, bucket.until if bucket else 0.0)
-        return max(0.0, until - now - DEBT)
+        wait = until - now - DEBT
+        return wait if wait > MOMENT else 0.0
 
     def join(self, key: str, flow: Flow, now: float, first: bool = False) -> None:
         """``flow`` can send from now on.
 
-        :param first: it has not sent anything yet: it comes before the address's others
+        :param first: it has not sent anything yet: its turn comes next but for one at most
         """
         bucket = self._bucket(key, now)
-        bucket.ring[flow] = first
-        bucket.ring.move_to_end(flow, last=not first)
+        (bucket.fresh if first else bucket.ring)[flow] = None
         self._queue(key, bucket)
 
     def leave(self, key: str, flow: Flow) -> None:
@@ -134,6 +121,7 @@ class Throttle:
         bucket = self._buckets.get(key)
         if bucket is not None:
             bucket.ring.pop(flow, None)
+            bucket.fresh.pop(flow, None)
 
     def serve(self, now: float) -> float | None:
         """Let everyone send whose time has come.
@@ -145,19 +133,22 @@ class Throttle:
         fair = int(max(LEAST, min(MOST, self.rate * len(self._buckets) / SENDS)))
         while self._due and self._due[0][0] <= now and self._allowed(now):
             key = heapq.heappop(self._due)[2]
-            bucket = self._buckets[key]
-            bucket.queued = False
+            bucket = self._buckets[key]  # "queued" until its turn is over: that may charge it, too
             # Who has no rate of its own comes after those who are late.
             bucket.until = max(bucket.until, now - SLACK if bucket.rate else now)
-            if bucket.ring and bucket.until <= now:  # it may have been charged meanwhile
-                self._turn(bucket, fair, now)
-            if not bucket.ring and bucket.until <= now:
+            if bucket.size() and bucket.until <= now:  # it may have been charged meanwhile
+                self._turn(bucket, fair)
+            if not bucket.size() and bucket.until <= now:
                 del self._buckets[key]
             elif bucket.rate or self.total:
+                bucket.queued = False
                 self._queue(key, bucket)
             else:
                 again.append((key, bucket))  # one turn in each round: nothing else would end it
+        if not self._due or self._due[0][0] > now:
+            self._all_until = max(self._all_until, now)  # nobody was kept waiting by the total
         for key, bucket in again:
+            bucket.queued = False
             self._queue(key, bucket)
         if not self._due:
             return None
@@ -184,18 +175,20 @@ class Throttle:
             self._serial += 1
             heapq.heappush(self._due, (bucket.until, self._serial, key))
 
-    def _turn(self, bucket: Bucket, fair: int, now: float) -> None:
-        flow, first = bucket.ring.popitem(last=False)
-        bucket.ring[flow] = False  # before it sends: it may leave meanwhile
+    def _turn(self, bucket: Bucket, fair: int) -> None:
+        # In turns with the others, so that many short ones do not keep a long one waiting.
+        fresh = bool(bucket.fresh) and not (bucket.favoured and bucket.ring)
+        bucket.favoured = fresh
         quantum = self._quantum(bucket, fair)
-        sent = flow.send(min(FIRST, quantum) if first else quantum)
-        self._count(bucket, sent, now)
+        flow, _ = (bucket.fresh if fresh else bucket.ring).popitem(last=False)
+        bucket.ring[flow] = None  # before it sends: it may leave meanwhile
+        sent = flow.send(min(FIRST, quantum) if fresh else quantum)
+        self._count(bucket, sent)
         if not sent:
             bucket.ring.pop(flow, None)  # it neither sent nor left: it must not spin
 
-    def _count(self, bucket: Bucket, count: int, now: float) -> None:
+    def _count(self, bucket: Bucket, count: int) -> None:
         self.sent += count
-        bucket.note(count, now)
         if bucket.rate:
             bucket.until += count / bucket.rate
         if self.total:
@@ -205,57 +198,8 @@ class Throttle:
         if not bucket.rate:
             return MOST if self.total else BULK
         # With many transfers each still has its turn soon enough for its client's patience.
-        return max(SEGMENT, min(fair, int(bucket.rate * ROUND / len(bucket.ring))))
+        return max(SEGMENT, min(fair, int(bucket.rate * ROUND / bucket.size())))
 
 
 def _rescaled(ahead: float, old: float, new: float) -> float:
     return max(0.0, ahead) * old / new if new else 0.0
-
-
-class Ticker:
-    """Serve a throttle whenever something is due."""
-
-    def __init__(self, throttle: Throttle, clock: IReactorTime) -> None:
-        self.throttle = throttle
-        self.clock = clock
-        self._call: IDelayedCall | None = None
-        self._last = -SPACING
-
-    def now(self) -> float:
-        return self.clock.seconds()
-
-    def set_rate(self, rate: float, total: float) -> None:
-        """Change the limits, from now on."""
-        self.throttle.change(rate, total, self.now())
-        if len(self.throttle):
-            self._plan(self.now())
-
-    def join(self, key: str, flow: Flow, first: bool = False) -> None:
-        """``flow`` can send from now on."""
-        self.throttle.join(key, flow, self.now(), first)
-        self._plan(self.now(), at_once=first or not self.throttle.limits(key))
-
-    def leave(self, key: str, flow: Flow) -> None:
-        """``flow`` cannot send (for now)."""
-        self.throttle.leave(key, flow)
-
-    def charge(self, key: str, count: int) -> None:
-        """Count bytes that were sent beside any flow."""
-        self.throttle.charge(key, count, self.now())
-        self._plan(self.now())
-
-    def _plan(self, due: float, at_once: bool = False) -> None:
-        # What is due right after a round has no limit, and waits for nothing.
-        at = due if at_once or due <= self._last else max(due, self._last + SPACING)
-        if self._call is not None and self._call.active():
-            if self._call.getTime() <= at:
-                return
-            self._call.cancel()
-        self._call = self.clock.callLater(max(0.0, at - self.now()), self._tick)
-
-    def _tick(self) -> None:
-        self._call = None
-        self._last = self.now()
-        due = self.throttle.serve(self._last)
-        if due is not None:
-            self._plan(due)

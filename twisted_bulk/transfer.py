@@ -11,18 +11,23 @@ from typing import Any, cast
 
 from twisted.internet import tcp
 from twisted.internet.interfaces import IDelayedCall, IPushProducer
+from twisted.logger import Logger
 from twisted.web.http_headers import Headers
 from zope.interface import implementer
 
+from twisted_bulk.meter import Meter
 from twisted_bulk.site import BoundedRequest, abort
-from twisted_bulk.throttle import Ticker
+from twisted_bulk.ticker import Ticker
 from twisted_bulk.zips import OpenZip
+
+log = Logger()
 
 STALL = 60.0  # seconds that a client may take nothing
 SLOWEST = 1000  # bytes a second that it has to take, over at least that time
 SWEEP = 1.0  # seconds between two looks at those who do not
 
 UNSENT = 32768  # bytes that the kernel keeps unsent for a client
+WRITTEN = 65536  # bytes at once into a transport's buffer, which is not seen to empty
 TCP_NOTSENT_LOWAT = 25  # of Linux's <netinet/tcp.h>; Python 3.11 has no name for it
 
 _SENT = Headers()  # instead of a kilobyte for each of ten thousand that wait
@@ -31,13 +36,33 @@ Piece = bytes | tuple[int, int]  # what to send: bytes, or the file's from one o
 
 
 class Watch:
-    """Cuts off clients that take nothing, or next to nothing."""
+    """Knows all transfers, and cuts off those whose clients take nothing, or next to nothing.
+
+    ``meters`` has each address that is being served.
+    """
 
     def __init__(self, ticker: Ticker) -> None:
         self.ticker = ticker
-        self.transfers: set[Transfer] = set()
+        self.transfers = 0
+        self.meters: dict[str, Meter] = {}
         self._parked: dict[Transfer, float] = {}
         self._call: IDelayedCall | None = None
+
+    def enter(self, key: str) -> Meter:
+        """One more transfer for ``key``; returns what its bytes are noted in."""
+        self.transfers += 1
+        meter = self.meters.get(key)
+        if meter is None:
+            meter = self.meters[key] = Meter(self.ticker.now())
+        meter.users += 1
+        return meter
+
+    def leave(self, key: str) -> None:
+        """One less."""
+        self.transfers -= 1
+        self.meters[key].users -= 1
+        if not self.meters[key].users:
+            del self.meters[key]
 
     def park(self, transfer: "Transfer") -> None:
         """The client is what ``transfer`` waits for, from now on."""
@@ -74,6 +99,7 @@ class Transfer:
         "__weakref__",
         "_file",
         "_key",
+        "_meter",
         "_moved",
         "_pieces",
         "_request",
@@ -93,28 +119,37 @@ class Transfer:
         self._request: Any = request
         self._watch = watch
         self._key = key
+        self._meter = watch.enter(key)
         self._file = file
         self._pieces = list(pieces)
         self._waited = 0.0  # seconds for the client, and ``_moved`` the bytes it took, lately
         self._moved = 0
-        transport = cast(Any, request.channel).transport
+        channel = cast(Any, request.channel)
+        transport = channel.transport
         self._socket = transport.socket if isinstance(transport, tcp.Connection) else None
-        if self._socket is not None and self._socket.family in (AF_INET, AF_INET6):
-            # Else the kernel takes megabytes for a client that reads nothing, and sends them at
-            # once when it wakes up.
-            self._socket.setsockopt(IPPROTO_TCP, TCP_NOTSENT_LOWAT, UNSENT)
-        watch.transfers.add(self)
+        _bound(transport)
         request.transfer = self
         request.registerProducer(self, True)
         request.write(b"")  # the head
         request.responseHeaders = _SENT
-        if self._socket is None:
-            watch.ticker.join(key, self, first=True)
+        # Until the head has gone; or, where the transport was full before, what is in front of it.
+        if self._socket is not None or channel._waitingForTransport:
+            self.pauseProducing()
         else:
-            self.pauseProducing()  # until the head has gone
+            watch.ticker.join(key, self, first=True)
 
     def send(self, most: int) -> int:
         """As :class:`throttle.Flow` says."""
+        try:
+            return self._send(most if self._socket is not None else min(most, WRITTEN))
+        except (OSError, EOFError):  # the client is gone; or the file is shorter than it was
+            self.abort()
+        except Exception:  # what goes wrong with one shall not end the others' round
+            log.failure("a transfer failed")
+            self.abort()
+        return 0
+
+    def _send(self, most: int) -> int:
         piece = self._pieces[0]
         start, end = (0, len(piece)) if isinstance(piece, bytes) else piece
         wanted = min(most, end - start)
@@ -122,9 +157,7 @@ class Transfer:
             sent = self._push(piece, start, wanted)
         except BlockingIOError:
             sent = 0
-        except (OSError, EOFError):  # the client is gone; or the file is shorter than it was
-            self.abort()
-            return 0
+        self._meter.note(sent, self._watch.ticker.now())
         if start + sent == end:
             del self._pieces[0]
         elif isinstance(piece, bytes):
@@ -199,5 +232,13 @@ class Transfer:
             self._request = None
             self._watch.release(self)
             self._watch.ticker.leave(self._key, self)
-            self._watch.transfers.discard(self)
+            self._watch.leave(self._key)
             self._file.release()
+
+
+def _bound(transport: Any) -> None:
+    """Let the kernel keep little that is unsent: it would take megabytes for a client that reads
+    nothing, and send them at once when it wakes up."""
+    found = getattr(getattr(transport, "transport", transport), "socket", None)  # below TLS, too
+    if found is not None and found.family in (AF_INET, AF_INET6):
+        found.setsockopt(IPPROTO_TCP, TCP_NOTSENT_LOWAT, UNSENT)

@@ -21,7 +21,10 @@ def size(text: str) -> int:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)(|k|M|G|T|Ki|Mi|Gi|Ti)B?", text)
     if not match:
         raise ValueError("a number of bytes such as 200000, 200k or 4Gi")
-    return int(float(match[1]) * _SCALE[match[2]])
+    found = float(match[1]) * _SCALE[match[2]]
+    if found > 10**18:
+        raise ValueError("at most 10^18 bytes")
+    return int(found)
 
 
 def duration(text: str) -> float:
@@ -29,7 +32,10 @@ def duration(text: str) -> float:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)(|s|m|h|d|w)", text)
     if not match:
         raise ValueError("a time such as 90, 30s, 5m, 2h or 7d")
-    return float(match[1]) * _SECONDS[match[2]]
+    seconds = float(match[1]) * _SECONDS[match[2]]
+    if seconds > 10**10:
+        raise ValueError("at most 10^10 seconds")
+    return seconds
 
 
 def positive(text: str) -> float:

@@ -43,7 +43,8 @@ from twisted_bulk.scripted import ScriptedQueue
 from twisted_bulk.shelf import Shelf, Workspace
 from twisted_bulk.site import BoundedSite
 from twisted_bulk.space import Space
-from twisted_bulk.throttle import Throttle, Ticker
+from twisted_bulk.throttle import Throttle
+from twisted_bulk.ticker import Ticker
 from twisted_bulk.web import Access, Api
 from twisted_bulk.workers import Workers
 
@@ -98,6 +99,10 @@ class Wiring:
 
     def files(self) -> None:
         settings = self.settings
+        if settings.proxy_protocol and settings.files.startswith("ssl:"):
+            raise ConfigError(
+                "proxy_protocol: its header comes before TLS; let the proxy end TLS, not `files`"
+            )
         origins = Origins(
             settings.ipv6_prefix,
             settings.exempt_net,

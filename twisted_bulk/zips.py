@@ -73,7 +73,10 @@ class Zips:
             sha256 = bytes.fromhex(os.read(digest, 64).decode("ascii"))
         finally:
             os.close(digest)
-        descriptor = _read(name, directory)
+        try:
+            descriptor = _read(name, directory)
+        except FileNotFoundError:
+            raise FileNotFoundError("gone") from None
         try:
             about = os.fstat(descriptor)
             if not stat.S_ISREG(about.st_mode):

@@ -1,0 +1,127 @@
+"""The throttle's time: rounds, and lines of answers."""
+
+import random
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.test_throttle import RATE, Endless
+from twisted_bulk.throttle import BULK, DEBT, MOST, UNLIMITED, Throttle
+from twisted_bulk.ticker import SPACING, Ticker
+
+
+class TickerTests(SynchronousTestCase):
+    """The same with a clock that is not asked all the time."""
+
+    def test_rate(self) -> None:
+        """The ticker wakes up when something is due, and only then."""
+        clock = Clock()
+        ticker, flow = Ticker(Throttle(RATE), clock), Endless()
+        ticker.join("a", flow)
+        for _ in range(10_000):
+            clock.advance(0.001)
+        self.assertApproximates(flow.sent / 10, RATE, RATE * 0.005)
+        ticker.leave("a", flow)
+        clock.advance(1)
+        self.assertEqual(clock.getDelayedCalls(), [])
+
+    def test_no_limit(self) -> None:
+        """Who has none waits for no round."""
+        for rate, key in ((0, "a"), (RATE, UNLIMITED)):
+            clock = Clock()
+            ticker, flow = Ticker(Throttle(rate), clock), Endless(BULK)
+            ticker.join(key, flow)
+            clock.advance(0.001)
+            clock.advance(SPACING / 2)
+            flow.left = BULK  # its client has taken what it was sent
+            ticker.join(key, flow)
+            clock.advance(0)
+            self.assertEqual(flow.sent, 2 * BULK)
+
+    @settings(max_examples=60, deadline=None)
+    @given(st.integers(0, 2**32), st.integers(1, 20), st.sampled_from([10_000, RATE, 5_000_000]))
+    def test_bound_on_time(self, seed: int, count: int, rate: int) -> None:
+        """Asked in time, an address gets rate x time and one quantum, whatever its transfers do."""
+        dice, clock = random.Random(seed), Clock()
+        throttle = Throttle(rate)
+        ticker = Ticker(throttle, clock)
+        flows = [Endless() for _ in range(count)]
+        marks, inside = [(0.0, 0)], [False] * count
+        for _ in range(300):
+            clock.pump([0.001] * dice.choice((0, 1, 9, 50)))
+            which = dice.randrange(count)
+            if dice.random() < 0.2:
+                ticker.charge("a", size := dice.randrange(500))
+                flows[0].sent += size
+            elif inside[which]:
+                ticker.leave("a", flows[which])
+                inside[which] = False
+            else:
+                ticker.join("a", flows[which], first=dice.random() < 0.5)
+                inside[which] = True
+            marks.append((clock.seconds(), sum(flow.sent for flow in flows)))
+        debt = 500 * 300
+        for then, before in dice.sample(marks, 40):
+            for later, after in marks:
+                if later >= then:
+                    # The clock of this test goes in steps of a millisecond; small answers are debt.
+                    bound = rate * (later - then + 0.001) + MOST + min(debt, rate * DEBT + 500)
+                    self.assertLessEqual(after - before, bound)
+
+
+class LineTests(SynchronousTestCase):
+    """Answers of an address that is in debt."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.ticker = Ticker(Throttle(RATE), self.clock)
+        self.admitted: list[int] = []
+
+    def ask(self, number: int) -> object:
+        def answer(_: None) -> None:
+            self.admitted.append(number)
+            self.ticker.charge("a", RATE // 10)
+
+        return self.ticker.admit("a").addCallback(answer)
+
+    def test_line(self) -> None:
+        """At once up to the debt; then one after the other, with one timer for all of them."""
+        for number in range(100):
+            self.ask(number)
+        free = len(self.admitted)
+        self.assertEqual(free, round(DEBT * 10) + 1)
+        self.assertLessEqual(len(self.clock.getDelayedCalls()), 2)
+        for _ in range(100):
+            self.clock.advance(0.01)
+        self.assertApproximates(len(self.admitted), free + 10, 1)
+        for _ in range(2000):
+            self.clock.advance(0.01)
+        self.assertEqual(self.admitted, list(range(100)))
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_others(self) -> None:
+        """Another address waits for nothing."""
+        for number in range(20):
+            self.ask(number)
+        self.assertTrue(self.ticker.admit("b").called)
+
+    def test_gone(self) -> None:
+        """Who leaves is not waited for."""
+        asked = [self.ask(number) for number in range(14)]
+        for deferred in asked[11:13]:
+            deferred.addErrback(lambda _: None).cancel()  # type: ignore[attr-defined]
+        for _ in range(50):
+            self.clock.advance(0.01)
+        self.assertEqual(self.admitted, [*range(11), 13])
+
+    def test_new_rate(self) -> None:
+        """Nobody goes on waiting by the old one."""
+        self.ticker.set_rate(10, 0)
+        for number in range(3):
+            self.ask(number)
+        self.assertEqual(self.admitted, [0])
+        self.ticker.set_rate(RATE * 1000, 0)
+        self.clock.advance(0.001)
+        self.assertEqual(self.admitted, [0, 1, 2])
