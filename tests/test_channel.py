@@ -364,10 +364,3 @@ class ProxyTests(ChannelTestCase):
         ):
             _, transport = self.say(GET + b"X-Forwarded-For: " + value + b"\r\n\r\n", host)
             self.assertIn(b"From: " + origin + b"\r\n", transport.value())
-
-    def test_swamped(self) -> None:
-        """Who is too many even for a refusal has no answer either."""
-        self.site = self.make(64, (), networks("1.2.3.4/32"), True)
-        for _ in range(60):
-            self.say(self.hello + GET + b"\r\n")
-        self.assertEqual(len(self.resource.asked), 20)

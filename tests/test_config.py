@@ -127,6 +127,7 @@ class CommandLineTests(SynchronousTestCase):
             (["--data=/proc/nowhere"], "bulkwav: data: cannot use /proc/nowhere"),
             (["--intake=tcp:x"], "bulkwav: intake: not an endpoint"),
             (["--files=ssl:1:privateKey=/nowhere"], "bulkwav: files: not an endpoint"),
+            (["--files=ssl:1", "--proxy-protocol"], "bulkwav: proxy_protocol: "),
             (["--tokens=/nowhere"], "bulkwav: tokens: cannot read /nowhere"),
             (["--secret=/dev/null"], "bulkwav: secret: "),
         ):

@@ -250,6 +250,15 @@ class RateTests(SynchronousTestCase):
         run(throttle, 10, 0.1, step=0.001)
         self.assertLess(sum(flow.sent for flow in flows) - before, 10 * RATE * 0.11 + MOST)
 
+    def test_left_before_its_turn(self) -> None:
+        """Who leaves has none, also if it would have been the first."""
+        throttle, flow = Throttle(RATE), Endless()
+        for first in (True, False):
+            throttle.join("a", flow, 0, first)
+            throttle.leave("a", flow)
+        run(throttle, 0, 1)
+        self.assertEqual(flow.sent, 0)
+
     def test_long_beside_short(self) -> None:
         """Ever new short ones have quick turns, and leave a long one its share."""
         throttle, long = Throttle(RATE), Endless()

@@ -8,7 +8,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.test_throttle import RATE, Endless
-from twisted_bulk.throttle import BULK, DEBT, MOST, UNLIMITED, Throttle
+from twisted_bulk.throttle import BULK, DEBT, FIRST, MOST, UNLIMITED, Throttle
 from twisted_bulk.ticker import SPACING, Ticker
 
 
@@ -26,6 +26,18 @@ class TickerTests(SynchronousTestCase):
         ticker.leave("a", flow)
         clock.advance(1)
         self.assertEqual(clock.getDelayedCalls(), [])
+
+    def test_behind_a_head(self) -> None:
+        """What a head has to wait for is its own charge, and no round."""
+        clock = Clock()
+        ticker, flow = Ticker(Throttle(RATE), clock), Endless()
+        ticker.charge("a", 400)
+        clock.advance(0)
+        ticker.join("a", flow, first=True)
+        clock.advance(0)
+        self.assertEqual(flow.sent, 0)
+        clock.advance(400 / RATE)
+        self.assertEqual(flow.sent, FIRST)
 
     def test_no_limit(self) -> None:
         """Who has none waits for no round."""
@@ -100,6 +112,20 @@ class LineTests(SynchronousTestCase):
             self.clock.advance(0.01)
         self.assertEqual(self.admitted, list(range(100)))
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_no_overtaking(self) -> None:
+        """Who asks while another is let in comes last."""
+
+        def ask_again(_: None) -> None:
+            self.ask(99)
+
+        for number in range(11):
+            self.ask(number)
+        self.ticker.admit("a").addCallback(ask_again)
+        self.ask(11)
+        for _ in range(50):
+            self.clock.advance(0.01)
+        self.assertEqual(self.admitted, [*range(12), 99])
 
     def test_others(self) -> None:
         """Another address waits for nothing."""

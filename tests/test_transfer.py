@@ -111,6 +111,18 @@ class MemoryTests(SynchronousTestCase):
         self.assertTrue(sent.disconnected)
         self.assertLess(len(sent.value()), 2 * STALL * SLOWEST)
 
+    def test_full_before(self) -> None:
+        """What begins while the transport is still full of something else waits for it."""
+        self.ticker.charge("1.2.3.4", RATE * 2)
+        channel, sent = self.ask()
+        channel.pauseProducing()
+        self.run_for(3)
+        self.assertLess(len(sent.value()), 1000)
+        self.assertEqual(self.watch.transfers, 1)
+        channel.resumeProducing()
+        self.run_for(1)
+        self.assertGreater(len(sent.value()), RATE / 2)
+
     def test_pipelined(self) -> None:
         """What a body's end sets off in its turn costs nobody else's round."""
         byte = f"GET /{self.link} HTTP/1.1\r\nRange: bytes=0-0\r\n"

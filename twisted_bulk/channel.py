@@ -88,7 +88,6 @@ class Channel(HTTPChannel):
         refusal = self.site.gate.enter(self.key)
         self._entered = True
         if refusal and self.site.gate.swamped(self.key):
-            self.refused = True
             self.transport.abortConnection()
         elif refusal:
             self.refuse(refusal)

@@ -86,7 +86,7 @@ class Settings:
         networks, "", "CIDR", "proxies whose X-Forwarded-For the file port believes"
     )
     proxy_protocol: bool = _key(
-        flag, "no", "yes|no", "these proxies begin each connection with a PROXY header instead"
+        flag, "no", "", "these proxies begin each connection with a PROXY header instead"
     )
     access_log: str = _key(
         str, "", "FILE", "one JSON object a line for each answer; - for the standard output"

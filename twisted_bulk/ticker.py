@@ -45,7 +45,7 @@ class Ticker:
         if key not in self._lines and not self.throttle.wait(key, self.now()):
             return succeed(None)
         line = self._lines.setdefault(key, Line())
-        waiting: Deferred[None] = Deferred(line.waiting.remove)
+        waiting: Deferred[None] = Deferred()
         line.waiting.append(waiting)
         if line.call is None:
             self._admit(key)

@@ -239,6 +239,8 @@ class Transfer:
 def _bound(transport: Any) -> None:
     """Let the kernel keep little that is unsent: it would take megabytes for a client that reads
     nothing, and send them at once when it wakes up."""
-    found = getattr(getattr(transport, "transport", transport), "socket", None)  # below TLS, too
+    found = (
+        transport.socket if isinstance(transport, tcp.Connection) else None
+    )  # TLS has that of what is below it
     if found is not None and found.family in (AF_INET, AF_INET6):
         found.setsockopt(IPPROTO_TCP, TCP_NOTSENT_LOWAT, UNSENT)
