@@ -66,6 +66,10 @@ class Crowd:
         self.steps: dict[str, dict[int, int]] = defaultdict(lambda: defaultdict(int))
         self.began = time.monotonic()
 
+    def step(self) -> int:
+        """Which one it is now."""
+        return int((time.monotonic() - self.began) / STEP)
+
     def open(self, address: str, reads: bool = True) -> Client:
         client = Client(self._server, address)
         self.clients.append(client)
@@ -93,8 +97,7 @@ class Crowd:
                     continue
                 with contextlib.suppress(BlockingIOError):
                     got = client.read()
-                    step = int((time.monotonic() - self.began) / STEP)
-                    self.steps[client.address][step] += got
+                    self.steps[client.address][self.step()] += got
 
     def total(self) -> int:
         """Bytes that have come so far."""

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.crowd import STEP, Crowd, Server, address, jain, rate_of, worst_second
+from bench.crowd import Crowd, Server, address, jain, rate_of, worst_second
 from bench.nginx import Nginx
 from tests.daemon import Daemon
 from tests.zips import publish
@@ -76,7 +76,7 @@ def measure(server: Server, scenario: Scenario, seconds: float) -> None:
     crowd.run(WARM_UP + (40 if scenario.stalled else 0))
     before = {client: client.count for client in crowd.clients}
     moved = crowd.total()
-    first, cpu, began = int((time.monotonic() - crowd.began) / STEP), server.cpu(), time.monotonic()
+    first, cpu, began = crowd.step(), server.cpu(), time.monotonic()
     while (left := began + seconds - time.monotonic()) > 0:
         crowd.run(min(1.0, left))
         if scenario.churn:
@@ -84,7 +84,7 @@ def measure(server: Server, scenario: Scenario, seconds: float) -> None:
                 crowd.close(client)
                 crowd.open(client.address)
     cpu, moved = server.cpu() - cpu, crowd.total() - moved
-    last = int((time.monotonic() - crowd.began) / STEP)
+    last = crowd.step()
     rates = [rate_of(crowd.steps[one], first, last) for one in addresses]
     shares = [
         [client.count - before[client] for client in crowd.clients
@@ -179,7 +179,7 @@ def siege(server: Server, daemon: Daemon, count: int, seconds: float) -> None:
     for number in range(10):
         crowd.open(f"127.3.0.{number + 1}")
     crowd.run(WARM_UP)
-    before = [client.count for client in crowd.clients]
+    first = crowd.step()
     grown, began = server.memory(), time.monotonic()
     for number in range(2 * count):
         bad.append(sock := socket.socket())
@@ -198,8 +198,7 @@ def siege(server: Server, daemon: Daemon, count: int, seconds: float) -> None:
                 sock.send(b"G")
         crowd.run(1.0)
         most = max(most, server.memory() - grown)
-    took = time.monotonic() - began
-    rates = [(c.count - b) / took for c, b in zip(crowd.clients, before, strict=True)]
+    rates = [rate_of(crowd.steps[c.address], first, crowd.step()) for c in crowd.clients]
     worst = max((100 * (rate / RATE - 1) for rate in rates), key=abs)
     while daemon.call("GET", "/v1/files")["connections"] > len(crowd.clients):
         crowd.run(1.0)
