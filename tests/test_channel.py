@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
-from twisted_bulk.channel import HEADERS, LINGER
+from twisted_bulk.channel import DRAIN, HEADERS, LINGER
 from twisted_bulk.gate import Gate
 from twisted_bulk.origin import Origins
 from twisted_bulk.site import IDLE, BoundedSite
@@ -37,6 +37,13 @@ class Seen(Resource):
         return b"here"
 
 
+class Transport(StringTransport):
+    """Aborting is not closing: a socket's transport goes on passing what has come."""
+
+    def abortConnection(self) -> None:
+        self.disconnected = True
+
+
 class ChannelTestCase(SynchronousTestCase):
     """A site with transports in memory, in a time of its own."""
 
@@ -49,7 +56,7 @@ class ChannelTestCase(SynchronousTestCase):
 
     def connect(self, host: str = "1.2.3.4") -> tuple[Any, StringTransport]:
         """A new connection from ``host``."""
-        transport = StringTransport(peerAddress=IPv4Address("TCP", host, 4711))
+        transport = Transport(peerAddress=IPv4Address("TCP", host, 4711))
         channel: Any = self.site.buildProtocol(transport.getPeer())
         channel.makeConnection(transport)
         return channel, transport
@@ -192,6 +199,21 @@ class FramingTests(ChannelTestCase):
             self.assertIn(b"Connection: close\r\n", transport.value())
             self.assertTrue(self.ended(transport))
 
+    def test_full(self) -> None:
+        """While the client takes nothing, no more is read from it than fits the buffers."""
+        for slow in (False, True):
+            if slow:
+                self.patch(self.resource, "render", lambda request: NOT_DONE_YET)
+            channel, transport = self.say(GET + b"\r\n" if slow else b"")
+            channel.pauseProducing()  # as transports do when their buffers are full
+            sent = 0
+            while transport.producerState == "producing" and sent < 10**6:
+                channel.dataReceived((GET + b"\r\n") * 30)
+                sent += 30 * len(GET)
+            self.assertLess(sent, 20_000, slow)
+            channel.resumeProducing()
+            self.assertEqual(transport.producerState, "paused" if slow else "producing")
+
     def test_many_pieces(self) -> None:
         """What comes while a request is being answered is kept in few pieces."""
         self.patch(self.resource, "render", lambda request: NOT_DONE_YET)
@@ -275,6 +297,14 @@ class DeadlineTests(ChannelTestCase):
         self.assertIn(b"HTTP/1.1 408", transport.value())
         self.assertEqual(self.resource.asked, [])
 
+    def test_never_taken(self) -> None:
+        """A client has so long to take the end of the last answer."""
+        _, transport = self.say(GET + b"Connection: close\r\n\r\n")
+        self.clock.pump([1] * int(DRAIN - 1))
+        self.assertEqual((transport.disconnecting, transport.disconnected), (True, False))
+        self.clock.pump([1] * 2)
+        self.assertTrue(transport.disconnected)
+
     def test_each_request(self) -> None:
         """The second request on a connection has the same deadline as the first."""
         channel, transport = self.say(GET + b"\r\n")
@@ -341,6 +371,13 @@ class ProxyTests(ChannelTestCase):
                 channel.dataReceived(data[at : at + cut])
             self.assertIn(b"From: 9.8.7.6\r\n", transport.value())
         self.assertEqual([self.site.gate.of(key) for key in ("9.8.7.6", "1.2.3.4")], [3, 0])
+
+    def test_swamped(self) -> None:
+        """Who is too many even for a refusal has no answer either."""
+        self.site = self.make(64, (), networks("1.2.3.4/32"), True)
+        for _ in range(60):
+            self.say(self.hello + GET + b"\r\n")
+        self.assertEqual(len(self.resource.asked), 20)
 
     def test_not_announced(self) -> None:
         """A trusted proxy has to say whom it brings; nobody else may."""

@@ -4,6 +4,7 @@ import random
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -84,19 +85,32 @@ class TickerTests(SynchronousTestCase):
 
 
 class LineTests(SynchronousTestCase):
-    """Answers of an address that is in debt."""
+    """Answers of an address that is ahead of its rate."""
 
     def setUp(self) -> None:
         self.clock = Clock()
         self.ticker = Ticker(Throttle(RATE), self.clock)
         self.admitted: list[int] = []
 
-    def ask(self, number: int) -> object:
+    def ask(self, number: int, key: str = "a", size: int = RATE // 10) -> Deferred[None]:
         def answer(_: None) -> None:
             self.admitted.append(number)
-            self.ticker.charge("a", RATE // 10)
+            self.ticker.charge(key, size)
 
-        return self.ticker.admit("a").addCallback(answer)
+        return self.ticker.admit(key).addCallback(answer)
+
+    def flood(self, key: str, size: int = 400) -> None:
+        """A client that asks again as soon as it has its answer."""
+        asking = self.ticker.admit(key)
+
+        def answer(_: None) -> None:
+            self.ticker.charge(key, size)
+            self.clock.callLater(0.0001, self.flood, key, size)
+
+        asking.addCallback(answer)
+
+    def run_for(self, seconds: float, step: float = 0.01) -> None:
+        self.clock.pump([step] * round(seconds / step))
 
     def test_line(self) -> None:
         """At once up to the debt; then one after the other, with one timer for all of them."""
@@ -104,12 +118,10 @@ class LineTests(SynchronousTestCase):
             self.ask(number)
         free = len(self.admitted)
         self.assertEqual(free, round(DEBT * 10) + 1)
-        self.assertLessEqual(len(self.clock.getDelayedCalls()), 2)
-        for _ in range(100):
-            self.clock.advance(0.01)
-        self.assertApproximates(len(self.admitted), free + 10, 1)
-        for _ in range(2000):
-            self.clock.advance(0.01)
+        self.assertEqual(len(self.clock.getDelayedCalls()), 1)
+        self.run_for(2)
+        self.assertApproximates(len(self.admitted), 20, 1)
+        self.run_for(20)
         self.assertEqual(self.admitted, list(range(100)))
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
@@ -123,8 +135,7 @@ class LineTests(SynchronousTestCase):
             self.ask(number)
         self.ticker.admit("a").addCallback(ask_again)
         self.ask(11)
-        for _ in range(50):
-            self.clock.advance(0.01)
+        self.run_for(5)
         self.assertEqual(self.admitted, [*range(12), 99])
 
     def test_others(self) -> None:
@@ -134,13 +145,16 @@ class LineTests(SynchronousTestCase):
         self.assertTrue(self.ticker.admit("b").called)
 
     def test_gone(self) -> None:
-        """Who leaves is not waited for."""
+        """Who leaves is not waited for, and leaves nothing."""
         asked = [self.ask(number) for number in range(14)]
         for deferred in asked[11:13]:
-            deferred.addErrback(lambda _: None).cancel()  # type: ignore[attr-defined]
-        for _ in range(50):
-            self.clock.advance(0.01)
+            deferred.addErrback(lambda _: None).cancel()
+        self.run_for(5)
         self.assertEqual(self.admitted, [*range(11), 13])
+        for number in range(1000):
+            self.ask(number).addErrback(lambda _: None).cancel()
+        self.assertLess(len(self.admitted), 30)
+        self.assertEqual([len(line.waiting) for line in self.ticker._lines.values()], [0])
 
     def test_new_rate(self) -> None:
         """Nobody goes on waiting by the old one."""
@@ -149,5 +163,33 @@ class LineTests(SynchronousTestCase):
             self.ask(number)
         self.assertEqual(self.admitted, [0])
         self.ticker.set_rate(RATE * 1000, 0)
-        self.clock.advance(0.001)
+        self.run_for(2)
         self.assertEqual(self.admitted, [0, 1, 2])
+
+    def test_flood_beside_a_body(self) -> None:
+        """However many answers an address asks for, its bodies have a share."""
+        for clients in (1, 8):
+            body = Endless()
+            self.ticker.join("a", body)
+            for _ in range(clients):
+                self.flood("a")
+            self.run_for(20, 0.002)
+            sent, before = body.sent, self.ticker.throttle.sent
+            self.run_for(20, 0.002)
+            self.assertGreater(body.sent - sent, 20 * RATE * 0.4)
+            total = self.ticker.throttle.sent - before
+            self.assertApproximates(total, 20 * RATE, RATE * 0.2)
+            self.setUp()
+
+    def test_flood_within_the_total(self) -> None:
+        """Nor can those without a rate stop everybody else's by it."""
+        self.ticker.set_rate(RATE, 4 * RATE)
+        bodies = [Endless() for _ in range(2)]
+        for number, body in enumerate(bodies):
+            self.ticker.join(f"{number}", body)
+        for _ in range(8):
+            self.flood(UNLIMITED, 4000)
+        self.run_for(20, 0.002)
+        for body in bodies:
+            self.assertApproximates(body.sent / 20, RATE, RATE * 0.02)
+        self.assertApproximates(self.ticker.throttle.sent / 20, 4 * RATE, RATE * 0.1)

@@ -28,6 +28,7 @@ log = Logger(namespace="access")
 HEADERS = 15.0  # seconds for a request's headers, from the connection's start or its first byte
 SLOWEST = 10_000  # bytes a second of a request's body, beside that time
 PIECES = 32  # of what came while an earlier request is being answered
+DRAIN = 75.0  # seconds that a client has to take the end of the last answer
 LINGER = 2.0  # seconds that a refused client has to read why
 _HOST = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=%\[\]:-]*")
 
@@ -88,6 +89,7 @@ class Channel(HTTPChannel):
         refusal = self.site.gate.enter(self.key)
         self._entered = True
         if refusal and self.site.gate.swamped(self.key):
+            self.refused = True
             self.transport.abortConnection()
         elif refusal:
             self.refuse(refusal)
@@ -102,6 +104,13 @@ class Channel(HTTPChannel):
         if len(self._dataBuffer) > PIECES:  # Twisted adds up their lengths at each one that comes
             self._dataBuffer = [b"".join(self._dataBuffer)]
         super().dataReceived(data)
+        if self._waitingForTransport and (not self._handlingRequest or self._full()):
+            # While an answer is made, or its client takes none, Twisted stops reading; where one
+            # follows the other it does not.
+            self._networkProducer.pauseProducing()
+
+    def _full(self) -> bool:
+        return sum(map(len, self._dataBuffer)) > self._optimisticEagerReadSize
 
     def _greet(self, data: bytes) -> bytes:
         """Take the PROXY header off; returns what follows it."""
@@ -192,6 +201,7 @@ class Channel(HTTPChannel):
         if not ISSLTransport.providedBy(self.transport):  # there the handshake may be to come
             self.transport.pauseProducing()
         # Closing at once, with unread data, would reset the connection under the answer.
+        self._stop("_closing")
         self._closing = self.callLater(LINGER, self.transport.abortConnection)
         now = self.site.reactor.seconds()
         self.site.note(
@@ -205,6 +215,12 @@ class Channel(HTTPChannel):
             whole=True,
             code=error.code,
         )
+
+    def loseConnection(self) -> None:
+        # Twisted waits for ever until a client has taken what is left for it.
+        if self._closing is None:
+            self._closing = self.callLater(DRAIN, self.transport.abortConnection)
+        super().loseConnection()
 
     def pauseProducing(self) -> None:
         # TLS asks for this when it has to read before it can write the refusal.

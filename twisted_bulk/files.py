@@ -74,12 +74,10 @@ class Files(Resource):
                 request.setHeader("Retry-After", str(RETRY_AFTER))
                 self._short(request, key, 503, "unavailable", "too many files are open")
             else:
-                taken = False
                 try:
-                    taken = self._answer(request, key, found)
+                    self._answer(request, key, found)
                 finally:
-                    if not taken:
-                        found.release()
+                    found.release()
 
     def _short(self, request: Request, key: str, status: int, code: str, detail: str) -> None:
         """An answer without a file."""
@@ -94,8 +92,7 @@ class Files(Resource):
             request.write(body)
         request.finish()
 
-    def _answer(self, request: BoundedRequest, key: str, found: OpenZip) -> bool:
-        """Answer; returns whether a transfer has taken the file over."""
+    def _answer(self, request: BoundedRequest, key: str, found: OpenZip) -> None:
         what = found.what
         answer = evaluate(request.method.decode("latin-1"), _conditions(request), what)
         request.setHeader("Accept-Ranges", "bytes")
@@ -109,15 +106,14 @@ class Files(Resource):
             # Twisted knows of 304 by itself that it has no body.
             code = {412: "precondition_failed", 416: "range_not_satisfiable"}.get(answer.status, "")
             self._short(request, key, answer.status, code, "see the request's conditions")
-            return False
+            return
         pieces = self._describe(request, found, answer)
         self._ticker.charge(key, _weight(request))
         if request.method == b"HEAD" or not pieces:
             request.write(b"")
             request.finish()
-            return False
-        Transfer(request, self.watch, key, found, pieces)
-        return True
+        else:
+            Transfer(request, self.watch, key, found, pieces)
 
     def _describe(self, request: Request, found: OpenZip, answer: Answer) -> list[Piece]:
         """Set the headers; returns the body."""

@@ -27,14 +27,14 @@ BULK = 1 << 20  # the same where nothing limits the address
 SENDS = 3000  # turns a second that the quantum aims at, over all addresses
 ROUND = 1.0  # seconds after which each of an address's transfers has had a turn
 SEGMENT = 1448  # bytes of TCP in one Ethernet frame: less is not worth a turn
-DEBT = 1.0  # seconds that headers and small answers may run ahead
-MOMENT = 1e-6  # seconds that are not worth a timer
+DEBT = 1.0  # seconds that headers and small answers may run ahead, while nothing else waits
+BESIDE = 4096  # bytes of them, else, between two turns
 
 UNLIMITED = ""  # the key of all who have no rate of their own
 
 
 class Flow(Protocol):
-    """One transfer."""
+    """One transfer, or what else takes turns."""
 
     def send(self, most: int) -> int:
         """Send up to ``most`` bytes now; returns how many went.
@@ -54,6 +54,7 @@ class Bucket:
     fresh: OrderedDict[Flow, None] = field(default_factory=OrderedDict)
     queued: bool = False
     favoured: bool = False  # a fresh one had the last turn
+    beside: int = 0  # bytes charged beside the flows since the last turn of an old one
 
     def size(self) -> int:
         """How many flows can send."""
@@ -72,6 +73,7 @@ class Throttle:
         self.total = total
         self.sent = 0
         self._all_until = 0.0
+        self._beside = 0  # as of a bucket
         self._buckets: dict[str, Bucket] = {}
         self._due: list[tuple[float, int, str]] = []
         self._serial = 0
@@ -97,15 +99,23 @@ class Throttle:
         bucket = self._bucket(key, now)
         bucket.until = max(bucket.until, now - SLACK)
         self._all_until = max(self._all_until, now - SLACK)
+        bucket.beside += count
+        self._beside += count
         self._count(bucket, count)
         self._queue(key, bucket)
 
-    def wait(self, key: str, now: float) -> float:
-        """Seconds until the debt of ``key`` is small enough for another answer."""
+    def allows(self, key: str, now: float) -> bool:
+        """Whether an answer may be sent beside any flow; else it has to take its turn as one."""
+        if not self.limits(key):
+            return True
+        if self.total and self._beside >= BESIDE:
+            return False
         bucket = self._buckets.get(key)
-        until = max(self._all_until, bucket.until if bucket else 0.0)
-        wait = until - now - DEBT
-        return wait if wait > MOMENT else 0.0
+        if bucket is None:
+            return True
+        if bucket.size():  # a flood of answers would keep the clock ahead, and the flows waiting
+            return bucket.beside < BESIDE
+        return bucket.until <= now + DEBT
 
     def join(self, key: str, flow: Flow, now: float, first: bool = False) -> None:
         """``flow`` can send from now on.
@@ -179,12 +189,14 @@ class Throttle:
         # In turns with the others, so that many short ones do not keep a long one waiting.
         fresh = bool(bucket.fresh) and not (bucket.favoured and bucket.ring)
         bucket.favoured = fresh
+        if not fresh:
+            bucket.beside = self._beside = 0
         quantum = self._quantum(bucket, fair)
         flow, _ = (bucket.fresh if fresh else bucket.ring).popitem(last=False)
         bucket.ring[flow] = None  # before it sends: it may leave meanwhile
-        sent = flow.send(min(FIRST, quantum) if fresh else quantum)
-        self._count(bucket, sent)
-        if not sent:
+        before = self.sent
+        self._count(bucket, flow.send(min(FIRST, quantum) if fresh else quantum))
+        if self.sent == before:
             bucket.ring.pop(flow, None)  # it neither sent nor left: it must not spin
 
     def _count(self, bucket: Bucket, count: int) -> None:

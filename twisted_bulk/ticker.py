@@ -1,6 +1,6 @@
-"""Time for the throttle: one timer for all who send, and lines of those who wait to answer."""
+"""Time for the throttle: one timer for all who send, and lines of answers that wait."""
 
-from collections import deque
+from collections import OrderedDict
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -11,11 +11,22 @@ SPACING = 0.02  # seconds between two rounds, at least
 
 
 class Line:
-    """Answers of one address that wait until it may have another, first come first served."""
+    """Answers of one address that may not be sent at once: a flow that sends one in each turn."""
 
-    def __init__(self) -> None:
-        self.waiting: deque[Deferred[None]] = deque()
-        self.call: IDelayedCall | None = None
+    def __init__(self, ticker: "Ticker", key: str) -> None:
+        self._ticker = ticker
+        self._key = key
+        self.waiting: OrderedDict[Deferred[None], None] = OrderedDict()
+
+    def send(self, most: int) -> int:
+        """As :class:`throttle.Flow` says; what is sent charges itself."""
+        throttle = self._ticker.throttle
+        before = throttle.sent
+        while self.waiting and throttle.sent == before:
+            self.waiting.popitem(last=False)[0].callback(None)
+        if not self.waiting:
+            self._ticker.end(self._key, self)
+        return 0
 
 
 class Ticker:
@@ -36,32 +47,24 @@ class Ticker:
         self.throttle.change(rate, total, self.now())
         if len(self.throttle):
             self._plan(self.now())
-        for key in list(self._lines):
-            self._admit(key)
 
     def admit(self, key: str) -> Deferred[None]:
-        """Fires, at once or in its turn, when the debt of ``key`` is small enough for another
-        answer, which has to be charged before anything else is waited for."""
-        if key not in self._lines and not self.throttle.wait(key, self.now()):
+        """Fires, at once or in its turn, when another answer may be sent to ``key``; it has to be
+        charged before anything else is waited for."""
+        line = self._lines.get(key)
+        if line is None and self.throttle.allows(key, self.now()):
             return succeed(None)
-        line = self._lines.setdefault(key, Line())
-        waiting: Deferred[None] = Deferred()
-        line.waiting.append(waiting)
-        if line.call is None:
-            self._admit(key)
+        if line is None:
+            line = self._lines[key] = Line(self, key)
+            self.join(key, line, first=True)
+        waiting: Deferred[None] = Deferred(line.waiting.pop)
+        line.waiting[waiting] = None
         return waiting
 
-    def _admit(self, key: str) -> None:
-        line = self._lines[key]
-        if line.call is not None and line.call.active():
-            line.call.cancel()
-        wait = 0.0
-        while line.waiting and not (wait := self.throttle.wait(key, self.now())):
-            line.waiting.popleft().callback(None)
-        if line.waiting:
-            line.call = self.clock.callLater(wait, self._admit, key)
-        else:
-            del self._lines[key]
+    def end(self, key: str, line: Line) -> None:
+        """Nobody waits in ``line`` any more."""
+        self.leave(key, line)
+        del self._lines[key]
 
     def join(self, key: str, flow: Flow, first: bool = False) -> None:
         """``flow`` can send from now on."""

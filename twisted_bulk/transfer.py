@@ -16,7 +16,7 @@ from twisted.web.http_headers import Headers
 from zope.interface import implementer
 
 from twisted_bulk.meter import Meter
-from twisted_bulk.site import BoundedRequest, abort
+from twisted_bulk.site import BoundedRequest
 from twisted_bulk.ticker import Ticker
 from twisted_bulk.zips import OpenZip
 
@@ -91,7 +91,7 @@ class Transfer:
     """One body.
 
     :param key: whose rate it goes by
-    :param file: which this releases
+    :param file: which this uses, and releases in the end
     :param pieces: the body, in order
     """
 
@@ -104,6 +104,7 @@ class Transfer:
         "_pieces",
         "_request",
         "_socket",
+        "_transport",
         "_waited",
         "_watch",
     )
@@ -116,18 +117,18 @@ class Transfer:
         file: OpenZip,
         pieces: Iterable[Piece],
     ) -> None:
+        channel = cast(Any, request.channel)
+        self._transport = transport = channel.transport
+        _bound(transport)
         self._request: Any = request
         self._watch = watch
         self._key = key
         self._meter = watch.enter(key)
-        self._file = file
+        self._file = file.use()
         self._pieces = list(pieces)
         self._waited = 0.0  # seconds for the client, and ``_moved`` the bytes it took, lately
         self._moved = 0
-        channel = cast(Any, request.channel)
-        transport = channel.transport
         self._socket = transport.socket if isinstance(transport, tcp.Connection) else None
-        _bound(transport)
         request.transfer = self
         request.registerProducer(self, True)
         request.write(b"")  # the head
@@ -143,10 +144,10 @@ class Transfer:
         try:
             return self._send(most if self._socket is not None else min(most, WRITTEN))
         except (OSError, EOFError):  # the client is gone; or the file is shorter than it was
-            self.abort()
+            pass
         except Exception:  # what goes wrong with one shall not end the others' round
             log.failure("a transfer failed")
-            self.abort()
+        self.abort()
         return 0
 
     def _send(self, most: int) -> int:
@@ -198,10 +199,8 @@ class Transfer:
 
     def abort(self) -> None:
         """Cut the connection: ending short would pass for the whole."""
-        request = self._request
         self.stopProducing()
-        if request is not None:
-            abort(request)
+        self._transport.abortConnection()
 
     def pauseProducing(self) -> None:
         """The client takes nothing for now."""
@@ -209,9 +208,8 @@ class Transfer:
         self._watch.park(self)
         if self._socket is not None:
             # The transport has nothing (more) to send itself; it tells when it could.
-            transport = self._request.channel.transport
-            transport.producerPaused = True
-            transport.startWriting()
+            self._transport.producerPaused = True
+            self._transport.startWriting()
 
     def resumeProducing(self) -> None:
         """It does again."""
@@ -239,8 +237,6 @@ class Transfer:
 def _bound(transport: Any) -> None:
     """Let the kernel keep little that is unsent: it would take megabytes for a client that reads
     nothing, and send them at once when it wakes up."""
-    found = (
-        transport.socket if isinstance(transport, tcp.Connection) else None
-    )  # TLS has that of what is below it
+    found = getattr(transport, "socket", None)  # TLS has that of what is below it
     if found is not None and found.family in (AF_INET, AF_INET6):
         found.setsockopt(IPPROTO_TCP, TCP_NOTSENT_LOWAT, UNSENT)

@@ -26,6 +26,11 @@ class OpenZip:
         self.sha256 = sha256
         self.what = Representation(about.st_size, f'"{sha256.hex()}"', int(about.st_mtime))
 
+    def use(self) -> "OpenZip":
+        """One more user, who releases it."""
+        self.users += 1
+        return self
+
     def release(self) -> None:
         """One of its users needs it no more."""
         self.users -= 1
@@ -90,5 +95,4 @@ class Zips:
             raise
         if found.descriptor != descriptor:
             os.close(descriptor)
-        found.users += 1
-        return found
+        return found.use()
