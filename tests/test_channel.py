@@ -1,6 +1,6 @@
 """Connections as such: what is refused before any resource sees it, and when they end."""
 
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet.address import IPv4Address
 from twisted.internet.task import Clock
@@ -40,8 +40,15 @@ class Seen(Resource):
 class Transport(StringTransport):
     """Aborting is not closing: a socket's transport goes on passing what has come."""
 
+    full = 0  # bytes from which on its producer shall pause
+
     def abortConnection(self) -> None:
         self.disconnected = True
+
+    def write(self, data: bytes) -> None:
+        super().write(data)
+        if self.full and len(self.value()) > self.full:
+            cast(Any, self.producer).pauseProducing()
 
 
 class ChannelTestCase(SynchronousTestCase):
@@ -204,8 +211,11 @@ class FramingTests(ChannelTestCase):
         for slow in (False, True):
             if slow:
                 self.patch(self.resource, "render", lambda request: NOT_DONE_YET)
-            channel, transport = self.say(GET + b"\r\n" if slow else b"")
-            channel.pauseProducing()  # as transports do when their buffers are full
+            channel, transport = self.connect()
+            self.patch(transport, "full", 100)
+            channel.dataReceived(GET + b"\r\n")
+            if slow:
+                channel.pauseProducing()
             sent = 0
             while transport.producerState == "producing" and sent < 10**6:
                 channel.dataReceived((GET + b"\r\n") * 30)

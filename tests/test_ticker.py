@@ -138,6 +138,15 @@ class LineTests(SynchronousTestCase):
         self.run_for(5)
         self.assertEqual(self.admitted, [*range(12), 99])
 
+    def test_in_order(self) -> None:
+        """Nor does a body's turn, after which some are let in at once, change their order."""
+        self.ticker.join("a", Endless())
+        for number in range(3000):
+            self.ask(number, size=400)
+            self.clock.advance(0.0005)
+        self.assertGreater(len(self.admitted), 30)
+        self.assertEqual(self.admitted, list(range(len(self.admitted))))
+
     def test_others(self) -> None:
         """Another address waits for nothing."""
         for number in range(20):
