@@ -370,13 +370,15 @@ class BypassTests(FilesTestCase):
 
     rate = 40_000
     seconds = 4.0
+    proxies = networks("127.0.0.1/32")
 
-    def flood(self, request: bytes, fresh: bool) -> int:
+    def flood(self, request: bytes, fresh: bool, port: int = 0) -> int:
         """Bytes that come for a request made again and again, on one connection or on new ones."""
         total, end, sock = 0, time.monotonic() + self.seconds, None
         while time.monotonic() < end:
             if sock is None:
-                sock = socket.create_connection(("127.0.0.1", self.port.getHost().port))
+                port = port or self.port.getHost().port
+                sock = socket.create_connection(("127.0.0.1", port))
                 sock.settimeout(0.5)
             sock.sendall(request)
             head = b""
@@ -408,14 +410,30 @@ class BypassTests(FilesTestCase):
             "GET /x HTTP/1.1",
         ):
             request = ((what % self.link if "%" in what else what) + "\r\nHost: x\r\n\r\n").encode()
-            floods = [deferToThread(self.flood, request, bool(n % 2)) for n in range(8)]
-            total = sum([await flood for flood in floods])
-            # The rate, one second's debt, and an answer of each that was let in with it.
-            self.assertLess(total, self.rate * (self.seconds + 1.5) + 8 * 1000, what)
-            self.assertGreater(total, self.rate * self.seconds / 2, what)
-            self.ticker.set_rate(0, 0)
-            await self.idle()
-            self.ticker.set_rate(self.rate, 0)
+            await self.check([(request, bool(n % 2), 0) for n in range(8)])
+
+    async def test_spellings(self) -> None:
+        """One address by IPv4 and as IPv4 within IPv6; any of an IPv6 /64."""
+        both: Any = reactor.listenTCP(0, self.site, interface="::")
+        self.addCleanup(both.stopListening)
+        ports = (0, both.getHost().port)
+        head = f"GET /{self.link} HTTP/1.1\r\nHost: x\r\n"
+        await self.check([(f"{head}\r\n".encode(), False, ports[n % 2]) for n in range(8)])
+        hops = [f"2001:db8::{n * 4369:x}:{n}" for n in range(8)]
+        await self.check(
+            [(f"{head}X-Forwarded-For: {hop}\r\n\r\n".encode(), False, 0) for hop in hops]
+        )
+
+    async def check(self, floods: list[tuple[bytes, bool, int]]) -> None:
+        """Together they get what the rate allows, and not much less."""
+        going = [deferToThread(self.flood, *flood) for flood in floods]
+        total = sum([await one for one in going])
+        # The rate, one second's debt, and an answer of each that was let in with it.
+        self.assertLess(total, self.rate * (self.seconds + 1.5) + 8 * 1000)
+        self.assertGreater(total, self.rate * self.seconds / 2)
+        self.ticker.set_rate(0, 0)
+        await self.idle()
+        self.ticker.set_rate(self.rate, 0)
 
 
 class DeletedTests(FilesTestCase):
