@@ -151,12 +151,12 @@ class Model:
             job.state = "later"
         return True
 
-    def release(self, worker: str, id: str, attempt: int) -> int:
+    def release(self, worker: str, id: str, attempt: int, later: bool) -> int:
         """How many."""
         job = self._held(worker, id, attempt)
         if job is None or job.state != "doing":
             return 0
-        job.state, job.worker, job.ripe = "todo", "", False
+        job.state, job.worker, job.ripe = "later" if later else "todo", "", False
         job.attempt -= 1
         return 1
 

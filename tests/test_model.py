@@ -217,11 +217,11 @@ class Machine(RuleBasedStateMachine):
         reply = now(self.queue.nack(worker, job, FAR if later else 0, "x", fatal))
         assert reply == self.model.nack(worker, job.id, job.attempt, later, fatal)
 
-    @rule(number=st.integers(0, 2))
-    def release(self, number: int) -> None:
+    @rule(number=st.integers(0, 2), later=st.booleans())
+    def release(self, number: int, later: bool) -> None:
         worker, job = self.pick(number)
-        reply = now(self.queue.release(worker, [job]))
-        assert reply == self.model.release(worker, job.id, job.attempt)
+        reply = now(self.queue.release(worker, [job], FAR if later else 0))
+        assert reply == self.model.release(worker, job.id, job.attempt, later)
 
     @rule(worker=workers, count=st.integers(1, 4))
     def lose(self, worker: str, count: int) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from standardwebhooks.webhooks import Webhook
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 
 from tests.reactor import reactor
@@ -20,8 +20,9 @@ from twisted_bulk.groups import GroupQueue
 from twisted_bulk.guard import Guard
 from twisted_bulk.jobs import Ack, Group, GroupPart
 from twisted_bulk.notify import SCHEDULE, TRIES, Notifier, Poster, load_secret
+from twisted_bulk.receivers import MOST
 from twisted_bulk.scripted import ScriptedQueue
-from twisted_bulk.task import Result, Retry, Task
+from twisted_bulk.task import GiveBack, Result, Retry, Task
 
 
 class NotifyTests(RedisTestCase):
@@ -37,7 +38,7 @@ class NotifyTests(RedisTestCase):
         agent.startService()
         self.addCleanup(agent.stopService)
         self.data = Path(tempfile.mkdtemp(prefix="bw"))
-        self.reporting: set[str] = set()
+        self.reporting: set[tuple[str, str]] = set()
         poster = Poster(agent, reactor, load_secret("", self.data))
         self.notifier = Notifier(
             self.queue,
@@ -49,11 +50,13 @@ class NotifyTests(RedisTestCase):
             reporting=self.reporting,
         )
 
-    async def begin(self, form: str = "json", path: str = "/n") -> Any:
+    async def begin(self, form: str = "json", path: str = "/n", name: str = "b") -> Any:
         spec = json.dumps({"url": self.site.url + path, "notify_format": form}).encode()
         part = GroupPart(size=4, attachment="", payload=b"")
         await self.queue.submit(
-            Group(id="b", digest="", spec=spec, need=1, parts=[part], after=b"b", after_tries=TRIES)
+            Group(
+                id=name, digest="", spec=spec, need=1, parts=[part], after=b"b", after_tries=TRIES
+            )
         )
         return (await self.queue.reserve("w", 1)).jobs[0]
 
@@ -76,7 +79,7 @@ class NotifyTests(RedisTestCase):
     async def test_progress_and_last(self) -> None:
         """Signed, in order, nothing after the last one."""
         job = await self.begin()
-        self.reporting.add("b")
+        self.reporting.add(("b", "host"))
         self.notifier.startService()
         await self.posts(2)
         await self.queue.beat("w", [(job, 1700, b"")])
@@ -101,12 +104,60 @@ class NotifyTests(RedisTestCase):
         """A receiver that does not answer has one progress callback, not a queue of them."""
         self.site.answers["/n"] = lambda exchange: None
         await self.begin()
-        self.reporting.add("b")
+        self.reporting.add(("b", "host"))
         self.notifier.startService()
         await self.posts(1)
         await deferLater(reactor, 0.3)
         self.assertEqual(len(self.site.requests), 1)
         self.notifier.stopService()
+
+    async def test_black_hole(self) -> None:
+        """A receiver that answers nobody has a few sockets, also of many batches; another hears
+        of each of its own at every tick. Last callbacks do not wait behind progress."""
+        self.site.answers["/hole"] = lambda exchange: None
+        for number in range(20):
+            job = await self.begin(path="/hole", name=f"h{number}")
+            self.reporting.add((f"h{number}", "hole"))
+            await self.begin(name=f"g{number}")
+            self.reporting.add((f"g{number}", "good"))
+        self.notifier.startService()
+        told = [f"g{number}" for number in range(20)]
+        while min(self.told().count(batch) for batch in told) < 3:
+            await deferLater(reactor, 0.01)
+        holes = [request for request in self.site.requests if request[0] == "/hole"]
+        self.assertEqual(len(holes), MOST - 1)
+        self.assertEqual(job.attempt, 1)
+        self.notifier.stopService()
+
+    async def test_last_at_once(self) -> None:
+        """So many last callbacks go to one host; the others are given back, and lose no try."""
+        self.site.answers["/n"] = lambda exchange: None
+        for number in range(MOST + 1):
+            await self.queue.ack("w", [Ack(await self.begin(name=f"b{number}"), 4, b"")])
+        going = [Deferred.fromCoroutine(self.last()) for _ in range(MOST)]
+        await self.posts(MOST)
+        with self.assertRaises(GiveBack) as caught:
+            await self.last()
+        self.assertGreater(caught.exception.delay, 1)
+        for one in going:
+            one.addErrback(lambda failure: failure.trap(Retry))
+            one.cancel()
+
+    def told(self) -> list[str]:
+        """The batches of the callbacks that came, in order."""
+        return [json.loads(body)["task_id"] for path, _, body in self.site.requests if path == "/n"]
+
+    async def test_cancelled(self) -> None:
+        """A stop in the middle of a try is no failed try."""
+        self.site.answers["/n"] = lambda exchange: None
+        await self.queue.ack("w", [Ack(await self.begin(), 4, b"")])
+        (job,) = (await self.calls.reserve("w", 1)).jobs
+        task: Any = Task(job)
+        task.running = Deferred.fromCoroutine(self.notifier.deliver(task))
+        await self.posts(1)
+        task.cancel()
+        with self.assertRaises(CancelledError):
+            await task.running
 
     async def test_repeated(self) -> None:
         """Each failed try asks for the schedule's next pause; all have the same id."""
@@ -148,7 +199,7 @@ class NotifyTests(RedisTestCase):
         waiting: list[Exchange] = []
         self.site.answers["/n"] = [waiting.append, ok(b"")]
         job = await self.begin()
-        self.reporting.add("b")
+        self.reporting.add(("b", "host"))
         self.notifier.startService()
         await self.posts(1)
         await self.queue.ack("w", [Ack(job, 4, b"")])

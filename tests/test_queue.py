@@ -147,6 +147,18 @@ class JobTests(QueueTestCase):
         self.assertEqual((again.id, again.attempt), ("a", 1))
         await self.check()
 
+    async def test_release_for_later(self) -> None:
+        """A released job may have to wait before it is taken again; it loses no attempt."""
+        await self.put("a", tries=1)
+        (job,) = await self.take()
+        self.assertEqual(await self.queue.release("w1", [job], 0.2), 1)
+        self.assertEqual((await self.record()).state, "later")
+        self.assertEqual(await self.take(), [])
+        await deferLater(reactor, 0.25)
+        (again,) = await self.take("w2")
+        self.assertEqual((again.id, again.attempt), ("a", 1))
+        await self.check()
+
     async def test_reconcile(self) -> None:
         """What a lost reply reserved goes back; what is held stays."""
         await self.put("a", "b")

@@ -38,7 +38,7 @@ class PartSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     """A part's job.
 
     :param spare: members that may fail before the batch has failed
-    :param notify: whether somebody wants progress callbacks
+    :param notify: the host that wants progress callbacks, if one does
     """
 
     batch: str
@@ -49,7 +49,7 @@ class PartSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     headers: dict[str, str] = {}
     timeout: float = 0
     layout: str = "flat"
-    notify: bool = False
+    notify: str = ""
 
 
 class Outcome(msgspec.Struct, frozen=True):

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from twisted.internet.threads import deferToThread
 
-from twisted_bulk.batch import PartSpec, Spec, pack_members
+from twisted_bulk.batch import PartSpec, Spec, host_of, pack_members
 from twisted_bulk.errors import (
     InvalidRequest,
     NoSuchBatch,
@@ -127,7 +127,7 @@ class Intake:
                 headers=submission.headers,
                 timeout=submission.timeout,
                 layout=submission.layout,
-                notify=bool(submission.url),
+                notify=host_of(submission.url) if submission.url else "",
             )
             attachment = await self._queue.attach(packed)
             payload = msgspec.json.encode(spec)

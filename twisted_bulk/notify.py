@@ -30,12 +30,13 @@ from twisted.python.failure import Failure
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IResponse
 
-from twisted_bulk.batch import Spec
+from twisted_bulk.batch import Spec, host_of
 from twisted_bulk.errors import ConfigError, MemberError, Unavailable
 from twisted_bulk.groups import GroupQueue
 from twisted_bulk.jobs import ENDED, GroupRecord
+from twisted_bulk.receivers import Receivers
 from twisted_bulk.report import callback, report
-from twisted_bulk.task import Result, Retry, Task
+from twisted_bulk.task import GiveBack, Result, Retry, Task
 
 log = Logger()
 
@@ -133,7 +134,7 @@ class Notifier(Service):
     """Progress callbacks of the batches that run on this node, and all last callbacks.
 
     :param speaker: this process's id: of several nodes one reports a batch
-    :param reporting: ids of running batches that have a callback
+    :param reporting: running batches that have a callback, each with the host that it goes to
     """
 
     def __init__(
@@ -145,15 +146,18 @@ class Notifier(Service):
         speaker: str,
         every: float,
         link_base: str,
-        reporting: Iterable[str],
+        reporting: Iterable[tuple[str, str]],
     ) -> None:
         self._queue = queue
         self._poster = poster
+        self._clock = clock
         self._speaker = speaker
         self._every = every
         self._link_base = link_base
         self._reporting = reporting
+        self._receivers = Receivers()
         self._posting: dict[str, Deferred[None]] = {}
+        self._waiting: dict[str, dict[str, None]] = {}  # batches by host, in order
         self._ticking = LoopingCall(self._tick)
         self._ticking.clock = clock
 
@@ -168,28 +172,58 @@ class Notifier(Service):
             posting.cancel()
 
     def _tick(self) -> None:
-        for batch in list(self._reporting):
-            if batch not in self._posting:
-                self._begin(batch)
+        wanted: dict[str, list[str]] = {}
+        for batch, host in self._reporting:
+            wanted.setdefault(host, []).append(batch)
+        # Who waits keeps its place; what is on its way now is merged into the next tick.
+        self._waiting = {
+            host: {batch: None for batch in self._waiting.get(host, ()) if batch in batches}
+            | {batch: None for batch in batches if batch not in self._posting}
+            for host, batches in wanted.items()
+        }
+        for host in list(self._waiting):
+            self._pump(host)
 
-    def _begin(self, batch: str) -> None:
-        posting = Deferred.fromCoroutine(self._progress(batch))
+    def _pump(self, host: str) -> None:
+        """Tell ``host`` of the batches that wait, as far as it can be asked now."""
+        waiting = self._waiting.get(host)
+        while (
+            self.running and waiting
+            and self._receivers.allows_progress(host, self._clock.seconds())
+        ):  # fmt: skip
+            batch = next(iter(waiting))
+            del waiting[batch]
+            self._begin(batch, host)
+
+    def _begin(self, batch: str, host: str) -> None:
+        self._receivers.begin(host)
+        posting = Deferred.fromCoroutine(self._progress(batch, host))
         self._posting[batch] = posting
 
         def ended(failure: Failure | None) -> None:
             del self._posting[batch]
             if failure is not None and not failure.check(CancelledError, Unavailable):
                 log.info("progress of {batch}: {error}", batch=batch, error=_brief(failure.value))
+            self._clock.callLater(0, self._pump, host)
 
         posting.addBoth(ended)
 
-    async def _progress(self, batch: str) -> None:
-        seq = await self._queue.speak(batch, self._speaker, 3 * self._every)
-        record = await self._queue.group(batch) if seq else None
-        if record is None or record.state in ENDED:
-            return
-        body = callback(report(record, self._link_base), seq)
-        await self._poster.post(record, body, f"{seq}", PROGRESS_TIMEOUT)
+    async def _progress(self, batch: str, host: str) -> None:
+        answered = None
+        try:
+            seq = await self._queue.speak(batch, self._speaker, 3 * self._every)
+            record = await self._queue.group(batch) if seq else None
+            if record is None or record.state in ENDED:
+                return
+            body = callback(report(record, self._link_base), seq)
+            answered = False
+            response = await self._poster.post(record, body, f"{seq}", PROGRESS_TIMEOUT)
+            answered = _works(response)
+        except CancelledError:
+            answered = None
+            raise
+        finally:
+            self._receivers.end(host, self._clock.seconds(), answered)
 
     def _ended(self, batch: str) -> Deferred[None]:
         """Fires once the progress callback that is on its way has ended."""
@@ -201,6 +235,7 @@ class Notifier(Service):
         """The job that follows a batch: its last callback.
 
         :raises Retry: it has not arrived; with the schedule's next pause
+        :raises GiveBack: as many are on their way to its receiver as may
         """
         batch, _, run = task.job.id.rpartition("@")
         record = await self._queue.group(batch)
@@ -208,27 +243,44 @@ class Notifier(Service):
             return Result()  # deleted meanwhile, or tried again: that has a last one of its own
         while batch in self._posting:
             await self._ended(batch)  # nothing may be sent after the last one
-        body = callback(report(record, self._link_base), record.seq)
-        retry_after = 0.0
+        host = host_of(msgspec.json.decode(record.spec, type=Spec).url)
+        if not self._receivers.allows_last(host):
+            raise GiveBack("as many are on their way to its receiver as may", random.uniform(5, 15))
+        self._receivers.begin(host)
+        answered: bool | None = None
         try:
+            body = callback(report(record, self._link_base), record.seq)
             response = await self._poster.post(record, body, "last", LAST_TIMEOUT)
+            answered = _works(response)
         except CancelledError:
             raise
         except Exception as problem:
-            trouble = _brief(problem)
-        else:
-            if 200 <= response.code < 300:
-                return Result(data=b"delivered")
-            if response.code == 410:
-                return Result(data=b"refused for good")
-            trouble = f"HTTP {response.code}"
-            after = (response.headers.getRawHeaders(b"Retry-After") or [b""])[0]
-            retry_after = float(after) if re.fullmatch(rb"[0-9]{1,6}", after) else 0.0
-        step = SCHEDULE[min(task.job.attempt, len(SCHEDULE)) - 1] * random.uniform(0.8, 1.2)
-        pause = max(step, min(retry_after, 2 * step))
-        log.warn("last callback of {batch}, try {n}: {trouble}", batch=batch, n=task.job.attempt,
-                 trouble=trouble)  # fmt: skip
-        raise Retry(trouble, pause)
+            if task.cancelled:  # HTTP clients make of that that there was no answer
+                raise CancelledError from problem
+            answered = False
+            raise self._again(task, _brief(problem)) from problem
+        finally:
+            self._receivers.end(host, self._clock.seconds(), answered)
+        if 200 <= response.code < 300:
+            return Result(data=b"delivered")
+        if response.code == 410:
+            return Result(data=b"refused for good")
+        after = (response.headers.getRawHeaders(b"Retry-After") or [b""])[0]
+        retry_after = float(after) if re.fullmatch(rb"[0-9]{1,6}", after) else 0.0
+        raise self._again(task, f"HTTP {response.code}", retry_after)
+
+    def _again(self, task: Task, trouble: str, retry_after: float = 0.0) -> Retry:
+        attempt = task.job.attempt
+        step = SCHEDULE[min(attempt, len(SCHEDULE)) - 1] * random.uniform(0.8, 1.2)
+        log.warn("last callback of {batch}, try {n}: {trouble}",
+                 batch=task.job.id.rpartition("@")[0], n=attempt, trouble=trouble)  # fmt: skip
+        return Retry(trouble, max(step, min(retry_after, 2 * step)))
+
+
+def _works(response: IResponse) -> bool:
+    """Whether the receiver is in order, whatever it thinks of this callback."""
+    code: int = response.code
+    return code < 500 and code != 429
 
 
 def _brief(problem: BaseException | None) -> str:

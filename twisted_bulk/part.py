@@ -58,7 +58,7 @@ def _old(path: Path, names: set[str]) -> Callable[[str], Placed | None]:
 
 
 class PartMaker:
-    """Makes parts. ``reporting`` counts the running ones by batch, where callbacks are wanted.
+    """Makes parts. ``reporting`` counts the running ones by batch and the host of its callbacks.
 
     :param workspace: where the zips grow and how they are published
     :param part_bytes: size beyond which a zip is followed by another
@@ -83,7 +83,7 @@ class PartMaker:
         self._part_bytes = part_bytes
         self._space = space
         self._running = 0
-        self.reporting: Counter[str] = Counter()
+        self.reporting: Counter[tuple[str, str]] = Counter()
 
     async def __call__(self, task: Task) -> Result:
         spec = msgspec.json.decode(task.job.payload, type=PartSpec)
@@ -103,14 +103,14 @@ class PartMaker:
             a=task.job.attempt,
         )
         if spec.notify:
-            self.reporting[spec.batch] += 1
+            self.reporting[spec.batch, spec.notify] += 1
         self._running += 1
         try:
             return await self._make(part, task.job.id)
         finally:
             self._running -= 1
             if spec.notify:
-                self.reporting[spec.batch] -= 1
+                self.reporting[spec.batch, spec.notify] -= 1
                 self.reporting += Counter()  # drops what has come to nothing
 
     async def _make(self, part: Tally, job: str) -> Result:

@@ -57,8 +57,8 @@ class JobQueue(Protocol):
     ) -> bool:
         """A failed attempt: again after ``delay``, or dead. False if it was not held."""
 
-    async def release(self, worker: str, jobs: Sequence[Job]) -> int:
-        """Give jobs back without using up an attempt."""
+    async def release(self, worker: str, jobs: Sequence[Job], delay: float = 0) -> int:
+        """Give jobs back without using up an attempt, to be taken again after ``delay`` seconds."""
 
     async def reconcile(self, worker: str, held: Sequence[Job]) -> int:
         """Give back what the broker thinks ``worker`` holds and it does not."""

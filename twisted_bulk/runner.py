@@ -212,9 +212,10 @@ class Runner(Service):
                 raise
             await self._nack(job, brief(error), self._backoff(job.attempt))
         except GiveBack as back:
-            log.warn("job {job} is given back: {why}", job=job.id, why=back)
+            if not back.delay:
+                log.warn("job {job} is given back: {why}", job=job.id, why=back)
             self._unsure = True  # and with it goes what a lost reply would have left
-            await self._release(job)
+            await self._release(job, back.delay)
         except Retry as again:
             await self._nack(job, str(again), again.delay)
         except DeadlinePassed:
@@ -238,9 +239,9 @@ class Runner(Service):
 
         return await Deferred.fromCoroutine(call()).addTimeout(self._timeout, self._clock)
 
-    async def _release(self, job: Job) -> None:
+    async def _release(self, job: Job, delay: float) -> None:
         with contextlib.suppress(Unavailable):  # the next reserve does it
-            await self._queue.release(self._worker, [job])
+            await self._queue.release(self._worker, [job], delay)
 
     async def _nack(self, job: Job, error: str, delay: float) -> None:
         """Say that a job failed, for as long as the broker is away."""

@@ -139,16 +139,15 @@ class ScriptedQueue:
         words = (worker, job.id, job.attempt, ms(delay), int(fatal), error)
         return bool(await self.script("nack", *words))
 
-    async def release(self, worker: str, jobs: Sequence[Job]) -> int:
-        return await self._release(worker, "only", jobs)
+    async def release(self, worker: str, jobs: Sequence[Job], delay: float = 0) -> int:
+        return await self._release(worker, "only", jobs, delay)
 
     async def reconcile(self, worker: str, held: Sequence[Job]) -> int:
         return await self._release(worker, "except", held)
 
-    async def _release(self, worker: str, which: str, jobs: Sequence[Job]) -> int:
-        pairs = [word for job in jobs for word in (job.id, job.attempt)]
-        released = await self.script("release", worker, which, *pairs, deadline=RELEASE_WITHIN)
-        return int(released)
+    async def _release(self, worker: str, which: str, jobs: Sequence[Job], delay: float = 0) -> int:
+        words = [which, ms(delay), *(word for job in jobs for word in (job.id, job.attempt))]
+        return int(await self.script("release", worker, *words, deadline=RELEASE_WITHIN))
 
     async def reclaim(self, worker: str) -> int:
         return int(await self.script("reclaim", worker))

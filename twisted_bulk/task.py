@@ -18,7 +18,14 @@ class Retry(Exception):
 
 
 class GiveBack(Exception):
-    """Raised by a job's function: not here and now; it does not count as an attempt."""
+    """Raised by a job's function: not here and now; it does not count as an attempt.
+
+    :param delay: seconds before anybody takes it again
+    """
+
+    def __init__(self, why: str, delay: float = 0.0) -> None:
+        super().__init__(why)
+        self.delay = delay
 
 
 @dataclass(frozen=True)

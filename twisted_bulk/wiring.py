@@ -50,7 +50,7 @@ from twisted_bulk.workers import Workers
 
 PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 PACKER_THREADS = 2
-CALLBACKS = 16  # last callbacks being delivered at once
+CALLBACKS = 64  # last callbacks being delivered at once
 BACKLOG = 4096  # connections that wait to be accepted
 MAX_FILES_BODY = 64 * 1024  # a request to the file port has no use for one
 

@@ -1,10 +1,10 @@
 -- Give jobs back without using up a try.
--- ARGV: worker, 'only' or 'except', then pairs: id attempt      reply: how many
+-- ARGV: worker, 'only' or 'except', delay_ms, then pairs: id attempt      reply: how many
 -- 'only' gives those back; 'except' all others that the server thinks the worker
 -- holds (the reply of a reserve was lost).
 drains()
-local wid, named, n = ARGV[1], {}, 0
-for i = 3, #ARGV, 2 do named[ARGV[i]] = ARGV[i + 1] end
+local wid, delay, named, n = ARGV[1], tonumber(ARGV[3]), {}, 0
+for i = 4, #ARGV, 2 do named[ARGV[i]] = ARGV[i + 1] end
 for _, id in ipairs(call('SMEMBERS', P .. 'w:' .. wid)) do
   local key = P .. 'j:' .. id
   local j = call('HMGET', key, 'state', 'tries', 'wid', 'score')
@@ -13,7 +13,11 @@ for _, id in ipairs(call('SMEMBERS', P .. 'w:' .. wid)) do
   if mine and j[1] == 'doing' and j[3] == wid then
     call('HINCRBY', key, 'tries', -1)
     call('HDEL', key, 'wid')
-    hand_back(id, wid, 'todo', j[4])
+    if delay > 0 then
+      hand_back(id, wid, 'later', whole(now + delay))
+    else
+      hand_back(id, wid, 'todo', j[4])
+    end
     n = n + 1
   end
 end

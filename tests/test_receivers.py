@@ -1,0 +1,90 @@
+"""Hosts that callbacks go to, with time as an argument."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from twisted_bulk.receivers import FAILURES, KNOWN, LONGEST, MOST, PAUSE, Receivers
+
+
+class ReceiverTests(SynchronousTestCase):
+    """One host in trouble, and the others."""
+
+    def setUp(self) -> None:
+        self.all = Receivers()
+
+    def fail(self, host: str, times: int, now: float = 0) -> None:  # type: ignore[override]
+        for _ in range(times):
+            self.all.begin(host)
+            self.all.end(host, now, answered=False)
+
+    def test_at_once(self) -> None:
+        """So many to one host; one place is kept for last callbacks."""
+        for _ in range(MOST - 1):
+            self.assertTrue(self.all.allows_progress("a", 0))
+            self.all.begin("a")
+        self.assertFalse(self.all.allows_progress("a", 0))
+        self.assertTrue(self.all.allows_last("a"))
+        self.all.begin("a")
+        self.assertFalse(self.all.allows_last("a"))
+        self.assertTrue(self.all.allows_progress("b", 0))
+
+    def test_breaker(self) -> None:
+        """After some failures nothing for a while, then one at a time, less and less often."""
+        self.fail("a", FAILURES - 1)
+        self.assertTrue(self.all.allows_progress("a", 0))
+        self.fail("a", 1)
+        now = 0.0
+        for pause in (PAUSE, 2 * PAUSE, 4 * PAUSE):
+            self.assertFalse(self.all.allows_progress("a", now + pause - 0.1))
+            self.assertTrue(self.all.allows_last("a"))
+            now += pause
+            self.assertTrue(self.all.allows_progress("a", now))
+            self.all.begin("a")
+            self.assertFalse(self.all.allows_progress("a", now))
+            self.all.end("a", now, answered=False)
+        self.fail("a", 50, now)
+        self.assertTrue(self.all.allows_progress("a", now + LONGEST))
+        self.all.begin("a")
+        self.all.end("a", now, answered=True)
+        self.assertTrue(self.all.allows_progress("a", now))
+
+    def test_nothing_learnt(self) -> None:
+        """What was never sent says nothing of the host."""
+        self.fail("a", FAILURES)
+        self.all.begin("a")
+        self.all.end("a", PAUSE, answered=None)
+        self.assertTrue(self.all.allows_progress("a", PAUSE))
+
+    def test_memory(self) -> None:
+        """Hosts in order are forgotten at once, of the others so many are remembered."""
+        self.all.begin("a")
+        self.all.end("a", 0, answered=True)
+        self.assertEqual(len(self.all), 0)
+        for number in range(KNOWN + 10):
+            self.fail(f"{number}", 1)
+        self.assertEqual(len(self.all), KNOWN)
+
+    @settings(max_examples=200)
+    @given(st.lists(st.tuples(st.floats(0, 20), st.sampled_from(["ok", "fail", "nothing"]))))
+    def test_any_course(self, steps: list[tuple[float, str]]) -> None:
+        """A host in trouble is probed within the longest pause, and never two at a time; one that
+        fails now and then is never given up."""
+        now, row, going = 0.0, 0, 0
+        for wait, how in steps:
+            now += wait
+            if self.all.allows_progress("a", now):
+                self.all.begin("a")
+                going += 1
+                self.assertLessEqual(going, 1 if row >= FAILURES else MOST)
+            else:
+                self.assertTrue(row >= FAILURES or going >= MOST - 1)
+            if going:
+                answered = {"ok": True, "fail": False, "nothing": None}[how]
+                self.all.end("a", now, answered)
+                going -= 1
+                row = {True: 0, False: row + 1, None: row}[answered]
+            self.assertTrue(self.all.allows_progress("a", now + LONGEST) or going)
+        for _ in range(going):
+            self.all.end("a", now, answered=True)
+        self.setUp()
