@@ -129,6 +129,19 @@ class NotifyTests(RedisTestCase):
         self.assertEqual(job.attempt, 1)
         self.notifier.stopService()
 
+    async def test_all_in_one_tick(self) -> None:
+        """However few go to a host at once, all its batches are told of at each tick."""
+        for number in range(20):
+            await self.begin(name=f"g{number}")
+            self.reporting.add((f"g{number}", "good"))
+        self.notifier.startService()
+        await self.posts(1)
+        self.notifier._ticking.stop()
+        while len(set(self.told())) < 20:
+            await deferLater(reactor, 0.01)
+        self.notifier._ticking.start(60)
+        self.notifier.stopService()
+
     async def test_last_at_once(self) -> None:
         """So many last callbacks go to one host; the others are given back, and lose no try."""
         self.site.answers["/n"] = lambda exchange: None
