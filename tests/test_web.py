@@ -23,6 +23,7 @@ from twisted_bulk import channel
 from twisted_bulk.errors import ConfigError, ProtectedMode, Unauthorized
 from twisted_bulk.groups import GroupQueue
 from twisted_bulk.intake import Intake
+from twisted_bulk.jobs import Ack
 from twisted_bulk.redis import Redis
 from twisted_bulk.scripted import ScriptedQueue
 from twisted_bulk.site import BoundedSite
@@ -130,8 +131,36 @@ class BatchTests(ApiTestCase):
             "cursor=x",
             "cursor=%C2%B2",
             "limit=101",
+            "callback=delivered",
+            "callback=undelivered&status=done",
         ):
             await self.refused(400, "invalid_request", "GET", f"/v1/batches?{query}")
+
+    async def test_undelivered(self) -> None:
+        """Batches whose last callback was given up; it can be sent again, as often as it failed."""
+        query, calls = "/v1/batches?callback=undelivered", self.queue.after
+        for number in range(3):
+            body = BATCH | {"task_id": f"n{number}", "url": "http://h.example/n"}
+            await self.call("POST", "/", body)
+            await self.refused(409, "not_undelivered", "POST", f"/v1/batches/n{number}/notify")
+            (part,) = (await self.queue.reserve("w", 1)).jobs
+            await self.queue.ack("w", [Ack(part, 2, b"")])
+            (call,) = (await calls.reserve("w", 1)).jobs
+            await calls.nack("w", call, 0, "gone", fatal=True)
+        _, shown, _ = await self.call("GET", f"{query}&limit=2")
+        self.assertEqual([one["task_id"] for one in shown["batches"]], ["n2", "n1"])
+        _, shown, _ = await self.call("GET", f"{query}&limit=2&cursor={shown['cursor']}")
+        self.assertEqual(([one["task_id"] for one in shown["batches"]], shown["cursor"]),
+                         (["n0"], None))  # fmt: skip
+        status, shown, _ = await self.call("POST", "/v1/batches/n1/notify")
+        self.assertEqual((status, shown["task_id"]), (202, "n1"))
+        (call,) = (await calls.reserve("w", 1)).jobs
+        self.assertEqual((call.id.partition("@")[0], call.attempt), ("n1", 1))
+        await self.refused(409, "not_undelivered", "POST", "/v1/batches/n1/notify")
+        await self.queue.forget("n0")
+        _, shown, _ = await self.call("GET", query)
+        self.assertEqual([one["task_id"] for one in shown["batches"]], ["n2"])
+        await self.refused(404, "no_such_batch", "POST", "/v1/batches/n0/notify")
 
     async def test_delete(self) -> None:
         """First it is cancelled, then it goes, and its files with it."""

@@ -8,7 +8,7 @@
     │   ├── BadRequest, RequestTimeout
     │   ├── InvalidRequest, UnsupportedMedia, TooLarge
     │   ├── Unauthorized, ProtectedMode
-    │   └── NoSuchBatch, NoFilePort, TaskConflict, NotRetryable
+    │   └── NoSuchBatch, NoFilePort, TaskConflict, NotRetryable, NotUndelivered
     ├── Unavailable                 it may pass: the API's client tries again later
     │   ├── TooManyConnections
     │   ├── QueueUnavailable, QueueFull, DiskFull, Stopping
@@ -113,6 +113,13 @@ class NotRetryable(RequestError):
     """The batch has not ended, or nothing of it is missing."""
 
     code = "not_retryable"
+    status = HTTPStatus.CONFLICT
+
+
+class NotUndelivered(RequestError):
+    """The last callback of the batch has not failed: there is none, or none yet, or it arrived."""
+
+    code = "not_undelivered"
     status = HTTPStatus.CONFLICT
 
 

@@ -15,6 +15,7 @@ from twisted_bulk.errors import (
     InvalidRequest,
     NoSuchBatch,
     NotRetryable,
+    NotUndelivered,
     QueueFull,
     TaskConflict,
     Unavailable,
@@ -165,18 +166,51 @@ class Intake:
         eta = job_eta(await self._queue.stats(), place)
         return None if eta is None else round(eta, 1)
 
-    async def page(self, status: str, limit: str, cursor: str) -> dict[str, Any]:
-        """Batches, newest first, as ``{"batches", "cursor"}``."""
+    async def page(
+        self, status: str, limit: str, cursor: str, callback: str = ""
+    ) -> dict[str, Any]:
+        """Batches, newest first, as ``{"batches", "cursor"}``.
+
+        :param callback: ``undelivered``: those whose last callback failed, the latest first
+        """
         if status and status not in GROUP_STATES:
             raise InvalidRequest(f"status: expected one of {', '.join(GROUP_STATES)}")
         if not re.fullmatch(r"[0-9]{1,6}", limit) or not 1 <= int(limit) <= PAGE:
             raise InvalidRequest(f"limit: expected 1 to {PAGE}")
         if not re.fullmatch(r"[0-9]{0,15}", cursor):
             raise InvalidRequest("cursor: expected the cursor of an earlier answer")
+        if callback and (callback != "undelivered" or status):
+            raise InvalidRequest("callback: expected undelivered, without a status")
+        if callback:
+            return await self._undelivered(int(limit), int(cursor or 0))
         ids, more = await self._queue.groups(status, cursor, int(limit))
         records = [await self._queue.group(task_id) for task_id in ids]
         shown = [report(record, self._link_base) for record in records if record is not None]
         return {"batches": shown, "cursor": more or None}
+
+    async def _undelivered(self, limit: int, begin: int) -> dict[str, Any]:
+        """The cursor is how many were looked at: some are of batches deleted or tried again."""
+        found = await self._queue.after.dead(begin, limit)
+        shown = []
+        for job_id in found:
+            task_id, _, run = job_id.rpartition("@")
+            record = await self._queue.group(task_id)
+            if record is not None and record.run == run:
+                shown.append(report(record, self._link_base))
+        more = f"{begin + limit}" if len(found) == limit else None
+        return {"batches": shown, "cursor": more}
+
+    async def notify(self, task_id: str) -> dict[str, Any]:
+        """Send a last callback that was given up once more, with all its tries.
+
+        :raises NotUndelivered: it was not given up
+        """
+        record = await self._queue.group(task_id)
+        if record is None:
+            raise NoSuchBatch(f"there is no batch {task_id}")
+        if not await self._queue.after.revive(f"{task_id}@{record.run}"):
+            raise NotUndelivered(f"the last callback of batch {task_id} was not given up")
+        return report(record, self._link_base)
 
     async def remove(self, task_id: str) -> dict[str, Any]:
         """Cancel a batch that has not ended; of one that has, record and files go."""

@@ -75,6 +75,9 @@ class JobQueue(Protocol):
     async def revive(self, job_id: str) -> bool:
         """Queue a dead job again, with all its tries; False if it is not dead, or has a twin."""
 
+    async def dead(self, begin: int, limit: int) -> list[str]:
+        """Ids of jobs that failed, the latest first, without the first ``begin``."""
+
     async def job(self, job_id: str) -> JobRecord | None:
         """One job as it stands, or None."""
 

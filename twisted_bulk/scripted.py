@@ -164,6 +164,10 @@ class ScriptedQueue:
             raise QueueFull("as much is waiting as may", retry_after=30)
         return bool(reply == 1)
 
+    async def dead(self, begin: int, limit: int) -> list[str]:
+        """Ids of jobs that failed, the latest first, without the first ``begin``."""
+        return [job_id.decode() for job_id in await self.script("dead", begin, limit)]
+
     async def job(self, job_id: str) -> JobRecord | None:
         reply = await self.script("job", job_id)
         if not reply:

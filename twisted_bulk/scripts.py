@@ -31,7 +31,7 @@ SCRIPTS = {
     name: _load(name)
     for name in (
         *("enqueue", "reserve", "beat", "ack", "nack", "release", "reclaim", "cancel"),
-        *("prioritise", "revive", "maintain", "job", "stats", "control"),
+        *("prioritise", "revive", "dead", "maintain", "job", "stats", "control"),
         *("submit", "group", "groups", "forget", "again", "speak", "share", "pace"),
     )
 }

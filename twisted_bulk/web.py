@@ -171,7 +171,8 @@ class Api:
         self._access.check(request)
         limit = _argument(request, "limit", "50")
         status, cursor = _argument(request, "status"), _argument(request, "cursor")
-        return _json(request, await self._intake.page(status, limit, cursor))
+        callback = _argument(request, "callback")
+        return _json(request, await self._intake.page(status, limit, cursor, callback))
 
     @app.route("/v1/batches/<task_id>", methods=["GET"])
     async def batch(self, request: Request, task_id: str) -> bytes:
@@ -192,6 +193,12 @@ class Api:
         if self.stopping:
             raise Stopping("this node is stopping")
         return _json(request, await self._intake.retry(task_id), HTTPStatus.ACCEPTED)
+
+    @app.route("/v1/batches/<task_id>/notify", methods=["POST"])
+    async def notify(self, request: Request, task_id: str) -> bytes:
+        """Send a last callback that was given up once more."""
+        self._access.check(request)
+        return _json(request, await self._intake.notify(task_id), HTTPStatus.ACCEPTED)
 
     @app.route("/v1/batches/<task_id>/manifest", methods=["GET"])
     async def manifest(self, request: Request, task_id: str) -> Resource:

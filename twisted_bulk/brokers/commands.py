@@ -184,10 +184,10 @@ class Commands:
 
     def _between(self, key: bytes, low: bytes, high: bytes, order: str, *options: bytes) -> Reply:
         (above, least), (below, most) = _bound(low), _bound(high)
-        count = int(options[-1]) if b"LIMIT" in options else -1
+        begin, count = map(int, options[-2:]) if b"LIMIT" in options else (0, -1)
         sql = f"SELECT member, score FROM z WHERE key = ? AND score >{above} ? AND score <{below} ?"
-        sql += f" ORDER BY score {order}, member {order} LIMIT ?"
-        return self._scored(self._db.execute(sql, (key, least, most, count)), options)
+        sql += f" ORDER BY score {order}, member {order} LIMIT ? OFFSET ?"
+        return self._scored(self._db.execute(sql, (key, least, most, count, begin)), options)
 
     def _zrangebyscore(self, key: bytes, low: bytes, high: bytes, *options: bytes) -> Reply:
         return self._between(key, low, high, "ASC", *options)
