@@ -1,5 +1,6 @@
 """Callbacks, received by a real server and checked by the standard's own library."""
 
+import base64
 import json
 import tempfile
 from datetime import UTC, datetime
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
-from standardwebhooks.webhooks import Webhook
+from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 
@@ -19,9 +20,10 @@ from twisted_bulk.agent import GuardedAgent
 from twisted_bulk.groups import GroupQueue
 from twisted_bulk.guard import Guard
 from twisted_bulk.jobs import Ack, Group, GroupPart
-from twisted_bulk.notify import SCHEDULE, TRIES, Notifier, Poster, load_secret
+from twisted_bulk.notify import SCHEDULE, TRIES, Notifier, Poster
 from twisted_bulk.receivers import MOST
 from twisted_bulk.scripted import ScriptedQueue
+from twisted_bulk.signer import load_signer
 from twisted_bulk.task import GiveBack, Result, Retry, Task
 
 
@@ -39,7 +41,7 @@ class NotifyTests(RedisTestCase):
         self.addCleanup(agent.stopService)
         self.data = Path(tempfile.mkdtemp(prefix="bw"))
         self.reporting: set[tuple[str, str]] = set()
-        poster = Poster(agent, reactor, load_secret("", self.data))
+        poster = Poster(agent, reactor, load_signer("", self.data))
         self.notifier = Notifier(
             self.queue,
             poster,
@@ -234,7 +236,7 @@ class NotifyTests(RedisTestCase):
         )
         headers = self.site.headers()
         self.assertEqual(headers["content-type"], "application/x-www-form-urlencoded")
-        signer = load_secret("", self.data)
+        signer = load_signer("", self.data)
         when = datetime.fromtimestamp(int(headers["webhook-timestamp"]), UTC)
         signed = signer.sign(headers["webhook-id"], when, self.site.requests[0][2].decode())
         self.assertEqual(headers["webhook-signature"], signed)
@@ -255,11 +257,45 @@ class NotifyTests(RedisTestCase):
         await self.last()
         self.assertEqual(self.site.requests, [])
 
+    def test_rotation(self) -> None:
+        """Each secret of the file signs; a changed file is read again, a broken one is not used."""
+        path, now = self.data / "secret", datetime.now(UTC)
+        old = path.read_text().split()[0]
+        new = "whsec_" + base64.b64encode(bytes(range(32))).decode()
+        signer = load_signer("", self.data)
+
+        def knows(secret: str) -> bool:
+            headers = {
+                "webhook-id": "m",
+                "webhook-timestamp": f"{int(now.timestamp())}",
+                "webhook-signature": signer.sign("m", now, "{}"),
+            }
+            try:
+                Webhook(secret).verify("{}", headers)
+            except WebhookVerificationError:
+                return False
+            return True
+
+        for lines, known in (
+            ([old], (True, False)),
+            ([old, new], (True, True)),
+            ([new], (False, True)),
+            (["whsec_%%%"], (False, True)),
+            (["whsec_"], (False, True)),
+            ([], (False, True)),
+            ([old, "x y"], (False, True)),
+            ([old], (True, False)),
+        ):
+            path.unlink()
+            path.write_text("\n".join([*lines, ""]))
+            self.assertEqual((knows(old), knows(new)), known, lines)
+        self.flushLoggedErrors()
+
     def test_secret(self) -> None:
         """Made once, readable by us alone."""
         path = self.data / "secret"
         first = path.read_text()
-        load_secret("", self.data)
+        load_signer("", self.data)
         self.assertEqual(path.read_text(), first)
         self.assertEqual(path.stat().st_mode & 0o777, 0o600)
         self.assertTrue(first.startswith("whsec_"))

@@ -160,7 +160,7 @@ class Settings:
     )
     open: bool = _key(flag, "no", "", "let clients from anywhere in without a token")
     secret: str = _key(
-        str, "", "FILE", "secret that signs callbacks [<data>/secret, made at first start]"
+        str, "", "FILE", "secrets that sign callbacks [<data>/secret, made at first start]"
     )
     drain: float = _key(duration, "30s", "TIME", "how long a stop waits for running work")
     lifeline: bool = _key(

@@ -5,20 +5,15 @@ each batch; a tick that finds one on its way is merged into the next. The last
 callback is a job of its own, queued in the step that ended the batch.
 """
 
-import base64
 import hashlib
-import os
 import random
 import re
-import secrets
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 import msgspec
-from standardwebhooks.webhooks import Webhook
 from treq.client import HTTPClient
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred
@@ -31,11 +26,12 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IResponse
 
 from twisted_bulk.batch import Spec, host_of
-from twisted_bulk.errors import ConfigError, MemberError, Unavailable
+from twisted_bulk.errors import MemberError, Unavailable
 from twisted_bulk.groups import GroupQueue
 from twisted_bulk.jobs import ENDED, GroupRecord
 from twisted_bulk.receivers import Receivers
 from twisted_bulk.report import callback, report
+from twisted_bulk.signer import Signer
 from twisted_bulk.task import GiveBack, Result, Retry, Task
 
 log = Logger()
@@ -45,26 +41,6 @@ SCHEDULE = (5, 300, 1800, 7200, 18000, 36000, 36000)
 TRIES = len(SCHEDULE) + 1
 PROGRESS_TIMEOUT, LAST_TIMEOUT = 10.0, 15.0
 MAX_REPLY = 64 * 1024
-
-
-def load_secret(path: str, data: Path) -> Webhook:
-    """The signer; without ``path`` its secret is kept in ``data``, made at first use."""
-    file = Path(path) if path else data / "secret"
-    if not path and not file.exists():
-        young = data / f".secret-{secrets.token_hex(4)}"
-        text = "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
-        with open(os.open(young, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:
-            out.write(text + "\n")
-        try:
-            os.link(young, file)  # unlike rename, never over one that is in use
-        except FileExistsError:
-            pass
-        finally:
-            young.unlink()
-    try:
-        return Webhook(file.read_text(encoding="ascii").strip())
-    except Exception as error:  # the library has a family of its own
-        raise ConfigError(f"secret: {file} is not readable as whsec_<base64>: {error}") from None
 
 
 class _Drain(Protocol):
@@ -91,7 +67,7 @@ class _Drain(Protocol):
 class Poster:
     """Signed POSTs to callback URLs."""
 
-    def __init__(self, agent: IAgent, clock: IReactorTime, signer: Webhook) -> None:
+    def __init__(self, agent: IAgent, clock: IReactorTime, signer: Signer) -> None:
         self._agent = agent
         self._clock = clock
         self._signer = signer

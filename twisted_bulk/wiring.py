@@ -30,7 +30,7 @@ from twisted_bulk.guard import Guard
 from twisted_bulk.intake import Intake
 from twisted_bulk.janitor import Janitor
 from twisted_bulk.limits import Limits, SharedLimits
-from twisted_bulk.notify import TRIES, Notifier, Poster, load_secret
+from twisted_bulk.notify import TRIES, Notifier, Poster
 from twisted_bulk.origin import Origins
 from twisted_bulk.pace import Pace
 from twisted_bulk.packer import Packer
@@ -41,6 +41,7 @@ from twisted_bulk.queue import keeper
 from twisted_bulk.runner import Runner
 from twisted_bulk.scripted import ScriptedQueue
 from twisted_bulk.shelf import Shelf, Workspace
+from twisted_bulk.signer import load_signer
 from twisted_bulk.site import BoundedSite
 from twisted_bulk.space import Space
 from twisted_bulk.throttle import Throttle
@@ -209,7 +210,7 @@ class Wiring:
         )
         notifier = Notifier(
             self.parts,
-            Poster(agent, reactor, load_secret(settings.secret, settings.data)),
+            Poster(agent, reactor, load_signer(settings.secret, settings.data)),
             reactor,
             speaker=workspace.worker,
             every=settings.notify_every,
