@@ -354,6 +354,7 @@ class DownloadTests(DownloadTestCase):
         self.assertEqual(await self.fails("/none", **brief), ("header_timeout", 1))
         self.assertEqual(await self.fails("/half", **brief), ("header_timeout", 1))
         self.assertEqual(await self.fails("/stop", **brief), ("idle_timeout", 1))
+        self.assertEqual(await self.fails("/stop", member_timeout=0.2), ("member_timeout", 1))
 
     async def test_unreachable(self) -> None:
         """Names, ports and addresses that lead nowhere."""
@@ -658,6 +659,12 @@ class ResumeTests(DownloadTestCase):
             lie = respond("206 P", part, f"Content-Range: {where}", tag)
             ranges = await self.whole(self.file('"v1"'), lie, ok(self.body))
             self.assertEqual(ranges, ["", "bytes=4000-", ""], where)
+
+    async def test_last_try_is_of_another(self) -> None:
+        """Where no try is left to begin afresh, it is said what was wrong."""
+        lie = respond("206 P", bytes(6240), "Content-Range: bytes 4000-10239/10240", 'ETag: "v2"')
+        self.site.answers["/a"] = [self.file('"v1"'), lie]
+        self.assertEqual(await self.fails("/a", retries=1), ("bad_range", 2))
 
     async def test_range_that_ends_early(self) -> None:
         """The rest was announced, and a part of it came with a length of its own: not whole."""

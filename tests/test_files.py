@@ -1,6 +1,7 @@
 """The file port, over real sockets."""
 
 import hashlib
+import json
 import os
 import random
 import re
@@ -159,9 +160,12 @@ class AnswerTests(FilesTestCase):
         date = answer.headers.getRawHeaders("Last-Modified")[0]
         answer, _ = await self.get(If_Modified_Since=date)
         self.assertEqual(answer.code, 304)
-        for asked, status in (({"If_Match": '"x"'}, 412), ({"Range": "bytes=900000-"}, 416)):
-            answer, _ = await self.get(**asked)
-            self.assertEqual(answer.code, status)
+        for asked, status, code in (
+            ({"If_Match": '"x"'}, 412, "precondition_failed"),
+            ({"Range": "bytes=900000-"}, 416, "range_not_satisfiable"),
+        ):
+            answer, body = await self.get(**asked)
+            self.assertEqual((answer.code, json.loads(body)["code"]), (status, code))
             self.assertEqual(answer.headers.getRawHeaders("Cache-Control"), ["no-store"])
             self.assertIsNone(answer.headers.getRawHeaders("ETag"))
 

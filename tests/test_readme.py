@@ -10,7 +10,6 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.daemon import ROOT, environment
 from twisted_bulk.config import KEYS
-from twisted_bulk.errors import MEMBER_CODES
 
 
 def option_rows() -> list[str]:
@@ -55,17 +54,6 @@ class ReadmeTests(SynchronousTestCase):
                 timeout=60,
             )
         self.assertEqual((done.returncode, done.stdout), (0, "hello world! hello world! \n"))
-
-
-class DownloadsTests(SynchronousTestCase):
-    """docs/downloads.md."""
-
-    def test_codes(self) -> None:
-        """Every code is there, with whether another try can help."""
-        text = (ROOT / "docs" / "downloads.md").read_text(encoding="utf-8")
-        rows = dict(re.findall(r"^\| `(\w+)` \| (yes|no) \|", text, re.MULTILINE))
-        expected = {code: "yes" if again else "no" for code, again in MEMBER_CODES.items()}
-        self.assertEqual(rows, expected)
 
 
 class LimitsTests(SynchronousTestCase):

@@ -136,6 +136,16 @@ class BatchTests(ApiTestCase):
         ):
             await self.refused(400, "invalid_request", "GET", f"/v1/batches?{query}")
 
+    async def test_not_possible(self) -> None:
+        """What a batch, or a node, cannot do; and what breaks, without its inside."""
+        await self.call("POST", "/", BATCH)
+        await self.refused(409, "not_retryable", "POST", "/v1/batches/b/retry")
+        await self.refused(404, "no_file_port", "GET", "/v1/files")
+        await self.redis.command("HSET", f"{self.queue.prefix}g:b", "total", "/usr/lib")
+        body = await self.refused(500, "internal", "GET", "/v1/batches/b")
+        self.assertNotIn("/usr/lib", str(body))
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+
     async def test_undelivered(self) -> None:
         """Batches whose last callback was given up; it can be sent again, as often as it failed."""
         query, calls = "/v1/batches?callback=undelivered", self.queue.after

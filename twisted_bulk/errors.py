@@ -4,29 +4,44 @@
 
     BulkError
     ├── ConfigError                 a setting is wrong; the daemon does not start
-    ├── RequestError                the API's client has to change the request
-    │   ├── BadRequest, RequestTimeout
+    ├── RequestError                the client has to change the request
+    │   ├── BadRequest, RequestTimeout, NotFound, MethodNotAllowed
     │   ├── InvalidRequest, UnsupportedMedia, TooLarge
     │   ├── Unauthorized, ProtectedMode
-    │   └── NoSuchBatch, NoFilePort, TaskConflict, NotRetryable, NotUndelivered
-    ├── Unavailable                 it may pass: the API's client tries again later
+    │   ├── NoSuchBatch, NoFilePort, TaskConflict, NotRetryable, NotUndelivered
+    │   └── NoSuchFile, Gone, PreconditionFailed, RangeNotSatisfiable
+    ├── Unavailable                 it may pass: the client tries again later
     │   ├── TooManyConnections
     │   ├── QueueUnavailable, QueueFull, DiskFull, Stopping
     └── MemberError                 one URL could not be put into the archive
 
-``code`` is what users see and may rely on, ``status`` the HTTP answer, ``retry``
-says whether trying the same again can help.
+``code`` is what users see and may rely on, ``status`` the HTTP answer, ``retry`` says whether
+trying the same again can help, ``who`` has to act. The first lines of the classes are what
+docs/errors.md says.
 """
 
+from collections.abc import Iterator
+from enum import StrEnum
 from http import HTTPStatus
+from typing import NamedTuple
+
+
+class Who(StrEnum):
+    """Whoever has to do something about it."""
+
+    CALLER = "the client"
+    OPERATOR = "the operator"
+    SOURCE = "the URL's server"
+    NOBODY = "nobody"
 
 
 class BulkError(Exception):
-    """Base class of all our errors."""
+    """A mistake of ours; the log tells more."""
 
     code = "internal"
     status = HTTPStatus.INTERNAL_SERVER_ERROR
     retry = False
+    who = Who.OPERATOR
 
 
 class ConfigError(BulkError):
@@ -38,12 +53,28 @@ class ConfigError(BulkError):
 class RequestError(BulkError):
     """The request cannot be served as it is."""
 
-    code = "bad_request"
     status = HTTPStatus.BAD_REQUEST
+    who = Who.CALLER
 
 
 class BadRequest(RequestError):
     """Not HTTP as RFC 9112 has it, or what two servers might read differently."""
+
+    code = "bad_request"
+
+
+class NotFound(RequestError):
+    """The API has nothing under this path."""
+
+    code = "not_found"
+    status = HTTPStatus.NOT_FOUND
+
+
+class MethodNotAllowed(RequestError):
+    """Not by this method; `Allow` names those that are possible."""
+
+    code = "method_not_allowed"
+    status = HTTPStatus.METHOD_NOT_ALLOWED
 
 
 class RequestTimeout(RequestError):
@@ -68,7 +99,7 @@ class UnsupportedMedia(RequestError):
 
 
 class TooLarge(RequestError):
-    """The body is larger than ``max_body``."""
+    """The body is larger than `--max-body`, or than 64 KB on the file port."""
 
     code = "body_too_large"
     status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
@@ -86,6 +117,7 @@ class ProtectedMode(RequestError):
 
     code = "protected_mode"
     status = HTTPStatus.FORBIDDEN
+    who = Who.OPERATOR
 
 
 class NoSuchBatch(RequestError):
@@ -123,6 +155,34 @@ class NotUndelivered(RequestError):
     status = HTTPStatus.CONFLICT
 
 
+class NoSuchFile(RequestError):
+    """There never was a file under this link."""
+
+    code = "no_such_file"
+    status = HTTPStatus.NOT_FOUND
+
+
+class Gone(RequestError):
+    """There was a file under this link: it was deleted, has expired, or has another link."""
+
+    code = "gone"
+    status = HTTPStatus.GONE
+
+
+class PreconditionFailed(RequestError):
+    """The file is not the one that `If-Match` or `If-Unmodified-Since` asks for."""
+
+    code = "precondition_failed"
+    status = HTTPStatus.PRECONDITION_FAILED
+
+
+class RangeNotSatisfiable(RequestError):
+    """The file has no byte of the range; `Content-Range` says how long it is."""
+
+    code = "range_not_satisfiable"
+    status = HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE
+
+
 class Unavailable(BulkError):
     """It cannot be done now and may work later.
 
@@ -132,6 +192,7 @@ class Unavailable(BulkError):
     code = "unavailable"
     status = HTTPStatus.SERVICE_UNAVAILABLE
     retry = True
+    who = Who.NOBODY
 
     def __init__(self, message: str, retry_after: int = 5) -> None:
         super().__init__(message)
@@ -139,20 +200,22 @@ class Unavailable(BulkError):
 
 
 class TooManyConnections(Unavailable):
-    """This client has as many connections as ``per_address`` allows."""
+    """This client has as many connections as one may have (`--per-address` on the file port)."""
 
     code = "too_many_connections"
     status = HTTPStatus.TOO_MANY_REQUESTS
+    who = Who.CALLER
 
 
 class QueueUnavailable(Unavailable):
-    """Redis does not answer, or not in time."""
+    """The queue (Redis) does not answer, or not in time."""
 
     code = "queue_unavailable"
+    who = Who.OPERATOR
 
 
 class QueueFull(Unavailable):
-    """As many members wait as ``queue_cap`` allows, or Redis has no memory left."""
+    """As many members wait as `--queue-cap` allows, or Redis has no memory left."""
 
     code = "queue_full"
 
@@ -162,6 +225,7 @@ class DiskFull(Unavailable):
 
     code = "disk_full"
     status = HTTPStatus.INSUFFICIENT_STORAGE
+    who = Who.OPERATOR
 
 
 class Stopping(Unavailable):
@@ -182,39 +246,57 @@ class MemberError(BulkError):
         super().__init__(detail)
         self.code = code
         self.detail = detail
-        self.retry = MEMBER_CODES[code]
+        self.retry = MEMBER_CODES[code].retry
         self.retry_after = retry_after
 
 
-#: What can become of a member that is not in the archive -> can another try help?
+class Ending(NamedTuple):
+    """How a member can end that is not in the archive."""
+
+    retry: bool
+    who: Who
+    meaning: str
+
+
 MEMBER_CODES = {
-    "bad_url": False,
-    "dns_failed": True,
-    "dns_timeout": True,
-    "address_refused": False,
-    "port_refused": False,
-    "connect_failed": True,
-    "connect_timeout": True,
-    "tls_failed": False,
-    "tls_timeout": True,
-    "proxy_failed": True,
-    "header_timeout": True,
-    "headers_too_large": False,
-    "idle_timeout": True,
-    "too_slow": True,
-    "member_timeout": False,
-    "connection_lost": True,
-    "http_error": False,  # an answer that will not change: 4xx
-    "http_throttled": True,  # 429, or 503 with a Retry-After
-    "http_unavailable": True,  # 408, 425 and most of 5xx
-    "too_many_redirects": False,
-    "bad_response": False,
-    "bad_range": True,  # what was to continue an earlier attempt does not; the next starts afresh
-    "content_encoded": False,
-    "body_short": True,
-    "body_long": False,
-    "too_large": False,
-    "checksum_mismatch": False,
-    "batch_failed": False,  # not tried any more: the batch's policy cannot be met
-    "batch_timeout": False,
+    "bad_url": Ending(False, Who.CALLER, "the host's name cannot be one"),
+    "dns_failed": Ending(True, Who.CALLER, "the name has no address"),
+    "dns_timeout": Ending(True, Who.OPERATOR, "not resolved in time"),
+    "address_refused": Ending(False, Who.CALLER, "not public, see `--allow-net`"),
+    "port_refused": Ending(False, Who.CALLER, "not open, see `--allow-ports`"),
+    "connect_failed": Ending(True, Who.SOURCE, "refused, or no way there"),
+    "connect_timeout": Ending(True, Who.SOURCE, "no connection in time"),
+    "tls_failed": Ending(False, Who.SOURCE, "no TLS, or the certificate is not valid for the host"),
+    "tls_timeout": Ending(True, Who.SOURCE, "TLS not set up in time"),
+    "proxy_failed": Ending(True, Who.OPERATOR, "the proxy does not connect"),
+    "header_timeout": Ending(True, Who.SOURCE, "no answer in time"),
+    "headers_too_large": Ending(False, Who.SOURCE, "more than 64 KiB of headers"),
+    "idle_timeout": Ending(True, Who.SOURCE, "the body stopped"),
+    "too_slow": Ending(True, Who.SOURCE, "the body trickles"),
+    "member_timeout": Ending(False, Who.OPERATOR, "not done within `--member-timeout`"),
+    "connection_lost": Ending(True, Who.SOURCE, "closed before an answer"),
+    "http_error": Ending(False, Who.CALLER, "an answer that will not change, such as 404"),
+    "http_throttled": Ending(True, Who.NOBODY, "429, or 503 with `Retry-After`"),
+    "http_unavailable": Ending(True, Who.SOURCE, "408, 425, most of 5xx"),
+    "too_many_redirects": Ending(False, Who.SOURCE, "more than 5"),
+    "bad_response": Ending(False, Who.SOURCE, "not HTTP, or a redirect to no URL"),
+    "bad_range": Ending(True, Who.SOURCE, "what should continue an earlier attempt does not"),
+    "content_encoded": Ending(False, Who.SOURCE, "an encoding that was not asked for"),
+    "body_short": Ending(True, Who.SOURCE, "the connection ended too early"),
+    "body_long": Ending(False, Who.SOURCE, "more bytes than announced"),
+    "too_large": Ending(False, Who.OPERATOR, "more than `--member-bytes`"),
+    "checksum_mismatch": Ending(False, Who.CALLER, "not the SHA-256 that was said"),
+    "batch_failed": Ending(False, Who.CALLER, "not tried: the batch's policy cannot be met"),
+    "batch_timeout": Ending(False, Who.CALLER, "not there when the batch's `timeout` had passed"),
 }
+
+
+def catalogue() -> Iterator[type[BulkError]]:
+    """All errors that are said to somebody, but for members'."""
+    waiting: list[type[BulkError]] = [BulkError]
+    while waiting:
+        found = waiting.pop(0)
+        if found is not MemberError:
+            if "code" in vars(found):
+                yield found
+            waiting += found.__subclasses__()

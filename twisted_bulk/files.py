@@ -13,12 +13,20 @@ from twisted.web.http import Request, datetimeToString, stringToDatetime
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
-from twisted_bulk.channel import problem_body
 from twisted_bulk.conditional import Answer, Conditions, Span, evaluate
+from twisted_bulk.errors import (
+    BulkError,
+    Gone,
+    MethodNotAllowed,
+    NoSuchFile,
+    PreconditionFailed,
+    RangeNotSatisfiable,
+    Unavailable,
+)
 from twisted_bulk.gate import RETRY_AFTER
 from twisted_bulk.origin import Origins
 from twisted_bulk.shelf import Shelf
-from twisted_bulk.site import BoundedRequest, abort, header
+from twisted_bulk.site import BoundedRequest, abort, header, problem
 from twisted_bulk.ticker import Ticker
 from twisted_bulk.transfer import Piece, Transfer, Watch
 from twisted_bulk.zips import OpenZip, Zips
@@ -57,36 +65,36 @@ class Files(Resource):
         await self._ticker.admit(key)  # a flood of small answers runs into debt, and then waits
         if request.method == b"OPTIONS":
             request.setHeader("Allow", METHODS)
-            self._short(request, key, 204, "", "")
+            self._short(request, key, 204)
         elif request.method not in (b"GET", b"HEAD"):
             request.setHeader("Allow", METHODS)
-            self._short(request, key, 405, "method_not_allowed", "GET and HEAD only")
+            self._refuse(request, key, MethodNotAllowed("GET and HEAD only"))
         else:
             try:
                 found = self._zips.open(request.path.decode("ascii", "replace"))
             except FileNotFoundError as missing:
-                gone = bool(missing.args and missing.args[0] == "gone")
-                code, status = ("gone", 410) if gone else ("no_such_file", 404)
-                self._short(request, key, status, code, "there is no file under this link")
-            except OSError as problem:
-                if problem.errno not in (errno.EMFILE, errno.ENFILE):
+                gone = missing.args and missing.args[0] == "gone"
+                error = (Gone if gone else NoSuchFile)("there is no file under this link")
+                self._refuse(request, key, error)
+            except OSError as trouble:
+                if trouble.errno not in (errno.EMFILE, errno.ENFILE):
                     raise
-                request.setHeader("Retry-After", str(RETRY_AFTER))
-                self._short(request, key, 503, "unavailable", "too many files are open")
+                self._refuse(request, key, Unavailable("too many files are open", RETRY_AFTER))
             else:
                 try:
                     self._answer(request, key, found)
                 finally:
                     found.release()
 
-    def _short(self, request: Request, key: str, status: int, code: str, detail: str) -> None:
+    def _refuse(self, request: Request, key: str, error: BulkError) -> None:
+        body = problem(request, error)
+        request.setHeader("Cache-Control", "no-store")
+        request.setHeader("Content-Length", str(len(body)))
+        self._short(request, key, error.status, body)
+
+    def _short(self, request: Request, key: str, status: int, body: bytes = b"") -> None:
         """An answer without a file."""
-        body = problem_body(status, code, detail) if code else b""
         request.setResponseCode(status)
-        if body:
-            request.setHeader("Content-Type", "application/problem+json")
-            request.setHeader("Cache-Control", "no-store")
-            request.setHeader("Content-Length", str(len(body)))
         self._ticker.charge(key, _weight(request) + len(body))
         if request.method != b"HEAD":
             request.write(body)
@@ -102,10 +110,12 @@ class Files(Resource):
             request.setHeader("Cache-Control", "private, no-transform, max-age=86400, immutable")
         elif answer.status == 416:
             request.setHeader("Content-Range", f"bytes */{what.size}")
+        if answer.status == 304:  # Twisted knows by itself that it has no body
+            self._short(request, key, 304)
+            return
         if answer.status not in (200, 206):
-            # Twisted knows of 304 by itself that it has no body.
-            code = {412: "precondition_failed", 416: "range_not_satisfiable"}.get(answer.status, "")
-            self._short(request, key, answer.status, code, "see the request's conditions")
+            error = PreconditionFailed if answer.status == 412 else RangeNotSatisfiable
+            self._refuse(request, key, error("see the request's conditions"))
             return
         pieces = self._describe(request, found, answer)
         self._ticker.charge(key, _weight(request))

@@ -21,11 +21,12 @@ from twisted.web.iweb import IRequest
 from twisted.web.resource import Resource
 from werkzeug.exceptions import HTTPException
 
-from twisted_bulk.channel import problem_body
 from twisted_bulk.errors import (
     BulkError,
     ConfigError,
+    MethodNotAllowed,
     NoFilePort,
+    NotFound,
     ProtectedMode,
     Stopping,
     Unauthorized,
@@ -281,14 +282,12 @@ class Api:
         """Answer for a path or a method that there is not."""
         error = failure.value
         assert isinstance(error, HTTPException)
-        status = error.code or 500
         for name, value in error.get_headers():
             if name.lower() in ("allow", "location"):
                 request.setHeader(name, value)
-        request.setResponseCode(status)
-        request.setHeader("Content-Type", "application/problem+json")
-        code = {404: "not_found", 405: "method_not_allowed"}.get(status, "bad_request")
-        return problem_body(status, code, f"{request.method.decode()} is not possible here")
+        said = f"{request.method.decode('latin-1')} is not possible here"
+        kind = MethodNotAllowed if error.code == 405 else NotFound
+        return problem(cast(Request, request), kind(said))
 
     @app.handle_errors(Exception)
     def broken(self, request: IRequest, failure: Failure) -> bytes:
