@@ -20,14 +20,17 @@ from twisted.web.test.requesthelper import DummyRequest
 from tests.reactor import reactor
 from tests.servers import RedisServer, RedisTestCase, need
 from twisted_bulk import channel
-from twisted_bulk.errors import ConfigError, ProtectedMode, Unauthorized
+from twisted_bulk.errors import ConfigError, InvalidRequest, ProtectedMode, Unauthorized
+from twisted_bulk.gate import KNOWN, Quota
 from twisted_bulk.groups import GroupQueue
 from twisted_bulk.intake import Intake
 from twisted_bulk.jobs import Ack
 from twisted_bulk.redis import Redis
 from twisted_bulk.scripted import ScriptedQueue
 from twisted_bulk.site import BoundedSite
-from twisted_bulk.web import Access, Api
+from twisted_bulk.submission import read_order
+from twisted_bulk.tokens import Access
+from twisted_bulk.web import Api
 
 MAX_BODY = 20_000_000
 BATCH = {"task_id": "b", "download": ["http://h.example/a.wav", "http://h.example/b.wav"]}
@@ -40,14 +43,14 @@ class ApiTestCase(RedisTestCase):
         await super().setUp()
         self.serve(self.redis)
 
-    def serve(self, redis: Redis) -> None:
+    def serve(self, redis: Redis, request_rate: int = 0) -> None:
         self.deleted: list[str] = []
         self.queue = GroupQueue(redis, "parts", 200_000, ScriptedQueue(redis, "calls"))
         intake = Intake(
             self.queue, link_base="http://l", part_files=10_000, compress="auto",
             callback_tries=8, keep=60, deleted=self.deleted.append,
         )  # fmt: skip
-        self.api = Api(intake, Access(), 150_000)
+        self.api = Api(intake, Access(), 150_000, request_rate=request_rate)
         factory = BoundedSite(self.api.app.resource(), reactor, MAX_BODY)
         port: Any = reactor.listenTCP(0, factory, interface="127.0.0.1")
         self.addCleanup(port.stopListening)
@@ -135,6 +138,31 @@ class BatchTests(ApiTestCase):
             "callback=undelivered&status=done",
         ):
             await self.refused(400, "invalid_request", "GET", f"/v1/batches?{query}")
+
+    async def test_not_changed(self) -> None:
+        """What a client has already is not sent again."""
+        await self.call("POST", "/", BATCH)
+        for path in ("/v1/batches/b", "/v1/batches", "/v1/batches?limit=1"):
+            status, _, headers = await self.call("GET", path)
+            (tag,) = headers.getRawHeaders("ETag")
+            for given, expected in ((tag, 304), (f'"x", W/{tag}', 304), ('"x"', 200)):
+                status, _, again = await self.call("GET", path, **{"If-None-Match": given})
+                self.assertEqual((status, again.getRawHeaders("ETag")), (expected, [tag]), given)
+        await self.call("PATCH", "/v1/batches/b", {"priority": 5})
+        await self.call("DELETE", "/v1/batches/b")
+        status, body, _ = await self.call("GET", "/v1/batches", **{"If-None-Match": tag})
+        self.assertEqual((status, body["batches"][0]["status"]), (200, "cancelled"))
+
+    async def test_too_many_requests(self) -> None:
+        """So many a second of one address; whether it lives may be asked by anybody."""
+        self.serve(self.redis, request_rate=5)
+        codes = [(await self.call("GET", "/v1/batches"))[0] for _ in range(12)]
+        self.assertEqual(codes[:5], [200] * 5)
+        self.assertGreaterEqual(codes.count(429), 5)
+        _, body, headers = await self.call("GET", "/v1/batches")
+        self.assertEqual(body["code"], "too_many_requests")
+        self.assertEqual(headers.getRawHeaders("Retry-After"), ["1"])
+        self.assertEqual((await self.call("GET", "/healthz"))[0], 200)
 
     async def test_not_possible(self) -> None:
         """What a batch, or a node, cannot do; and what breaks, without its inside."""
@@ -324,3 +352,71 @@ class AccessTests(SynchronousTestCase):
         Path(path).write_text("\nsecret-token\n")
         error = self.assertRaises(ConfigError, Access.load, path, False)
         self.assertRegex(str(error), "tokens: line 2 of")
+
+
+class QuotaTests(SynchronousTestCase):
+    """Requests a second, with time as an argument."""
+
+    def test_rate(self) -> None:
+        """So many at once, and then so many a second; each client has its own."""
+        quota, allowed = Quota(10), 0
+        for tick in range(3000):
+            allowed += not quota.wait("a", tick / 100)
+        self.assertApproximates(allowed, 10 * 30 + 10, 1)
+        self.assertEqual(quota.wait("b", 30), 0)
+        while not quota.wait("a", 30):
+            allowed += 1
+        self.assertApproximates(allowed, 10 * 30 + 10, 1)
+        self.assertTrue(0 < quota.wait("a", 30) <= 0.1)
+
+    def test_forgotten(self) -> None:
+        """Who has not asked for a while takes no memory; nobody gains by that."""
+        quota = Quota(1000)
+        for number in range(KNOWN * 2):
+            self.assertEqual(quota.wait(f"{number}", number), 0)
+        self.assertLessEqual(len(quota), KNOWN)
+
+    def test_no_limit(self) -> None:
+        """0 is any number."""
+        quota = Quota(0)
+        self.assertEqual({quota.wait("a", 0) for _ in range(1000)}, {0.0})
+
+
+class KeyTests(SynchronousTestCase):
+    """JSON that two readers would read differently, or that is none."""
+
+    bad = (
+        ('{"download":["http://a/"],"download":["http://b/"]}', "'download' stands twice"),
+        ('{"download":["http://a/"],"priority":1,"priority":1}', "'priority' stands twice"),
+        ('{"task_id":"download","download":["http://a/"],"task_id":1}', "'task_id' stands twice"),
+        ('{"download":["http://a/"],"headers":{"A":"1","A":"2"}}', "'A' stands twice"),
+        ('{"download":["http://a/",{"url":"http://b/","url":"http://c/"}]}', "'url' stands twice"),
+        ('{"downl\\u006fad":["http://a/"],"download":["http://a/"]}', "'download' stands twice"),
+        ('{"headers":{"download":"x","download":"y"},"download":["http://a/"]}', "stands twice"),
+        ('{"download":["http://a/"],"priority":NaN}', "not JSON"),
+        ('{"download":["http://a/"],"expires":Infinity}', "not JSON"),
+        ('{"download":["http://a/\\ud800"]}', "not JSON"),
+        ('{"download":' + "[" * 100_000 + "]" * 100_000 + "}", "not JSON"),
+        ('{"download":' + "[" * 900 + "]" * 900 + "}", "download"),
+        ('{"download":["http://a/"],"priority":' + "9" * 5000 + "}", "priority"),
+        ('{"download":["http://a/"],"expires":1e999}', "expires"),
+        ('{"download":["http://a/"],"prioritty":1}', "prioritty"),
+        ("", "not JSON"),
+        ("null", "object"),
+    )
+
+    def test_refused(self) -> None:
+        """Each with what is wrong."""
+        for text, said in self.bad:
+            error = self.assertRaises(InvalidRequest, read_order, text.encode(), 1000)
+            self.assertIn(said, str(error), text[:80])
+
+    def test_taken(self) -> None:
+        """What only looks like it is not refused."""
+        for text in (
+            '{"task_id":"download","download":["http://a/"]}',
+            '{"downl\\u006fad":["http://a/"],"task_id":"download"}',
+            '{"headers":{"download":"x"},"download" : [ "http://a/" ]}',
+            '{"headers":{"A":"1","B":"1"},"download":[{"url":"http://a/","headers":{"A":"1"}}]}',
+        ):
+            self.assertEqual(len(read_order(text.encode(), 1000)), 1)

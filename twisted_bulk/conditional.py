@@ -56,7 +56,8 @@ def _tags(header: str) -> list[tuple[bool, str]] | None:
     return tags
 
 
-def _matches(header: str, etag: str, weakly: bool) -> bool:
+def matches(header: str, etag: str, weakly: bool) -> bool:
+    """Whether a list of entity tags, or ``*``, has this one (RFC 9110, 8.8.3.2)."""
     if header.strip() == "*":
         return True
     tags = _tags(header) or []
@@ -105,12 +106,12 @@ def _merged(spans: list[Span], span: Span) -> list[Span]:
 def evaluate(method: str, asked: Conditions, what: Representation) -> Answer:
     """Apply the preconditions in the order of RFC 9110, 13.2.2."""
     if asked.match is not None:
-        if not _matches(asked.match, what.etag, weakly=False):
+        if not matches(asked.match, what.etag, weakly=False):
             return Answer(412)
     elif asked.unmodified_since is not None and what.modified > asked.unmodified_since:
         return Answer(412)
     if asked.none_match is not None:
-        if _matches(asked.none_match, what.etag, weakly=True):
+        if matches(asked.none_match, what.etag, weakly=True):
             return Answer(304)
     elif asked.modified_since is not None and what.modified <= asked.modified_since:
         return Answer(304)

@@ -82,6 +82,10 @@ class Settings:
         number(16, 1_000_000), "20000", "N", "connections to the file port at once"
     )
     per_address: int = _key(number(16, 1_000_000), "100", "N", "of these from one client address")
+    request_rate: int = _key(
+        number(0, 1_000_000), "1000", "N",
+        "requests a second to the API from one token or address; 0: any number",
+    )  # fmt: skip
     trusted_proxy: tuple[Network, ...] = _key(
         networks, "", "CIDR", "proxies whose X-Forwarded-For the file port believes"
     )

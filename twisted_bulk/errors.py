@@ -11,7 +11,7 @@
     │   ├── NoSuchBatch, NoFilePort, TaskConflict, NotRetryable, NotUndelivered
     │   └── NoSuchFile, Gone, PreconditionFailed, RangeNotSatisfiable
     ├── Unavailable                 it may pass: the client tries again later
-    │   ├── TooManyConnections
+    │   ├── TooManyConnections, TooManyRequests
     │   ├── QueueUnavailable, QueueFull, DiskFull, Stopping
     └── MemberError                 one URL could not be put into the archive
 
@@ -203,6 +203,14 @@ class TooManyConnections(Unavailable):
     """This client has as many connections as one may have (`--per-address` on the file port)."""
 
     code = "too_many_connections"
+    status = HTTPStatus.TOO_MANY_REQUESTS
+    who = Who.CALLER
+
+
+class TooManyRequests(Unavailable):
+    """More requests a second than `--request-rate` allows one token or address."""
+
+    code = "too_many_requests"
     status = HTTPStatus.TOO_MANY_REQUESTS
     who = Who.CALLER
 

@@ -6,6 +6,33 @@ from twisted_bulk.errors import BulkError, TooManyConnections, Unavailable
 from twisted_bulk.throttle import UNLIMITED
 
 RETRY_AFTER = 30  # seconds
+KNOWN = 10_000  # clients beyond which those are forgotten who have not asked for a second
+
+
+class Quota:
+    """Requests of each client: so many a second, and as many at once (GCRA). Pure, over ``now``.
+
+    :param rate: requests a second, or 0 for any number
+    """
+
+    def __init__(self, rate: int) -> None:
+        self._rate = rate
+        self._until: dict[str, float] = {}
+
+    def __len__(self) -> int:
+        return len(self._until)
+
+    def wait(self, key: str, now: float) -> float:
+        """Seconds until ``key`` may ask once more; 0: it may now, and that counts."""
+        if not self._rate:
+            return 0.0
+        until = max(self._until.get(key, 0.0), now) + 1 / self._rate
+        if until > now + 1.0 + 0.5 / self._rate:
+            return until - now - 1.0
+        if len(self._until) >= KNOWN and key not in self._until:
+            self._until = {name: then for name, then in self._until.items() if then > now}
+        self._until[key] = until
+        return 0.0
 
 
 class Gate:

@@ -64,6 +64,11 @@ class BoundedRequest(Request):
             self._channel.client, [hop.decode("latin-1") for hop in hops]
         )
 
+    @property
+    def origin_key(self) -> str:
+        """What stands for the client's address in limits."""
+        return self._channel.site.origins.key(self.origin)
+
     def gotLength(self, length: int | None) -> None:
         most = self._channel.site.max_body
         if length is not None and length > most:

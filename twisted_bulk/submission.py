@@ -10,6 +10,7 @@ import msgspec
 
 from twisted_bulk.batch import MAX_URL, Member, Mode, is_url
 from twisted_bulk.errors import InvalidRequest
+from twisted_bulk.unique import check_keys, check_order
 
 MAX_PARTS = 10_000
 MAX_NAME = 1000
@@ -117,7 +118,10 @@ def read(body: bytes | msgspec.Raw, kind: Any, where: str = "$") -> Any:
     :raises InvalidRequest: names the field and what was expected there
     """
     try:
-        return msgspec.json.decode(body, type=kind)
+        found = msgspec.json.decode(body, type=kind)
+        if isinstance(body, bytes) and kind is not Submission:
+            check_keys(body)
+        return found
     except msgspec.ValidationError as error:
         what, at, path = str(error).partition(" - at `$")
         if where != "$":
@@ -169,6 +173,7 @@ def read_order(body: bytes, max_urls: int) -> Order:
     :raises InvalidRequest: names the field and what was expected there
     """
     submission: Submission = read(body, Submission)
+    check_order(body)
     task_id, total = submission.task_id, len(submission.download)
     if task_id is not None and not _TASK_ID.fullmatch(str(task_id)):
         raise InvalidRequest("$.task_id: expected 1 to 128 of A-Z a-z 0-9 . _ ~ -, or an integer")
@@ -183,8 +188,12 @@ def read_order(body: bytes, max_urls: int) -> Order:
     seen = hashlib.sha256(_plain(msgspec.structs.replace(submission, download=[], task_id=named)))
     for begin in range(0, total, SOME):
         members = _members(submission, begin, begin + SOME)
-        for number, member in enumerate(members, begin):
+        for number, (member, entry) in enumerate(
+            zip(members, submission.download[begin : begin + SOME], strict=True), begin
+        ):
             _check_member(member, f"$.download[{number}]")
+            if memoryview(entry)[0] == ord("{"):
+                check_keys(bytes(entry))
         seen.update(_plain(members)[1:-1] + b",")
     return Order(submission, seen.hexdigest())
 

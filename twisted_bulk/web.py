@@ -1,12 +1,9 @@
 """The API on port 10000: Klein over :class:`Intake`."""
 
 import hashlib
-import hmac
-import ipaddress
+import math
 import re
-from collections.abc import Iterable
 from http import HTTPStatus
-from pathlib import Path
 from typing import Any, cast
 
 import msgspec
@@ -21,84 +18,42 @@ from twisted.web.iweb import IRequest
 from twisted.web.resource import Resource
 from werkzeug.exceptions import HTTPException
 
+from twisted_bulk.conditional import matches
 from twisted_bulk.errors import (
     BulkError,
-    ConfigError,
     MethodNotAllowed,
     NoFilePort,
     NotFound,
-    ProtectedMode,
     Stopping,
-    Unauthorized,
+    TooManyRequests,
     Unavailable,
     UnsupportedMedia,
 )
+from twisted_bulk.gate import Quota
 from twisted_bulk.intake import Intake
 from twisted_bulk.port import FilePort
-from twisted_bulk.site import Pieces, header, problem
+from twisted_bulk.site import BoundedRequest, Pieces, header, problem
 from twisted_bulk.submission import Change, Control, Rates, read, read_order
+from twisted_bulk.tokens import Access
 
 log = Logger()
 
 LARGE = 256 * 1024  # bodies from this size on are read on a thread
 
 
-class Access:
-    """Who may use the API.
-
-    :param digests: SHA-256 of each bearer token that is let in
-    :param open: whether clients from anywhere need no token
-    """
-
-    def __init__(self, digests: Iterable[bytes] = (), open: bool = False) -> None:
-        self._digests = tuple(digests)
-        self._open = open
-
-    @classmethod
-    def load(cls, path: str, open: bool) -> "Access":
-        """Read a file of hexadecimal SHA-256 digests, one a line; ``#`` begins a comment."""
-        if not path:
-            return cls((), open)
-        try:
-            lines = Path(path).read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"tokens: cannot read {path}: {error}") from None
-        words = [line.partition("#")[0].strip() for line in lines]
-        for number, word in enumerate(words, 1):
-            if word and not re.fullmatch(r"[0-9a-fA-F]{64}", word):
-                raise ConfigError(f"tokens: line {number} of {path} is not a SHA-256 in hex")
-        return cls([bytes.fromhex(word) for word in words if word], open)
-
-    def check(self, request: Request) -> None:
-        """:raises Unauthorized: or :class:`ProtectedMode`, if the client may not come in"""
-        if self._digests:
-            scheme, _, token = (header(request, "Authorization") or "").partition(" ")
-            given = hashlib.sha256(token.strip().encode()).digest()
-            # All of them, each in constant time: the time must not tell which came close.
-            known = sum(hmac.compare_digest(given, digest) for digest in self._digests)
-            if scheme.lower() != "bearer" or not known:
-                raise Unauthorized("a valid bearer token is needed")
-        elif not self._open and not _is_local(request):
-            raise ProtectedMode(
-                "without --tokens only clients on the same machine are let in; see --tokens, --open"
-            )
-
-
-def _is_local(request: Request) -> bool:
-    host = getattr(request.getClientAddress(), "host", None)
-    if host is None:
-        return True  # a unix socket
-    address = ipaddress.ip_address(host.partition("%")[0])
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
-        address = address.ipv4_mapped
-    return address.is_loopback
-
-
 def _json(request: Request, value: Any, status: int = HTTPStatus.OK) -> bytes:
+    body = msgspec.json.encode(value) + b"\n"
+    if request.method in (b"GET", b"HEAD"):
+        tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+        request.setHeader("ETag", tag)
+        request.setHeader("Cache-Control", "private, no-cache")
+        if matches(header(request, "If-None-Match") or "", tag, weakly=True):
+            request.setResponseCode(HTTPStatus.NOT_MODIFIED)
+            return b""
+    else:
+        request.setHeader("Cache-Control", "no-store")
     request.setResponseCode(status)
     request.setHeader("Content-Type", "application/json")
-    request.setHeader("Cache-Control", "no-store")
-    body = msgspec.json.encode(value) + b"\n"
     request.setHeader("Content-Length", str(len(body)))
     return body
 
@@ -123,17 +78,24 @@ class Api:
 
     :param max_urls: URLs in one POST
     :param port: this node's file port, if it has one
+    :param request_rate: requests a second of one token or address, or 0 for any number
     """
 
     app = Klein()
 
     def __init__(
-        self, intake: Intake, access: Access, max_urls: int, port: FilePort | None = None
+        self,
+        intake: Intake,
+        access: Access,
+        max_urls: int,
+        port: FilePort | None = None,
+        request_rate: int = 0,
     ) -> None:
         self._intake = intake
         self._access = access
         self._max_urls = max_urls
         self._port = port
+        self._quota = Quota(request_rate)
         self._metrics = CollectorRegistry()
         ProcessCollector(registry=self._metrics)
         if port is not None:
@@ -144,11 +106,25 @@ class Api:
         """Take no more batches in."""
         self.stopping = True
 
+    def _admit(self, request: Request) -> None:
+        """Every call that is not for everybody begins with this.
+
+        :raises TooManyRequests: the token, or the address that has none, asks too often
+        """
+        asked = cast(BoundedRequest, request)
+        who = asked.origin_key
+        try:
+            who = self._access.check(request) or who
+        finally:  # who guesses tokens is counted, too
+            wait = self._quota.wait(who, asked.began)
+            if wait:
+                raise TooManyRequests("too many requests", math.ceil(wait))
+
     @app.route("/", methods=["POST"])
     @app.route("/v1/batches", methods=["POST"])
     async def submit(self, request: Request) -> bytes:
         """Take a batch in."""
-        self._access.check(request)
+        self._admit(request)
         if self.stopping:
             raise Stopping("this node is stopping")
         body = _body(request)
@@ -169,7 +145,7 @@ class Api:
     @app.route("/v1/batches", methods=["GET"])
     async def batches(self, request: Request) -> bytes:
         """List batches, newest first."""
-        self._access.check(request)
+        self._admit(request)
         limit = _argument(request, "limit", "50")
         status, cursor = _argument(request, "status"), _argument(request, "cursor")
         callback = _argument(request, "callback")
@@ -178,19 +154,19 @@ class Api:
     @app.route("/v1/batches/<task_id>", methods=["GET"])
     async def batch(self, request: Request, task_id: str) -> bytes:
         """Show one batch."""
-        self._access.check(request)
+        self._admit(request)
         return _json(request, await self._intake.show(task_id))
 
     @app.route("/v1/batches/<task_id>", methods=["DELETE"])
     async def delete(self, request: Request, task_id: str) -> bytes:
         """Cancel a batch, or remove one that has ended."""
-        self._access.check(request)
+        self._admit(request)
         return _json(request, await self._intake.remove(task_id))
 
     @app.route("/v1/batches/<task_id>/retry", methods=["POST"])
     async def retry(self, request: Request, task_id: str) -> bytes:
         """Fetch what failed once more."""
-        self._access.check(request)
+        self._admit(request)
         if self.stopping:
             raise Stopping("this node is stopping")
         return _json(request, await self._intake.retry(task_id), HTTPStatus.ACCEPTED)
@@ -198,13 +174,13 @@ class Api:
     @app.route("/v1/batches/<task_id>/notify", methods=["POST"])
     async def notify(self, request: Request, task_id: str) -> bytes:
         """Send a last callback that was given up once more."""
-        self._access.check(request)
+        self._admit(request)
         return _json(request, await self._intake.notify(task_id), HTTPStatus.ACCEPTED)
 
     @app.route("/v1/batches/<task_id>/manifest", methods=["GET"])
     async def manifest(self, request: Request, task_id: str) -> Resource:
         """What became of each member, a line for each."""
-        self._access.check(request)
+        self._admit(request)
         pieces = await self._intake.manifest(task_id)
         request.setHeader("Content-Type", "application/jsonl")
         return Pieces(pieces)
@@ -212,33 +188,33 @@ class Api:
     @app.route("/v1/batches/<task_id>", methods=["PATCH"])
     async def change(self, request: Request, task_id: str) -> bytes:
         """Another priority for a batch that waits."""
-        self._access.check(request)
+        self._admit(request)
         change = read(_body(request), Change)
         return _json(request, await self._intake.prioritise(task_id, change.priority))
 
     @app.route("/v1/stats", methods=["GET"])
     async def stats(self, request: Request) -> bytes:
         """Counts, rates, how long it will take, and who works."""
-        self._access.check(request)
+        self._admit(request)
         return _json(request, await self._intake.stats())
 
     @app.route("/v1/queue", methods=["PATCH"])
     async def control(self, request: Request) -> bytes:
         """Change the live settings of the queue of parts."""
-        self._access.check(request)
+        self._admit(request)
         control = read(_body(request), Control)
         return _json(request, await self._intake.control(control.given))
 
     @app.route("/v1/files", methods=["GET"])
     async def files(self, request: Request) -> bytes:
         """Who is served how fast by this node's file port."""
-        self._access.check(request)
+        self._admit(request)
         return _json(request, self._file_port.shown())
 
     @app.route("/v1/files", methods=["PATCH"])
     async def rates(self, request: Request) -> bytes:
         """Change its limits."""
-        self._access.check(request)
+        self._admit(request)
         self._file_port.change(read(_body(request), Rates))
         return _json(request, self._file_port.shown())
 
@@ -251,7 +227,7 @@ class Api:
     @app.route("/metrics", methods=["GET"])
     def metrics(self, request: Request) -> bytes:
         """Everything that is counted, as Prometheus reads it."""
-        self._access.check(request)
+        self._admit(request)
         request.setHeader("Content-Type", CONTENT_TYPE_PLAIN_0_0_4)
         return generate_latest(self._metrics)
 

@@ -46,7 +46,8 @@ from twisted_bulk.site import BoundedSite
 from twisted_bulk.space import Space
 from twisted_bulk.throttle import Throttle
 from twisted_bulk.ticker import Ticker
-from twisted_bulk.web import Access, Api
+from twisted_bulk.tokens import Access
+from twisted_bulk.web import Api
 from twisted_bulk.workers import Workers
 
 PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
@@ -258,7 +259,13 @@ class Wiring:
             public=self.shelf.public,
             check=self.space.check,
         )
-        api = Api(intake, Access.load(settings.tokens, settings.open), settings.max_urls, self.port)
+        api = Api(
+            intake,
+            Access.load(settings.tokens, settings.open),
+            settings.max_urls,
+            self.port,
+            settings.request_rate,
+        )
         self.daemon.warned.append(api.stop)
         self.listen("intake", BoundedSite(api.app.resource(), self.reactor, settings.max_body))
 
