@@ -6,6 +6,7 @@ from twisted_bulk.errors import BulkError, TooManyConnections, Unavailable
 from twisted_bulk.throttle import UNLIMITED
 
 RETRY_AFTER = 30  # seconds
+MOMENT = 1e-6  # seconds: what floating point may be off
 KNOWN = 10_000  # clients beyond which those are forgotten who have not asked for a second
 
 
@@ -27,8 +28,9 @@ class Quota:
         if not self._rate:
             return 0.0
         until = max(self._until.get(key, 0.0), now) + 1 / self._rate
-        if until > now + 1.0 + 0.5 / self._rate:
-            return until - now - 1.0
+        wait = until - now - 1.0
+        if wait > MOMENT:
+            return wait
         if len(self._until) >= KNOWN and key not in self._until:
             self._until = {name: then for name, then in self._until.items() if then > now}
         self._until[key] = until
