@@ -20,7 +20,7 @@ from twisted.web.test.requesthelper import DummyRequest
 from tests.reactor import reactor
 from tests.servers import RedisServer, RedisTestCase, need
 from twisted_bulk import channel
-from twisted_bulk.errors import ConfigError, InvalidRequest, ProtectedMode, Unauthorized
+from twisted_bulk.errors import ConfigError, Forbidden, InvalidRequest, ProtectedMode, Unauthorized
 from twisted_bulk.gate import KNOWN, Quota
 from twisted_bulk.groups import GroupQueue
 from twisted_bulk.intake import Intake
@@ -43,14 +43,14 @@ class ApiTestCase(RedisTestCase):
         await super().setUp()
         self.serve(self.redis)
 
-    def serve(self, redis: Redis, request_rate: int = 0) -> None:
+    def serve(self, redis: Redis, request_rate: int = 0, access: Access | None = None) -> None:
         self.deleted: list[str] = []
         self.queue = GroupQueue(redis, "parts", 200_000, ScriptedQueue(redis, "calls"))
         intake = Intake(
             self.queue, link_base="http://l", part_files=10_000, compress="auto",
             callback_tries=8, keep=60, deleted=self.deleted.append,
         )  # fmt: skip
-        self.api = Api(intake, Access(), 150_000, request_rate=request_rate)
+        self.api = Api(intake, access or Access(), 150_000, request_rate=request_rate)
         factory = BoundedSite(self.api.app.resource(), reactor, MAX_BODY)
         port: Any = reactor.listenTCP(0, factory, interface="127.0.0.1")
         self.addCleanup(port.stopListening)
@@ -324,34 +324,148 @@ class AccessTests(SynchronousTestCase):
         return request
 
     def test_protected_mode(self) -> None:
-        """Without tokens, only clients of the same machine."""
-        for host in ("127.0.0.1", "127.9.9.9"):
-            Access().check(self.request(IPv4Address("TCP", host, 1)))
-        for host in ("::1", "::ffff:127.0.0.1"):
-            Access().check(self.request(IPv6Address("TCP", host, 1)))
-        Access().check(self.request(UNIXAddress("/s")))
-        for address in (IPv4Address("TCP", "192.0.2.1", 1), IPv6Address("TCP", "2001:db8::1", 1)):
-            self.assertRaises(ProtectedMode, Access().check, self.request(address))
-            Access(open=True).check(self.request(address))
+        """Without tokens, only clients of the same machine, for anything."""
+        near = [
+            *(IPv4Address("TCP", host, 1) for host in ("127.0.0.1", "127.9.9.9")),
+            *(IPv6Address("TCP", host, 1) for host in ("::1", "::ffff:127.0.0.1")),
+            UNIXAddress("/s"),
+        ]
+        for address in near:
+            self.assertIsNone(Access().check(self.request(address), "admin").owner)
+        for far in (IPv4Address("TCP", "192.0.2.1", 1), IPv6Address("TCP", "2001:db8::1", 1)):
+            self.assertRaises(ProtectedMode, Access().check, self.request(far), "read")
+            Access(open=True).check(self.request(far), "admin")
 
     def test_tokens(self) -> None:
-        """With tokens, whoever has one, from wherever, and nobody else."""
+        """With tokens, whoever has one, from wherever, for what it is for, and nobody else."""
         path = self.mktemp()
-        digests = [hashlib.sha256(token).hexdigest() for token in (b"one", b"two")]
-        Path(path).write_text(f"# clients\n{digests[0]}  # the first\n\n{digests[1].upper()}\n")
+        one, two = (hashlib.sha256(token).hexdigest() for token in (b"one", b"two"))
+        Path(path).write_text(f"# clients\n{one} office submit,read # x\n\n{two.upper()}\n")
         access = Access.load(path, open=False)
         far, near = IPv4Address("TCP", "192.0.2.1", 1), IPv4Address("TCP", "127.0.0.1", 1)
-        access.check(self.request(far, "Bearer one"))
-        access.check(self.request(far, "bearer two"))
-        for token in ("", "Bearer three", "Basic one", "Bearer", "one", "Bearer " + digests[0]):
-            self.assertRaises(Unauthorized, access.check, self.request(near, token))
+        found = access.check(self.request(far, "Bearer one"), "submit")
+        self.assertEqual((found.name, found.owner), ("office", "office"))
+        self.assertRaises(Forbidden, access.check, self.request(near, "Bearer one"), "admin")
+        for scope in ("submit", "read", "admin"):
+            self.assertIsNone(access.check(self.request(far, "bearer two"), scope).owner)
+        for token in ("", "Bearer three", "Basic one", "Bearer", "one", "Bearer " + one):
+            self.assertRaises(Unauthorized, access.check, self.request(near, token), "read")
+
+    def test_read_again(self) -> None:
+        """A file that has changed counts at once; one with a mistake changes nothing."""
+        path = Path(self.mktemp())
+        lines = [f"{hashlib.sha256(token).hexdigest()} {token.decode()} read"
+                 for token in (b"one", b"two")]  # fmt: skip
+        path.write_text(lines[0])
+        access = Access.load(str(path), open=False)
+        near = IPv4Address("TCP", "127.0.0.1", 1)
+
+        def known() -> list[bool]:
+            asked = [self.request(near, f"Bearer {token}") for token in ("one", "two")]
+            found = []
+            for request in asked:
+                try:
+                    found.append(bool(access.check(request, "read")))
+                except Unauthorized:
+                    found.append(False)
+            return found
+
+        for text, expected in (
+            (lines[0], [True, False]),
+            ("\n".join(lines), [True, True]),
+            ("nonsense", [True, True]),
+            (lines[1], [False, True]),
+            ("", [False, False]),
+            (lines[0], [True, False]),
+        ):
+            path.unlink()
+            path.write_text(text)
+            self.assertEqual(known(), expected, text)
+        path.unlink()
+        self.assertEqual(known(), [True, False])
 
     def test_bad_file(self) -> None:
         """A token itself in the file is a mistake, named by its line."""
+        path, good = self.mktemp(), "a" * 64
+        for text in (
+            "\nsecret-token\n",
+            f"\n{good} name read more\n",
+            f"\n{good} na/me read\n",
+            f"\n{good} name reed\n",
+            f"{good} name read\n{'b' * 64} name read\n",
+        ):
+            Path(path).write_text(text)
+            error = self.assertRaises(ConfigError, Access.load, path, False)
+            self.assertRegex(str(error), "tokens: .*line 2", text)
+            self.assertNotIn("secret-token", str(error))
+
+
+class OwnerTests(ApiTestCase):
+    """Several tokens and their batches."""
+
+    async def setUp(self) -> None:  # type: ignore[override]
+        await super().setUp()
         path = self.mktemp()
-        Path(path).write_text("\nsecret-token\n")
-        error = self.assertRaises(ConfigError, Access.load, path, False)
-        self.assertRegex(str(error), "tokens: line 2 of")
+        Path(path).write_text(
+            "".join(
+                f"{hashlib.sha256(name.encode()).hexdigest()} {name} {scopes}\n"
+                for name, scopes in (
+                    ("one", "submit,read"), ("two", "submit,read"), ("viewer", "read"),
+                    ("root", "admin"),
+                )
+            )
+        )  # fmt: skip
+        self.serve(self.redis, access=Access.load(path, False))
+
+    async def ask(self, token: str, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+        headers = {"Authorization": f"Bearer {token}"}
+        status, answer, _ = await self.call(method, path, body, **headers)
+        return status, answer
+
+    async def test_owners(self) -> None:
+        """Each sees its own, and an admin all; another's id is taken, and says nothing more."""
+        for number, owner in enumerate(("one", "two", "one", "root")):
+            status, _ = await self.ask(owner, "POST", "/", BATCH | {"task_id": f"b{number}"})
+            self.assertEqual(status, 202)
+        seen = {}
+        for token in ("one", "two", "viewer", "root"):
+            _, page = await self.ask(token, "GET", "/v1/batches")
+            seen[token] = sorted(batch["task_id"] for batch in page["batches"])
+        self.assertEqual(
+            seen,
+            {"one": ["b0", "b2"], "two": ["b1"], "viewer": [], "root": ["b0", "b1", "b2", "b3"]},
+        )
+        status, page = await self.ask("two", "GET", "/v1/batches?limit=1")
+        self.assertEqual([batch["task_id"] for batch in page["batches"]], ["b1"])
+        for method, what, body in (
+            ("GET", "", None), ("GET", "/manifest", None), ("DELETE", "", None),
+            ("POST", "/retry", None), ("POST", "/notify", None), ("PATCH", "", {"priority": 1}),
+        ):  # fmt: skip
+            status, said = await self.ask("two", method, f"/v1/batches/b0{what}", body)
+            self.assertEqual((status, said["code"]), (404, "no_such_batch"), (method, what))
+        status, said = await self.ask("two", "POST", "/", BATCH | {"task_id": "b0"})
+        self.assertEqual((status, said["code"]), (409, "task_conflict"))
+        self.assertEqual((await self.ask("one", "POST", "/", BATCH | {"task_id": "b0"}))[0], 200)
+        self.assertEqual((await self.ask("root", "DELETE", "/v1/batches/b0"))[0], 200)
+
+    async def test_scopes(self) -> None:
+        """What a token is not for is refused by name."""
+        for token, method, path, status in (
+            ("viewer", "POST", "/v1/batches", 403),
+            ("viewer", "DELETE", "/v1/batches/b", 403),
+            ("viewer", "GET", "/metrics", 200),
+            ("one", "GET", "/v1/stats", 403),
+            ("one", "PATCH", "/v1/queue", 403),
+            ("one", "PATCH", "/v1/files", 403),
+            ("root", "GET", "/v1/stats", 200),
+            ("nobody", "GET", "/v1/batches", 401),
+        ):
+            url = f"http://127.0.0.1:{self.port}{path}"
+            headers: Any = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+            answer = await self.client.request(method, url, headers=headers, data=b"{}")
+            text = await answer.content()
+            self.assertEqual(answer.code, status, (token, path))
+            self.assertEqual(b'"forbidden"' in text, status == 403)
 
 
 class QuotaTests(SynchronousTestCase):

@@ -28,10 +28,14 @@ class Member(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
 
 
 class Spec(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What is kept of a submission beside its members."""
+    """What is kept of a submission beside its members.
+
+    :param owner: name of the token that made it
+    """
 
     url: str = ""
     notify_format: str = "json"
+    owner: str = ""
 
 
 class PartSpec(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -160,7 +160,10 @@ class Settings:
         number(1, 100), "80", "N", "percent of the disk in use below which all goes on again"
     )
     tokens: str = _key(
-        str, "", "FILE", "one SHA-256 of a bearer token a line; without it only loopback clients"
+        str,
+        "",
+        "FILE",
+        "SHA-256, name and scopes of a token on each line; without it only loopback clients",
     )
     open: bool = _key(flag, "no", "", "let clients from anywhere in without a token")
     secret: str = _key(

@@ -7,7 +7,7 @@
     ├── RequestError                the client has to change the request
     │   ├── BadRequest, RequestTimeout, NotFound, MethodNotAllowed
     │   ├── InvalidRequest, UnsupportedMedia, TooLarge
-    │   ├── Unauthorized, ProtectedMode
+    │   ├── Unauthorized, ProtectedMode, Forbidden
     │   ├── NoSuchBatch, NoFilePort, TaskConflict, NotRetryable, NotUndelivered
     │   └── NoSuchFile, Gone, PreconditionFailed, RangeNotSatisfiable
     ├── Unavailable                 it may pass: the client tries again later
@@ -120,8 +120,15 @@ class ProtectedMode(RequestError):
     who = Who.OPERATOR
 
 
+class Forbidden(RequestError):
+    """The token is known, and not for this."""
+
+    code = "forbidden"
+    status = HTTPStatus.FORBIDDEN
+
+
 class NoSuchBatch(RequestError):
-    """No batch has this id (any more)."""
+    """No batch has this id (any more) that this token may see."""
 
     code = "no_such_batch"
     status = HTTPStatus.NOT_FOUND

@@ -1,5 +1,6 @@
 """Batches in the queue: taken in, looked up, listed, cancelled, deleted."""
 
+import hashlib
 import re
 import secrets
 from collections.abc import Callable, Iterator, Mapping
@@ -21,13 +22,14 @@ from twisted_bulk.errors import (
     Unavailable,
 )
 from twisted_bulk.groups import GroupQueue
-from twisted_bulk.jobs import GROUP_STATES, Group, GroupPart, Submitted
+from twisted_bulk.jobs import GROUP_STATES, Group, GroupPart, GroupRecord, Submitted
 from twisted_bulk.manifest import lines
 from twisted_bulk.report import report
 from twisted_bulk.stats import job_eta, summary
 from twisted_bulk.submission import MAX_PARTS, Order
 
 PAGE = 100  # batches in one answer
+PAGES = 20  # of all batches, looked through for one of an owner's
 FEW = 1000  # members that are packed without a thread
 
 
@@ -75,20 +77,21 @@ class Intake:
         self._keep = keep
         self._deleted = deleted
 
-    async def submit(self, order: Order) -> Ticket:
+    async def submit(self, order: Order, owner: str = "") -> Ticket:
         """Queue a batch; the same one again is answered with the first.
 
-        :raises TaskConflict: the id belongs to a batch with another body
+        :raises TaskConflict: the id belongs to a batch with another body, or of another owner
         """
+        digest = hashlib.sha256(f"{owner} {order.digest}".encode()).hexdigest()
         task_id = secrets.token_hex(8)
         if order.submission.task_id is not None:
             task_id = str(order.submission.task_id)
             known = await self._queue.group(task_id)
             if known is not None:
-                return await self._repeated(task_id, known.digest == order.digest)
+                return await self._repeated(task_id, known.digest == digest)
         self._check()
         await self._queue.check_room(len(order))
-        group = await self._group(task_id, order)
+        group = await self._group(task_id, order, owner, digest)
         attached = [part.attachment for part in group.parts]
         try:
             submitted = await self._queue.submit(group)
@@ -109,7 +112,7 @@ class Intake:
             raise TaskConflict(f"task_id {task_id} belongs to a batch with another body")
         return Ticket(task_id, False, await self.show(task_id))
 
-    async def _group(self, task_id: str, order: Order) -> Group:
+    async def _group(self, task_id: str, order: Order, owner: str, digest: str) -> Group:
         submission, total, each = order.submission, len(order), self._part_files
         count = -(-total // each)
         if count > MAX_PARTS:
@@ -133,10 +136,12 @@ class Intake:
             attachment = await self._queue.attach(packed)
             payload = msgspec.json.encode(spec)
             parts.append(GroupPart(size=size, attachment=attachment, payload=payload))
-        spec_of_batch = Spec(url=submission.url, notify_format=submission.notify_format)
+        spec_of_batch = Spec(
+            url=submission.url, notify_format=submission.notify_format, owner=owner
+        )
         return Group(
             id=task_id,
-            digest=order.digest,
+            digest=digest,
             spec=msgspec.json.encode(spec_of_batch),
             need=order.need,
             parts=parts,
@@ -151,6 +156,12 @@ class Intake:
             return pack_members(order.members(begin, end))
 
         return pack() if end - begin < FEW else await deferToThread(pack)
+
+    async def check_owner(self, task_id: str, owner: str) -> None:
+        """:raises NoSuchBatch: there is none, or it is another's"""
+        record = await self._queue.group(task_id)
+        if record is None or not _is_of(record, owner):
+            raise NoSuchBatch(f"there is no batch {task_id}")
 
     async def show(self, task_id: str) -> dict[str, Any]:
         """The batch as the API shows it."""
@@ -167,11 +178,12 @@ class Intake:
         return None if eta is None else round(eta, 1)
 
     async def page(
-        self, status: str, limit: str, cursor: str, callback: str = ""
+        self, status: str, limit: str, cursor: str, callback: str = "", owner: str | None = None
     ) -> dict[str, Any]:
         """Batches, newest first, as ``{"batches", "cursor"}``.
 
         :param callback: ``undelivered``: those whose last callback failed, the latest first
+        :param owner: whose; None: everybody's. There may be fewer than asked for, and more to come.
         """
         if status and status not in GROUP_STATES:
             raise InvalidRequest(f"status: expected one of {', '.join(GROUP_STATES)}")
@@ -182,20 +194,28 @@ class Intake:
         if callback and (callback != "undelivered" or status):
             raise InvalidRequest("callback: expected undelivered, without a status")
         if callback:
-            return await self._undelivered(int(limit), int(cursor or 0))
-        ids, more = await self._queue.groups(status, cursor, int(limit))
-        records = [await self._queue.group(task_id) for task_id in ids]
-        shown = [report(record, self._link_base) for record in records if record is not None]
-        return {"batches": shown, "cursor": more or None}
+            return await self._undelivered(int(limit), int(cursor or 0), owner)
+        shown: list[dict[str, Any]] = []
+        for _ in range(PAGES):
+            ids, cursor = await self._queue.groups(status, cursor, int(limit))
+            records = [await self._queue.group(task_id) for task_id in ids]
+            shown += [
+                report(record, self._link_base)
+                for record in records
+                if record is not None and _is_of(record, owner)
+            ]
+            if shown or not cursor:
+                break
+        return {"batches": shown, "cursor": cursor or None}
 
-    async def _undelivered(self, limit: int, begin: int) -> dict[str, Any]:
+    async def _undelivered(self, limit: int, begin: int, owner: str | None) -> dict[str, Any]:
         """The cursor is how many were looked at: some are of batches deleted or tried again."""
         found = await self._queue.after.dead(begin, limit)
         shown = []
         for job_id in found:
             task_id, _, run = job_id.rpartition("@")
             record = await self._queue.group(task_id)
-            if record is not None and record.run == run:
+            if record is not None and record.run == run and _is_of(record, owner):
                 shown.append(report(record, self._link_base))
         more = f"{begin + limit}" if len(found) == limit else None
         return {"batches": shown, "cursor": more}
@@ -264,3 +284,8 @@ class Intake:
     async def ready(self) -> None:
         """:raises QueueUnavailable: new batches could not be queued"""
         await self._queue.ping()
+
+
+def _is_of(record: GroupRecord, owner: str | None) -> bool:
+    """Whether ``owner`` may know of it; None may of all."""
+    return owner is None or msgspec.json.decode(record.spec, type=Spec).owner == owner

@@ -1,63 +1,142 @@
-"""Who may use the API."""
+"""Who may use the API, and what for.
+
+The file has a line for each token: its SHA-256 in hexadecimal digits, a name, and what it is for
+(``submit``, ``read``, ``admin``, with commas between them). ``#`` begins a comment.
+"""
 
 import hashlib
 import hmac
 import ipaddress
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
+from twisted.logger import Logger
 from twisted.web.http import Request
 
-from twisted_bulk.errors import ConfigError, ProtectedMode, Unauthorized
+from twisted_bulk.errors import ConfigError, Forbidden, ProtectedMode, Unauthorized
 from twisted_bulk.site import header
+
+log = Logger()
+
+SCOPES = frozenset(("submit", "read", "admin"))
+_NAME = re.compile(r"[A-Za-z0-9._~-]{1,64}")
+
+
+@dataclass(frozen=True)
+class Token:
+    """A client that is known; without tokens everybody who is let in is :data:`ANYBODY`.
+
+    :param digest: SHA-256 of what it sends
+    """
+
+    digest: bytes = b""
+    name: str = ""
+    scopes: frozenset[str] = frozenset(("admin",))
+
+    @property
+    def owner(self) -> str | None:
+        """Whose batches it sees; None: everybody's."""
+        return None if "admin" in self.scopes else self.name
+
+
+ANYBODY = Token()
+
+
+def parse(text: str) -> list[Token]:
+    """The tokens of a file.
+
+    :raises ValueError: says in which line what is wrong
+    """
+    tokens: list[Token] = []
+    for number, line in enumerate(text.splitlines(), 1):
+        words = line.partition("#")[0].split()
+        if not words:
+            continue
+        if not re.fullmatch(r"[0-9a-fA-F]{64}", words[0]) or len(words) > 3:
+            raise ValueError(f"line {number} is not `SHA-256-in-hex name scopes`")
+        name = words[1] if len(words) > 1 else words[0][:8].lower()
+        scopes = frozenset(words[2].split(",")) if len(words) > 2 else frozenset(("admin",))
+        if not _NAME.fullmatch(name) or name in [token.name for token in tokens]:
+            raise ValueError(f"line {number}: the name is not one, or stands twice")
+        if not scopes <= SCOPES:
+            raise ValueError(f"line {number}: scopes are {', '.join(sorted(SCOPES))}")
+        tokens.append(Token(bytes.fromhex(words[0]), name, scopes))
+    return tokens
 
 
 class Access:
     """Who may use the API.
 
-    :param digests: SHA-256 of each bearer token that is let in
-    :param open: whether clients from anywhere need no token
+    :param tokens: those that are let in; None: no token is needed
+    :param open: whether clients from anywhere need none
+    :param file: which is read again when it has changed
     """
 
-    def __init__(self, digests: Iterable[bytes] = (), open: bool = False) -> None:
-        self._digests = tuple(digests)
+    def __init__(
+        self, tokens: Iterable[Token] | None = None, open: bool = False, file: Path | None = None
+    ) -> None:
+        self._tokens = None if tokens is None else tuple(tokens)
         self._open = open
+        self._file = file
+        self._seen = self._version()
 
     @classmethod
     def load(cls, path: str, open: bool) -> "Access":
-        """Read a file of hexadecimal SHA-256 digests, one a line; ``#`` begins a comment."""
+        """With the tokens of a file, if there is one."""
         if not path:
-            return cls((), open)
+            return cls(None, open)
         try:
-            lines = Path(path).read_text(encoding="utf-8").splitlines()
+            return cls(parse(Path(path).read_text(encoding="utf-8")), open, Path(path))
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"tokens: cannot read {path}: {error}") from None
-        words = [line.partition("#")[0].strip() for line in lines]
-        for number, word in enumerate(words, 1):
-            if word and not re.fullmatch(r"[0-9a-fA-F]{64}", word):
-                raise ConfigError(f"tokens: line {number} of {path} is not a SHA-256 in hex")
-        return cls([bytes.fromhex(word) for word in words if word], open)
+        except ValueError as error:
+            raise ConfigError(f"tokens: {path}: {error}") from None
 
-    def check(self, request: Request) -> str:
+    def _version(self) -> tuple[int, int] | None:
+        try:
+            about = self._file.stat() if self._file else None
+        except OSError:
+            return None
+        return about and (about.st_mtime_ns, about.st_ino)
+
+    def _look(self) -> None:
+        """Read the file again if it has changed; one that cannot be read changes nothing."""
+        version = self._version()
+        if self._file is None or version == self._seen:
+            return
+        self._seen = version
+        try:
+            self._tokens = tuple(parse(self._file.read_text(encoding="utf-8")))
+        except (OSError, ValueError) as error:
+            log.error("tokens: {error}; those before are used still", error=error)
+        else:
+            log.info("{n} tokens are known now", n=len(self._tokens))
+
+    def check(self, request: Request, scope: str) -> Token:
         """Let a client in.
 
-        :returns: what stands for its token, if it needed one
         :raises Unauthorized: or :class:`ProtectedMode`, if it may not come in
+        :raises Forbidden: if it may, and not for this
         """
-        if self._digests:
-            scheme, _, token = (header(request, "Authorization") or "").partition(" ")
-            given = hashlib.sha256(token.strip().encode()).digest()
-            # All of them, each in constant time: the time must not tell which came close.
-            known = sum(hmac.compare_digest(given, digest) for digest in self._digests)
-            if scheme.lower() != "bearer" or not known:
-                raise Unauthorized("a valid bearer token is needed")
-            return given.hex()
-        if not self._open and not _is_local(request):
-            raise ProtectedMode(
-                "without --tokens only clients on the same machine are let in; see --tokens, --open"
-            )
-        return ""
+        self._look()
+        if self._tokens is None:
+            if not self._open and not _is_local(request):
+                raise ProtectedMode(
+                    "without --tokens only clients on the same machine are let in;"
+                    " see --tokens, --open"
+                )
+            return ANYBODY
+        scheme, _, secret = (header(request, "Authorization") or "").partition(" ")
+        given = hashlib.sha256(secret.strip().encode()).digest()
+        # All of them, each in constant time: the time must not tell which came close.
+        known = [token for token in self._tokens if hmac.compare_digest(given, token.digest)]
+        if scheme.lower() != "bearer" or not known:
+            raise Unauthorized("a valid bearer token is needed")
+        if not known[0].scopes & {scope, "admin"}:
+            raise Forbidden(f"token {known[0].name} is not for this: it lacks the scope {scope}")
+        return known[0]
 
 
 def _is_local(request: Request) -> bool:

@@ -34,7 +34,7 @@ from twisted_bulk.intake import Intake
 from twisted_bulk.port import FilePort
 from twisted_bulk.site import BoundedRequest, Pieces, header, problem
 from twisted_bulk.submission import Change, Control, Rates, read, read_order
-from twisted_bulk.tokens import Access
+from twisted_bulk.tokens import Access, Token
 
 log = Logger()
 
@@ -106,25 +106,34 @@ class Api:
         """Take no more batches in."""
         self.stopping = True
 
-    def _admit(self, request: Request) -> None:
+    def _admit(self, request: Request, scope: str) -> Token:
         """Every call that is not for everybody begins with this.
 
+        :raises Unauthorized: or what else :meth:`Access.check` raises
         :raises TooManyRequests: the token, or the address that has none, asks too often
         """
         asked = cast(BoundedRequest, request)
         who = asked.origin_key
         try:
-            who = self._access.check(request) or who
+            token = self._access.check(request, scope)
+            who = f"token {token.name}" if token.name else who
         finally:  # who guesses tokens is counted, too
             wait = self._quota.wait(who, asked.began)
             if wait:
                 raise TooManyRequests("too many requests", math.ceil(wait))
+        return token
+
+    async def _admit_to(self, request: Request, scope: str, task_id: str) -> None:
+        """The same for a call on one batch, which others' tokens do not see."""
+        token = self._admit(request, scope)
+        if token.owner is not None:
+            await self._intake.check_owner(task_id, token.owner)
 
     @app.route("/", methods=["POST"])
     @app.route("/v1/batches", methods=["POST"])
     async def submit(self, request: Request) -> bytes:
         """Take a batch in."""
-        self._admit(request)
+        token = self._admit(request, "submit")
         if self.stopping:
             raise Stopping("this node is stopping")
         body = _body(request)
@@ -132,7 +141,7 @@ class Api:
             order = read_order(body, self._max_urls)
         else:
             order = await deferToThread(read_order, body, self._max_urls)
-        ticket = await self._intake.submit(order)
+        ticket = await self._intake.submit(order, token.name)
         where = f"/v1/batches/{ticket.task_id}"
         request.setHeader("Location", where)
         if not ticket.new:
@@ -145,28 +154,28 @@ class Api:
     @app.route("/v1/batches", methods=["GET"])
     async def batches(self, request: Request) -> bytes:
         """List batches, newest first."""
-        self._admit(request)
+        token = self._admit(request, "read")
         limit = _argument(request, "limit", "50")
         status, cursor = _argument(request, "status"), _argument(request, "cursor")
         callback = _argument(request, "callback")
-        return _json(request, await self._intake.page(status, limit, cursor, callback))
+        return _json(request, await self._intake.page(status, limit, cursor, callback, token.owner))
 
     @app.route("/v1/batches/<task_id>", methods=["GET"])
     async def batch(self, request: Request, task_id: str) -> bytes:
         """Show one batch."""
-        self._admit(request)
+        await self._admit_to(request, "read", task_id)
         return _json(request, await self._intake.show(task_id))
 
     @app.route("/v1/batches/<task_id>", methods=["DELETE"])
     async def delete(self, request: Request, task_id: str) -> bytes:
         """Cancel a batch, or remove one that has ended."""
-        self._admit(request)
+        await self._admit_to(request, "submit", task_id)
         return _json(request, await self._intake.remove(task_id))
 
     @app.route("/v1/batches/<task_id>/retry", methods=["POST"])
     async def retry(self, request: Request, task_id: str) -> bytes:
         """Fetch what failed once more."""
-        self._admit(request)
+        await self._admit_to(request, "submit", task_id)
         if self.stopping:
             raise Stopping("this node is stopping")
         return _json(request, await self._intake.retry(task_id), HTTPStatus.ACCEPTED)
@@ -174,13 +183,13 @@ class Api:
     @app.route("/v1/batches/<task_id>/notify", methods=["POST"])
     async def notify(self, request: Request, task_id: str) -> bytes:
         """Send a last callback that was given up once more."""
-        self._admit(request)
+        await self._admit_to(request, "submit", task_id)
         return _json(request, await self._intake.notify(task_id), HTTPStatus.ACCEPTED)
 
     @app.route("/v1/batches/<task_id>/manifest", methods=["GET"])
     async def manifest(self, request: Request, task_id: str) -> Resource:
         """What became of each member, a line for each."""
-        self._admit(request)
+        await self._admit_to(request, "read", task_id)
         pieces = await self._intake.manifest(task_id)
         request.setHeader("Content-Type", "application/jsonl")
         return Pieces(pieces)
@@ -188,33 +197,33 @@ class Api:
     @app.route("/v1/batches/<task_id>", methods=["PATCH"])
     async def change(self, request: Request, task_id: str) -> bytes:
         """Another priority for a batch that waits."""
-        self._admit(request)
+        await self._admit_to(request, "submit", task_id)
         change = read(_body(request), Change)
         return _json(request, await self._intake.prioritise(task_id, change.priority))
 
     @app.route("/v1/stats", methods=["GET"])
     async def stats(self, request: Request) -> bytes:
         """Counts, rates, how long it will take, and who works."""
-        self._admit(request)
+        self._admit(request, "admin")
         return _json(request, await self._intake.stats())
 
     @app.route("/v1/queue", methods=["PATCH"])
     async def control(self, request: Request) -> bytes:
         """Change the live settings of the queue of parts."""
-        self._admit(request)
+        self._admit(request, "admin")
         control = read(_body(request), Control)
         return _json(request, await self._intake.control(control.given))
 
     @app.route("/v1/files", methods=["GET"])
     async def files(self, request: Request) -> bytes:
         """Who is served how fast by this node's file port."""
-        self._admit(request)
+        self._admit(request, "admin")
         return _json(request, self._file_port.shown())
 
     @app.route("/v1/files", methods=["PATCH"])
     async def rates(self, request: Request) -> bytes:
         """Change its limits."""
-        self._admit(request)
+        self._admit(request, "admin")
         self._file_port.change(read(_body(request), Rates))
         return _json(request, self._file_port.shown())
 
@@ -227,7 +236,7 @@ class Api:
     @app.route("/metrics", methods=["GET"])
     def metrics(self, request: Request) -> bytes:
         """Everything that is counted, as Prometheus reads it."""
-        self._admit(request)
+        self._admit(request, "read")
         request.setHeader("Content-Type", CONTENT_TYPE_PLAIN_0_0_4)
         return generate_latest(self._metrics)
 
