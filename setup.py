@@ -49,6 +49,9 @@ setup(
             "celery[redis]>=5.4",
             "rq>=2.0",
             "dramatiq[redis]>=1.17",
+            "flask>=3",
+            "gunicorn>=22",
+            "gevent>=24",
         ],
     },
     # twisted/plugins has no __init__.py (twistd demands that), so
