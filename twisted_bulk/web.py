@@ -31,6 +31,7 @@ from twisted_bulk.errors import (
 )
 from twisted_bulk.gate import Quota
 from twisted_bulk.intake import Intake
+from twisted_bulk.openapi import document
 from twisted_bulk.port import FilePort
 from twisted_bulk.site import BoundedRequest, Pieces, header, problem
 from twisted_bulk.submission import Change, Control, Rates, read, read_order
@@ -239,6 +240,11 @@ class Api:
         self._admit(request, "read")
         request.setHeader("Content-Type", CONTENT_TYPE_PLAIN_0_0_4)
         return generate_latest(self._metrics)
+
+    @app.route("/openapi.json", methods=["GET"])
+    def openapi(self, request: Request) -> bytes:
+        """Describe the API."""
+        return _json(request, document())
 
     @app.route("/healthz", methods=["GET"])
     def healthz(self, request: Request) -> bytes:
