@@ -10,13 +10,14 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 
 from twisted_bulk import __version__
-from twisted_bulk.batch import Member
+from twisted_bulk.batch import MAX_URL, Member
 from twisted_bulk.errors import BulkError, catalogue
 from twisted_bulk.submission import Change, Control, Rates, Submission
 
 Status = Literal["queued", "running", "done", "partial", "failed", "cancelled", "expired"]
 REF = "#/components/schemas/{name}"
 JSON = "application/json"
+URL = "^[Hh][Tt][Tt][Pp][Ss]?://[^/?#]+"
 
 
 class Answer(msgspec.Struct, forbid_unknown_fields=True):
@@ -132,9 +133,16 @@ def document() -> dict[str, Any]:
     _, schemas = msgspec.json.schema_components(types, ref_template=REF)
     for schema in schemas.values():
         schema["description"] = schema.get("description", "").partition("\n\n")[0]
-    member = {"anyOf": [{"type": "string"}, {"$ref": REF.format(name="Member")}]}
-    download = schemas["Submission"]["properties"]["download"]
-    download |= {"minItems": 1, "items": member}
+    url = {"type": "string", "format": "uri", "pattern": URL, "maxLength": MAX_URL}
+    fields = schemas["Submission"]["properties"]
+    fields["download"] |= {
+        "minItems": 1,
+        "items": {"anyOf": [url, {"$ref": REF.format(name="Member")}]},
+    }
+    fields["url"] |= {"pattern": f"^$|{URL}"}
+    fields["task_id"]["anyOf"][0] |= {"pattern": "^[A-Za-z0-9._~-]{1,128}$"}
+    schemas["Member"]["properties"]["url"] |= url
+    schemas["Member"]["properties"]["sha256"] |= {"pattern": "^([0-9a-fA-F]{64})?$"}
     paths: dict[str, dict[str, Any]] = {}
     for call in CALLS:
         paths.setdefault(call.path, {})[call.method] = _operation(call)
