@@ -21,7 +21,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.daemon import Daemon, environment
-from tests.servers import RedisServer
+from tests.servers import RedisServer, free_port
 from twisted_bulk.demo import recording
 
 NAMES = (
@@ -421,6 +421,28 @@ class CrashTests(DaemonTestCase):
         daemon.start()
         until(lambda: len(self.visible(daemon)) == 1)
         self.fetch(link)
+
+
+class LogTests(DaemonTestCase):
+    """What a daemon says of its work."""
+
+    def test_lines(self) -> None:
+        """One JSON object a line, by area, with the batch, and no secret of any URL."""
+        daemon = self.daemon("--retries=0")
+        dead = f"127.0.0.1:{free_port()}"
+        urls = [f"http://me:canary@{dead}/a.wav?token=canary", f"http://{dead}/b.wav?canary"]
+        daemon.post({"task_id": "k", "download": urls, "url": f"http://{dead}/n?key=canary"})
+        daemon.wait("k")
+        until(lambda: "last callback of k" in daemon.log.read_text())
+        daemon.stop()
+        text = daemon.log.read_text()
+        self.assertNotIn("canary", text)
+        lines = [json.loads(line) for line in text.splitlines()]
+        areas = {line["area"] for line in lines}
+        self.assertTrue({"access", "download", "notify", "daemon"} <= areas, areas)
+        self.assertTrue([line for line in lines if line.get("batch") == "k"])
+        asked = [line for line in lines if line.get("path") == "/v1/batches"]
+        self.assertEqual((asked[0]["method"], asked[0]["status"]), ("POST", 202))
 
 
 class StopTests(DaemonTestCase):

@@ -95,7 +95,7 @@ class AccessLogTests(SynchronousTestCase):
         self.log.info("x", status=1)
         moved = Path(f"{self.path}.1")
         os.rename(self.path, moved)
-        self.patch(self.access, "_looked", 0.0)
+        self.patch(self.access.file, "looked", 0.0)
         self.log.info("x", status=2)
         self.assertEqual([[one["status"] for one in self.lines(p)] for p in (moved, self.path)],
                          [[1], [2]])  # fmt: skip

@@ -92,6 +92,10 @@ class Settings:
     proxy_protocol: bool = _key(
         flag, "no", "", "these proxies begin each connection with a PROXY header instead"
     )
+    log_format: str = _key(
+        choice("auto", "json", "text"), "auto", "FORM",
+        "the log's: json, text, or auto: text on a terminal",
+    )  # fmt: skip
     access_log: str = _key(
         str, "", "FILE", "one JSON object a line for each answer; - for the standard output"
     )

@@ -3,12 +3,14 @@
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from twisted.python import usage
 
 from twisted_bulk import __version__
 from twisted_bulk.config import KEYS, Settings, load
 from twisted_bulk.errors import ConfigError
+from twisted_bulk.logs import choose
 from twisted_bulk.values import flag
 
 
@@ -92,3 +94,7 @@ class Options(usage.Options):
             self.settings = load(given, os.environ, self["config"])
         except ConfigError as error:
             sys.exit(f"bulkwav: {error}")
+        twistd: Any = self.parent
+        if twistd is not None and not (twistd.get("logger") or twistd.get("syslog")):
+            path = twistd.get("logfile") or ("" if twistd.get("nodaemon") else "twistd.log")
+            twistd["logger"] = choose(self.settings.log_format, path)

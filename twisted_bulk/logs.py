@@ -1,0 +1,154 @@
+"""The daemon's log: one JSON object a line, or for people on a terminal.
+
+What clients and servers sent is in it: URLs lose their user info and query, and no byte of
+theirs begins a line or moves a terminal's cursor.
+"""
+
+import os
+import re
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import IO, Any
+
+import msgspec
+from twisted.logger import ILogObserver, LogEvent, formatEvent
+from zope.interface import implementer
+
+AREAS = {
+    "access": ("access", "twisted_bulk.site", "twisted_bulk.channel", "twisted_bulk.web",
+               "twisted_bulk.files", "twisted_bulk.transfer", "twisted.web"),
+    "download": ("twisted_bulk.download", "twisted_bulk.fetch", "twisted_bulk.part",
+                 "twisted_bulk.pace", "twisted_bulk.limits"),
+    "notify": ("twisted_bulk.notify", "twisted_bulk.signer"),
+    "redis": ("twisted_bulk.redis", "twisted_bulk.wire", "twisted_bulk.embedded", "txredisapi",
+              "twisted.application.internet"),
+    "queue": ("twisted_bulk.runner", "twisted_bulk.ledger", "twisted_bulk.worker",
+              "twisted_bulk.workers", "twisted_bulk.janitor"),
+}  # fmt: skip
+LOOK = 1.0  # seconds after which it is seen that the file was moved away
+LONGEST = 20_000  # characters of one text
+_AREA = {name: area for area, names in AREAS.items() for name in names}
+_URL = re.compile(r"(?i)\b(https?://)(?:[^\s/?#'\"<>]*@)?([^\s?#'\"<>]*)([?#][^\s'\"<>]*)?")
+_JOB = re.compile(r"(.+)@[^/]*/(\d+)")
+_UNPRINTABLE = re.compile(r"[\x7f-\x9f\u2028\u2029]")  # that JSON does not escape
+_CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+class LogFile:
+    """A file that others may move away at any time: what follows goes to a new one.
+
+    :param path: where; ``-`` is the standard output
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self.looked = 0.0
+        self._file = self._open()
+
+    def _open(self) -> IO[str]:
+        if self._path == "-":
+            return sys.stdout
+        return open(self._path, "a", buffering=1, encoding="utf-8", errors="backslashreplace")
+
+    def _is_there(self) -> bool:
+        try:
+            return os.path.samestat(os.stat(self._path), os.fstat(self._file.fileno()))
+        except FileNotFoundError:
+            return False
+
+    def write(self, line: str, at: float) -> None:
+        """Append a line; ``at`` is the time of day."""
+        if self._path != "-" and abs(at - self.looked) >= LOOK:
+            self.looked = at
+            if not self._is_there():
+                before, self._file = self._file, self._open()
+                before.close()
+        self._file.write(line + "\n")
+        if self._path == "-":
+            self._file.flush()
+
+
+def clean(text: str) -> str:
+    """Without what is secret in URLs, and not endless."""
+    if "://" in text:
+        text = _URL.sub(lambda m: m[1] + m[2] + ("?..." if m[3] else ""), text)
+    return text[:LONGEST].encode("utf-8", "backslashreplace").decode()
+
+
+def as_object(event: LogEvent) -> dict[str, Any]:
+    """An event as it stands in the log."""
+    level = event.get("log_level")
+    found: dict[str, Any] = {
+        "time": datetime.fromtimestamp(event["log_time"], UTC),
+        "level": level.name if level is not None else "info",
+        "area": _AREA.get(event.get("log_namespace", ""), "daemon"),
+        "message": clean(formatEvent(event)),
+    }
+    for name, value in event.items():
+        if name.startswith("log_") or name in ("isError", "time", "system", "message", "format"):
+            continue
+        if isinstance(value, str):
+            found[name] = clean(value)
+        elif isinstance(value, bool | int | float):
+            found[name] = value
+    job = _JOB.fullmatch(str(event.get("job", "")))
+    if job is not None:
+        found |= {"batch": job[1], "part": int(job[2])}
+    failure = event.get("log_failure")
+    if failure is not None:
+        found["traceback"] = clean(failure.getTraceback())
+    return found
+
+
+def as_line(event: LogEvent) -> str:
+    """As JSON."""
+    line = msgspec.json.encode(as_object(event)).decode()
+    return _UNPRINTABLE.sub(lambda m: f"\\u{ord(m[0]):04x}", line)
+
+
+def as_text(event: LogEvent) -> str:
+    """For people."""
+    found = as_object(event)
+    text = "\n".join(filter(None, (found["message"], found.get("traceback"))))
+    text = _CONTROL.sub(lambda m: f"\\x{ord(m[0]):02x}", text).replace("\n", "\n    ")
+    mark = "" if found["level"] in ("info", "debug") else f" {found['level'].upper()}"
+    return f"{found['time'].astimezone():%H:%M:%S} {found['area']}{mark}: {text}"
+
+
+@implementer(ILogObserver)
+class Observer:
+    """Writes every event."""
+
+    def __init__(self, file: LogFile, form: Callable[[LogEvent], str]) -> None:
+        self._file = file
+        self._form = form
+
+    def __call__(self, event: LogEvent) -> None:
+        self._file.write(self._form(event), event["log_time"])
+
+
+_chosen = ("auto", "")
+
+
+def choose(form: str, path: str) -> str:
+    """What :func:`chosen` shall make; returns its name, which is all that twistd takes."""
+    global _chosen
+    _chosen = (form, path)
+    return f"{__name__}.{chosen.__name__}"
+
+
+def chosen() -> Observer:
+    """For ``twistd --logger``."""
+    return make_observer(*_chosen)
+
+
+def make_observer(form: str, path: str) -> Observer:
+    """What twistd logs to.
+
+    :param form: ``json``, ``text``, or ``auto``: text on a terminal
+    :param path: a file, or nothing or ``-`` for the standard output
+    """
+    terminal = path in ("", "-") and sys.stdout.isatty()
+    text = form == "text" or (form == "auto" and terminal)
+    return Observer(LogFile(path or "-"), as_text if text else as_line)
