@@ -133,7 +133,7 @@ def document() -> dict[str, Any]:
     _, schemas = msgspec.json.schema_components(types, ref_template=REF)
     for schema in schemas.values():
         schema["description"] = schema.get("description", "").partition("\n\n")[0]
-    url = {"type": "string", "format": "uri", "pattern": URL, "maxLength": MAX_URL}
+    url = {"type": "string", "pattern": URL, "maxLength": MAX_URL}
     fields = schemas["Submission"]["properties"]
     fields["download"] |= {
         "minItems": 1,
