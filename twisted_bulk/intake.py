@@ -1,5 +1,6 @@
 """Batches in the queue: taken in, looked up, listed, cancelled, deleted."""
 
+import contextlib
 import hashlib
 import re
 import secrets
@@ -90,7 +91,8 @@ class Intake:
             if known is not None:
                 return await self._repeated(task_id, known.digest == digest)
         self._check()
-        await self._queue.check_room(len(order))
+        if len(order) > FEW:  # before they are packed; of a few the queue says it in time
+            await self._queue.check_room(len(order))
         group = await self._group(task_id, order, owner, digest)
         attached = [part.attachment for part in group.parts]
         try:
@@ -101,11 +103,12 @@ class Intake:
         if submitted is not Submitted.QUEUED:
             await self._queue.detach(attached)
             return await self._repeated(task_id, submitted is Submitted.REPEATED)
-        try:
-            shown = await self.show(task_id)
-        except Unavailable:
-            shown = {"position": None}  # it is queued all the same
-        return Ticket(task_id, True, shown)
+        position = None
+        with contextlib.suppress(Unavailable):  # it is queued all the same
+            record = await self._queue.group(task_id)
+            if record is not None and record.place is not None:
+                position = record.place + 1
+        return Ticket(task_id, True, {"position": position})
 
     async def _repeated(self, task_id: str, same: bool) -> Ticket:
         if not same:
