@@ -3,7 +3,7 @@ long ones."""
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.chaos import downloads
+from tests.chaos import downloads, sameid
 from tests.chaos.crashpoints import CrashPoints
 from tests.chaos.storm import Count, Storm
 from tests.servers import need
@@ -79,3 +79,11 @@ class DownloadTests(SynchronousTestCase):
             {name: right for name, (right, _) in found.items()}, dict.fromkeys(found, 3)
         )
         self.assertGreater(min(breaks for _, breaks in found.values()), 3)
+
+
+class SameIdTests(SynchronousTestCase):
+    """The same batch from everywhere at once."""
+
+    def test_two_nodes(self) -> None:
+        """It is taken in once."""
+        self.assertEqual(sameid.run(clients=30, ids=5), [])
