@@ -181,7 +181,7 @@ class NotifyTests(RedisTestCase):
         self.site.answers["/n"] = [
             respond("500 No"),
             respond("302 Found", b"", "Location: /n"),
-            lambda exchange: exchange.abort(),
+            *[lambda exchange: exchange.abort()] * 2,
             respond("503 No", b"", "Retry-After: 2700"),
             ok(b"x" * 200_000),
         ]
@@ -191,9 +191,16 @@ class NotifyTests(RedisTestCase):
                 await self.notifier.deliver(Task(attempt))
             self.assertTrue(0.8 * expected <= caught.exception.delay <= 1.2 * expected)
         self.assertEqual((await self.notifier.deliver(Task(job))).data, b"delivered")
-        self.assertEqual(len({self.site.headers(n)["webhook-id"] for n in range(5)}), 1)
-        self.assertEqual(len({self.site.requests[n][2] for n in range(5)}), 1)
+        self.assertEqual(len({self.site.headers(n)["webhook-id"] for n in range(6)}), 1)
+        self.assertEqual(len({self.site.requests[n][2] for n in range(6)}), 1)
         self.assertEqual(len(SCHEDULE) + 1, TRIES)
+
+    async def test_stale_connection(self) -> None:
+        """A connection that the receiver has closed is no failed try."""
+        await self.queue.ack("w", [Ack(await self.begin(), 4, b"")])
+        self.site.answers["/n"] = [lambda exchange: exchange.abort(), ok(b"")]
+        self.assertEqual((await self.last()).data, b"delivered")
+        self.assertEqual(len(self.site.requests), 2)
 
     async def test_retry_after(self) -> None:
         """A receiver may ask for twice the pause at most."""

@@ -22,6 +22,7 @@ from twisted.internet.protocol import Protocol
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from twisted.web._newclient import RequestTransmissionFailed, ResponseNeverReceived
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IResponse
 
@@ -96,14 +97,23 @@ class Poster:
         return await sending.addTimeout(timeout, self._clock)
 
     async def _send(self, url: str, data: bytes, headers: Headers) -> IResponse:
-        client = HTTPClient(self._agent)
-        response: IResponse = await client.post(
-            url, data=data, headers=headers, allow_redirects=False, unbuffered=True
-        )
+        try:
+            response = await self._ask(url, data, headers)
+        except (RequestTransmissionFailed, ResponseNeverReceived) as broken:
+            if any(reason.check(CancelledError) for reason in broken.reasons):
+                raise
+            # A connection that was kept has been closed meanwhile: another one, at once. What
+            # arrives twice has the same id.
+            response = await self._ask(url, data, headers)
         drain = _Drain()
         response.deliverBody(drain)
         await drain.done
         return response
+
+    async def _ask(self, url: str, data: bytes, headers: Headers) -> IResponse:
+        return await HTTPClient(self._agent).post(
+            url, data=data, headers=headers, allow_redirects=False, unbuffered=True
+        )
 
 
 class Notifier(Service):
