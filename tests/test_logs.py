@@ -75,6 +75,7 @@ class LineTests(SynchronousTestCase):
         )  # fmt: skip
         self.assertEqual(as_object(events("elsewhere", a="", url="")[0])["area"], "daemon")
         self.assertEqual(as_object(events("access", a="", url="")[0])["area"], "access")
+        self.assertEqual(as_object(events("txredisapi.X.Y", a="", url="")[0])["area"], "redis")
 
     def test_failure(self) -> None:
         """A traceback is in its event's line, and indented for people."""
@@ -101,6 +102,10 @@ class LineTests(SynchronousTestCase):
             make_observer(form, "")(events(a="x", url="y")[0])
             line = out.getvalue()
             self.assertEqual("{" if line[0] == "{" else "0", first, form)
+        out = io.StringIO()
+        self.patch(__import__("sys"), "stdout", out)
+        make_observer("json", "-")(events("twisted.application.internet.X", a="", url="")[0])
+        self.assertEqual(out.getvalue(), "")
         path = Path(self.mktemp())
         Observer(LogFile(str(path)), as_line)(events(a="\ud800", url="y")[0])
         self.assertEqual(len(path.read_text().splitlines()), 1)

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import IO, Any
 
 import msgspec
-from twisted.logger import ILogObserver, LogEvent, formatEvent
+from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent
 from zope.interface import implementer
 
 AREAS = {
@@ -26,6 +26,7 @@ AREAS = {
     "queue": ("twisted_bulk.runner", "twisted_bulk.ledger", "twisted_bulk.worker",
               "twisted_bulk.workers", "twisted_bulk.janitor"),
 }  # fmt: skip
+NOISE = "twisted.application.internet"  # says every second that it will try again to connect
 LOOK = 1.0  # seconds after which it is seen that the file was moved away
 LONGEST = 20_000  # characters of one text
 _AREA = {name: area for area, names in AREAS.items() for name in names}
@@ -76,13 +77,22 @@ def clean(text: str) -> str:
     return text[:LONGEST].encode("utf-8", "backslashreplace").decode()
 
 
+def _area(namespace: str) -> str:
+    """By a module's name, or by that of what it is in."""
+    while namespace:
+        if namespace in _AREA:
+            return _AREA[namespace]
+        namespace = namespace.rpartition(".")[0]
+    return "daemon"
+
+
 def as_object(event: LogEvent) -> dict[str, Any]:
     """An event as it stands in the log."""
     level = event.get("log_level")
     found: dict[str, Any] = {
         "time": datetime.fromtimestamp(event["log_time"], UTC),
         "level": level.name if level is not None else "info",
-        "area": _AREA.get(event.get("log_namespace", ""), "daemon"),
+        "area": _area(event.get("log_namespace", "")),
         "message": clean(formatEvent(event)),
     }
     for name, value in event.items():
@@ -125,6 +135,9 @@ class Observer:
         self._form = form
 
     def __call__(self, event: LogEvent) -> None:
+        level = event.get("log_level")
+        if event.get("log_namespace", "").startswith(NOISE) and level in (None, LogLevel.info):
+            return
         self._file.write(self._form(event), event["log_time"])
 
 
