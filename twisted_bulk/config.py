@@ -101,7 +101,7 @@ class Settings:
     )
     concurrency: int = _key(number(1, 10_000), "32", "N", "downloads at once on this node")
     per_host: int = _key(number(1, 10_000), "8", "N", "of these to one host")
-    parts: int = _key(number(1, 500), "4", "N", "zips being made at once in each process")
+    parts: int = _key(number(1, 5000), "4", "N", "zips being made at once in each process")
     cluster_parts: int = _key(
         number(0, 100_000), "0", "N", "zips being made at once on all nodes; 0 for no limit"
     )
