@@ -16,6 +16,7 @@ from twisted.internet.task import deferLater
 from tests.reactor import reactor
 from tests.servers import RedisTestCase
 from tests.web import Exchange, Site, ok, respond
+from twisted_bulk import notify
 from twisted_bulk.agent import GuardedAgent
 from twisted_bulk.groups import GroupQueue
 from twisted_bulk.guard import Guard
@@ -40,6 +41,7 @@ class NotifyTests(RedisTestCase):
         agent.startService()
         self.addCleanup(agent.stopService)
         self.data = Path(tempfile.mkdtemp(prefix="bw"))
+        self.host = self.site.url.removeprefix("http://")
         self.reporting: set[tuple[str, str]] = set()
         poster = Poster(agent, reactor, load_signer("", self.data))
         self.notifier = Notifier(
@@ -145,15 +147,38 @@ class NotifyTests(RedisTestCase):
         self.notifier.stopService()
 
     async def test_last_at_once(self) -> None:
-        """So many last callbacks go to one host; the others are given back, and lose no try."""
+        """So many last callbacks go to one host; the others wait for a place, in order."""
+        waiting: list[Exchange] = []
+        self.site.answers["/n"] = waiting.append
+        for number in range(2 * MOST):
+            await self.queue.ack("w", [Ack(await self.begin(name=f"b{number}"), 4, b"")])
+        going = [Deferred.fromCoroutine(self.last()) for _ in range(2 * MOST)]
+        await self.posts(MOST)
+        await deferLater(reactor, 0.1)
+        self.assertEqual(len(waiting), MOST)
+        for number in range(2 * MOST):
+            await self.posts(min(MOST + number, 2 * MOST))
+            waiting[number].write(ok(b""))
+        self.assertEqual({(await one).data for one in going}, {b"delivered"})
+        self.assertEqual(self.notifier._places, {})
+
+    async def test_last_without_a_place(self) -> None:
+        """Of a slow host, or one in trouble, they are given back, and lose no try."""
+        self.patch(notify, "PATIENCE", 0.1)
         self.site.answers["/n"] = lambda exchange: None
-        for number in range(MOST + 1):
+        for number in range(MOST + 2):
             await self.queue.ack("w", [Ack(await self.begin(name=f"b{number}"), 4, b"")])
         going = [Deferred.fromCoroutine(self.last()) for _ in range(MOST)]
         await self.posts(MOST)
         with self.assertRaises(GiveBack) as caught:
             await self.last()
         self.assertGreater(caught.exception.delay, 1)
+        self.notifier._receivers.begin(self.host)
+        self.notifier._receivers.end(self.host, 0, answered=False)
+        self.patch(notify, "PATIENCE", 60)
+        with self.assertRaises(GiveBack):
+            await self.last()
+        self.assertEqual((len(self.site.requests), self.notifier._places), (MOST, {}))
         for one in going:
             one.addErrback(lambda failure: failure.trap(Retry))
             one.cancel()

@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 import msgspec
 from treq.client import HTTPClient
 from twisted.application.service import Service
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import Protocol
 from twisted.internet.task import LoopingCall
@@ -41,6 +41,7 @@ log = Logger()
 SCHEDULE = (5, 300, 1800, 7200, 18000, 36000, 36000)
 TRIES = len(SCHEDULE) + 1
 PROGRESS_TIMEOUT, LAST_TIMEOUT = 10.0, 15.0
+PATIENCE = 10.0  # seconds that a last callback waits here for its receiver to have a place
 MAX_REPLY = 64 * 1024
 
 
@@ -144,6 +145,7 @@ class Notifier(Service):
         self._receivers = Receivers()
         self._posting: dict[str, Deferred[None]] = {}
         self._waiting: dict[str, dict[str, None]] = {}  # batches by host, in order
+        self._places: dict[str, dict[Deferred[None], None]] = {}  # last ones that wait, the same
         self._ticking = LoopingCall(self._tick)
         self._ticking.clock = clock
 
@@ -158,9 +160,9 @@ class Notifier(Service):
             posting.cancel()
 
     def _tick(self) -> None:
-        wanted: dict[str, list[str]] = {}
+        wanted: dict[str, dict[str, None]] = {}
         for batch, host in self._reporting:
-            wanted.setdefault(host, []).append(batch)
+            wanted.setdefault(host, {})[batch] = None
         # Who waits keeps its place; what is on its way now is merged into the next tick.
         self._waiting = {
             host: {batch: None for batch in self._waiting.get(host, ()) if batch in batches}
@@ -209,7 +211,31 @@ class Notifier(Service):
             answered = None
             raise
         finally:
-            self._receivers.end(host, self._clock.seconds(), answered)
+            self._end(host, answered)
+
+    def _end(self, host: str, answered: bool | None) -> None:
+        self._receivers.end(host, self._clock.seconds(), answered)
+        if host in self._places:
+            next(iter(self._places[host])).callback(None)
+
+    async def _place(self, host: str) -> None:
+        """Wait until a last callback may be sent to ``host``.
+
+        :raises GiveBack: that would take long: others may have its place here
+        """
+        while not self._receivers.allows_last(host):
+            if self._receivers.fails(host):
+                raise GiveBack("its receiver is in trouble", random.uniform(5, 15))
+            place: Deferred[None] = Deferred()
+            self._places.setdefault(host, {})[place] = None
+            try:
+                await place.addTimeout(PATIENCE, self._clock)
+            except TimeoutError:
+                raise GiveBack("its receiver is slow", random.uniform(5, 15)) from None
+            finally:
+                del self._places[host][place]
+                if not self._places[host]:
+                    del self._places[host]
 
     def _ended(self, batch: str) -> Deferred[None]:
         """Fires once the progress callback that is on its way has ended."""
@@ -230,8 +256,7 @@ class Notifier(Service):
         while batch in self._posting:
             await self._ended(batch)  # nothing may be sent after the last one
         host = host_of(msgspec.json.decode(record.spec, type=Spec).url)
-        if not self._receivers.allows_last(host):
-            raise GiveBack("as many are on their way to its receiver as may", random.uniform(5, 15))
+        await self._place(host)
         self._receivers.begin(host)
         answered: bool | None = None
         try:
@@ -246,7 +271,7 @@ class Notifier(Service):
             answered = False
             raise self._again(task, _brief(problem)) from problem
         finally:
-            self._receivers.end(host, self._clock.seconds(), answered)
+            self._end(host, answered)
         if 200 <= response.code < 300:
             return Result(data=b"delivered")
         if response.code == 410:

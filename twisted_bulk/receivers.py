@@ -37,6 +37,11 @@ class Receivers:
         found = self._known.get(host)
         return found is None or found.going < MOST
 
+    def fails(self, host: str) -> bool:
+        """Whether the last that is known of it is a failure."""
+        found = self._known.get(host)
+        return found is not None and found.failures > 0
+
     def allows_progress(self, host: str, now: float) -> bool:
         """Whether progress may be sent now."""
         found = self._known.get(host)
