@@ -258,6 +258,48 @@ class NotifyTests(RedisTestCase):
         self.notifier.stopService()
         self.assertEqual([self.received(n)["seq"] for n in range(2)], [1, 2])
 
+    async def test_last_waits_for_another_node(self) -> None:
+        """Nor is it sent while another node's progress may be on its way."""
+        job = await self.begin()
+        self.assertEqual(await self.queue.speak("b", "other", 60), 1)
+        self.reporting.add(("b", "host"))
+        self.notifier.startService()
+        await deferLater(reactor, 0.2)
+        self.notifier.stopService()
+        await self.queue.ack("w", [Ack(job, 4, b"")])
+        (job,) = (await self.calls.reserve("w", 1)).jobs
+        with self.assertRaises(GiveBack):
+            await self.notifier.deliver(Task(job))
+        self.assertEqual(self.site.requests, [])
+        await self.queue.hush("b", "other", 60)
+        await self.notifier.deliver(Task(job))
+        self.assertEqual(self.received()["seq"], 2)
+
+    async def test_another_node_goes_on(self) -> None:
+        """Who no longer runs a part of the batch leaves its progress to others at once."""
+        waiting: list[Exchange] = []
+        self.site.answers["/n"] = [waiting.append, ok(b"")]
+        await self.begin()
+        self.reporting.add(("b", "host"))
+        self.notifier.startService()
+        await self.posts(1)
+        self.assertEqual(await self.queue.speak("b", "other", 60), 0)
+        self.reporting.clear()
+        waiting[0].write(ok(b""))
+        while not await self.queue.speak("b", "other", 60):
+            await deferLater(reactor, 0.01)
+        self.notifier.stopService()
+
+    async def test_late(self) -> None:
+        """What could not be sent in its time is not sent."""
+        await self.begin()
+        self.patch(notify, "LEASE", notify.MARGIN)
+        self.reporting.add(("b", "host"))
+        self.notifier.startService()
+        await deferLater(reactor, 0.2)
+        self.notifier.stopService()
+        self.assertEqual(self.site.requests, [])
+
     async def test_form(self) -> None:
         """For receivers that read forms; the signature is over what is sent."""
         await self.queue.ack("w", [Ack(await self.begin(form="form"), 4, b"")])

@@ -799,11 +799,21 @@ class GroupTests(QueueTestCase):
         self.assertEqual(await self.queue.speak("g", "n1", 60), 1)
         self.assertEqual(await self.queue.speak("g", "n2", 60), 0)
         self.assertEqual(await self.queue.speak("g", "n1", 60), 2)
+        self.assertTrue(await self.queue.is_reported("g", "n2"))
+        self.assertFalse(await self.queue.is_reported("g", "n1"))
+        await self.queue.hush("g", "n2", 60)
+        self.assertTrue(await self.queue.is_reported("g", "n2"))
+        await self.queue.hush("g", "n1", 60)
+        self.assertFalse(await self.queue.is_reported("g", "n2"))
+        self.assertEqual(await self.queue.speak("g", "n2", 60), 0)
+        self.assertEqual(await self.queue.speak("g", "n1", 60), 3)
+        await self.queue.hush("g", "n1", 0)
+        self.assertEqual(await self.queue.speak("g", "n2", 60), 4)
         await self.ack("w1", job, 4, b"")
         self.assertEqual(await self.queue.speak("g", "n1", 60), 0)
         record = await self.queue.group("g")
         assert record is not None
-        self.assertEqual(record.seq, 3)
+        self.assertEqual(record.seq, 5)
 
 
 class RedisJobTests(OnRedis, JobTests):

@@ -135,8 +135,25 @@ class GroupQueue(ScriptedQueue):
         return bool(state == b"deleted")
 
     async def speak(self, group_id: str, speaker: str, lease: float) -> int:
-        """The number of the next report on a running group, or 0: somebody else reports."""
+        """Begin a report on a running group.
+
+        :param lease: seconds after which nothing of it may be on its way, if :meth:`hush` is not
+            called before
+        :returns: its number, or 0: somebody else reports
+        """
         return int(await self.script("speak", group_id, speaker, ms(lease)))
+
+    async def hush(self, group_id: str, speaker: str, keep: float) -> None:
+        """End a report.
+
+        :param keep: seconds for which nobody else may begin one; 0: this one reports no more
+        """
+        await self.script("hush", group_id, speaker, ms(keep))
+
+    async def is_reported(self, group_id: str, speaker: str) -> bool:
+        """Whether a report of another speaker may be on its way."""
+        holder = await self.store.command("GET", f"{self.prefix}s:{group_id}")
+        return bool(holder and holder[:1] == b"!" and holder[1:] != speaker.encode())
 
     async def maintain(self, keep: float, count: int = 1_000_000) -> list[str]:
         old = await super().maintain(keep, count)

@@ -41,6 +41,8 @@ log = Logger()
 SCHEDULE = (5, 300, 1800, 7200, 18000, 36000, 36000)
 TRIES = len(SCHEDULE) + 1
 PROGRESS_TIMEOUT, LAST_TIMEOUT = 10.0, 15.0
+MARGIN = 1.0  # seconds that clocks and timers may be late
+LEASE = 15.0  # seconds that a progress callback may take, with what Redis takes before it
 PATIENCE = 10.0  # seconds that a last callback waits here for its receiver to have a place
 MAX_REPLY = 64 * 1024
 
@@ -197,21 +199,27 @@ class Notifier(Service):
         posting.addBoth(ended)
 
     async def _progress(self, batch: str, host: str) -> None:
-        answered = None
+        answered, seq = None, 0
+        until = self._clock.seconds() + LEASE
         try:
-            seq = await self._queue.speak(batch, self._speaker, 3 * self._every)
+            seq = await self._queue.speak(batch, self._speaker, LEASE)
             record = await self._queue.group(batch) if seq else None
-            if record is None or record.state in ENDED:
-                return
-            body = callback(report(record, self._link_base), seq)
-            answered = False
-            response = await self._poster.post(record, body, f"{seq}", PROGRESS_TIMEOUT)
-            answered = _works(response)
+            # Later than this, another node may already send something.
+            left = min(PROGRESS_TIMEOUT, until - MARGIN - self._clock.seconds())
+            if record is not None and record.state not in ENDED and left > 0:
+                body = callback(report(record, self._link_base), seq)
+                answered = False
+                response = await self._poster.post(record, body, f"{seq}", left)
+                answered = _works(response)
         except CancelledError:
             answered = None
             raise
         finally:
             self._end(host, answered)
+            # Who reports goes on with it, unless this node no longer has a part of the batch.
+            keep = 2 * self._every if (batch, host) in self._reporting else 0
+            if seq:
+                await self._queue.hush(batch, self._speaker, keep)
 
     def _end(self, host: str, answered: bool | None) -> None:
         self._receivers.end(host, self._clock.seconds(), answered)
@@ -247,14 +255,18 @@ class Notifier(Service):
         """The job that follows a batch: its last callback.
 
         :raises Retry: it has not arrived; with the schedule's next pause
-        :raises GiveBack: as many are on their way to its receiver as may
+        :raises GiveBack: as many are on their way to its receiver as may, or another node's
+            progress of the batch is
         """
         batch, _, run = task.job.id.rpartition("@")
         record = await self._queue.group(batch)
         if record is None or record.run != run:
             return Result()  # deleted meanwhile, or tried again: that has a last one of its own
+        # Nothing may be sent after the last one, by whomever.
         while batch in self._posting:
-            await self._ended(batch)  # nothing may be sent after the last one
+            await self._ended(batch)
+        if await self._queue.is_reported(batch, self._speaker):
+            raise GiveBack("another node's progress is on its way", random.uniform(0.5, 1))
         host = host_of(msgspec.json.decode(record.spec, type=Spec).url)
         await self._place(host)
         self._receivers.begin(host)

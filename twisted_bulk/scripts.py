@@ -32,6 +32,6 @@ SCRIPTS = {
     for name in (
         *("enqueue", "reserve", "beat", "ack", "nack", "release", "reclaim", "cancel"),
         *("prioritise", "revive", "dead", "maintain", "job", "stats", "control"),
-        *("submit", "group", "groups", "forget", "again", "speak", "share", "pace"),
+        *("submit", "group", "groups", "forget", "again", "speak", "hush", "share", "pace"),
     )
 }
