@@ -3,6 +3,7 @@
 from typing import Any, cast
 
 from twisted.internet.address import IPv4Address
+from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.logger import globalLogPublisher
@@ -11,10 +12,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
-from twisted_bulk.channel import DRAIN, HEADERS, LINGER
+from twisted_bulk.channel import CREDIT, DRAIN, HEADERS, LINGER, SLOWEST
 from twisted_bulk.gate import Gate
 from twisted_bulk.origin import Origins
-from twisted_bulk.site import IDLE, BoundedSite
+from twisted_bulk.site import BODIES, IDLE, BoundedSite
 from twisted_bulk.values import networks
 
 GET = b"GET /first HTTP/1.1\r\nHost: x\r\n"
@@ -270,6 +271,35 @@ class FramingTests(ChannelTestCase):
             self.assertNotIn(b"100 Continue", transport.value())
         self.assertEqual(self.resource.asked, [])
 
+    def test_many_bodies(self) -> None:
+        """Together they have so much room; it is there again when they have gone."""
+        head = POST + b"Content-Length: 1000\r\n\r\n"
+        going = [self.say(head + b"x" * 999) for _ in range(BODIES)]
+        _, transport = self.say(head + b"x" * 5)
+        self.assertEqual(transport.value()[:12], b"HTTP/1.1 503")
+        self.assertIn(b"Retry-After: ", transport.value())
+        going[0][0].connectionLost(Failure(ConnectionDone()))
+        going[1][0].dataReceived(b"x")
+        self.assertEqual(going[1][1].value()[:12], b"HTTP/1.1 200")
+        for _ in range(2):
+            _, transport = self.say(head + b"x" * 1000)
+            self.assertEqual(transport.value()[:12], b"HTTP/1.1 200")
+        for channel, _ in going[1:]:
+            channel.connectionLost(Failure(ConnectionDone()))
+        self.assertEqual(self.site.bodies, 0)
+
+    def test_no_room(self) -> None:
+        """A disk that takes no more of a body."""
+        channel, transport = self.say(POST + b"Content-Length: 1000\r\n\r\n")
+        full = open("/dev/full", "r+b")  # noqa: SIM115
+        channel.requests[0].content = full
+        channel.dataReceived(b"x" * 10)
+        channel.connectionLost(Failure(ConnectionDone()))
+        with self.assertRaises(OSError):
+            full.close()
+        self.assertEqual(transport.value()[:12], b"HTTP/1.1 507")
+        self.assertEqual(self.flushLoggedErrors(), [])
+
 
 class DeadlineTests(ChannelTestCase):
     """Connections that take their time."""
@@ -298,14 +328,37 @@ class DeadlineTests(ChannelTestCase):
         self.assertTrue(self.ended(transport))
 
     def test_slow_body(self) -> None:
-        """A body has as long as its length allows, however it is split."""
-        channel, transport = self.say(POST + b"Content-Length: 900\r\n\r\n")
-        for _ in range(int(HEADERS + 1)):
-            self.assertEqual(transport.value(), b"")
+        """A body has to go on, however it is framed and split, and however large it says it is."""
+        for head, piece in (
+            (b"Content-Length: 900\r\n\r\n", b"x"),
+            (b"Content-Length: 200000000\r\n\r\n", b"x"),
+            (b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n"),
+        ):
+            self.site.max_body = 200_000_000
+            channel, transport = self.say(POST + head)
+            for _ in range(int(HEADERS + 1)):
+                self.assertEqual(transport.value(), b"")
+                channel.dataReceived(piece)
+                self.clock.advance(1)
+            self.assertIn(b"HTTP/1.1 408", transport.value())
+            self.assertEqual(self.resource.asked, [])
+
+    def test_body_that_slows_down(self) -> None:
+        """What came fast at first buys a minute, not hours."""
+        self.site.max_body = 10_000_000
+        channel, transport = self.say(POST + b"Content-Length: 9999999\r\n\r\n")
+        for _ in range(100):
+            channel.dataReceived(b"x" * SLOWEST)
+            self.clock.advance(1)
+        channel.dataReceived(b"x" * 2_000_000)
+        for _ in range(int(CREDIT) - 1):
+            channel.dataReceived(b"x")
+            self.clock.advance(1)
+        self.assertEqual(transport.value(), b"")
+        for _ in range(int(HEADERS) + 1):
             channel.dataReceived(b"x")
             self.clock.advance(1)
         self.assertIn(b"HTTP/1.1 408", transport.value())
-        self.assertEqual(self.resource.asked, [])
 
     def test_never_taken(self) -> None:
         """A client has so long to take the end of the last answer."""

@@ -1,9 +1,8 @@
-"""Short storms; ``python -m tests.chaos``, and ``.crashpoints`` and ``.downloads`` of it, are the
-long ones."""
+"""Short storms; ``python -m tests.chaos``, and the other programs beside it, are the long ones."""
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.chaos import downloads, sameid
+from tests.chaos import bodies, callbacks, downloads, sameid
 from tests.chaos.crashpoints import CrashPoints
 from tests.chaos.storm import Count, Storm
 from tests.servers import need
@@ -87,3 +86,29 @@ class SameIdTests(SynchronousTestCase):
     def test_two_nodes(self) -> None:
         """It is taken in once."""
         self.assertEqual(sameid.run(clients=30, ids=5), [])
+
+
+class CallbackTests(SynchronousTestCase):
+    """Last callbacks to a receiver that fails, from nodes that are killed."""
+
+    timeout = 240
+
+    def test_all_arrive(self) -> None:
+        """Each with one id, and nothing comes after it."""
+        self.assertEqual(callbacks.run(batches=12, kills=2, seconds=4)[1], [])
+
+    def test_many_speakers(self) -> None:
+        """Where nodes do not agree on who reports, progress meets the last one."""
+        self.assertNotEqual(
+            callbacks.run(batches=20, kills=0, seconds=5, sabotage="speaker")[1], []
+        )
+
+
+class BodyTests(SynchronousTestCase):
+    """Bodies that are too large or too slow."""
+
+    timeout = 120
+
+    def test_others_go_on(self) -> None:
+        """They are refused, take no memory, and nobody waits for them."""
+        self.assertEqual(bodies.run(count=100, length=300_000_000)[1], [])

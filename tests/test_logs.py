@@ -7,7 +7,12 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.logger import Logger
+from twisted.application.internet import ClientService
+from twisted.internet.defer import Deferred, fail
+from twisted.internet.error import ConnectionRefusedError
+from twisted.internet.protocol import Factory
+from twisted.internet.task import Clock
+from twisted.logger import Logger, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -24,6 +29,16 @@ def events(namespace: str = "x", **fields: Any) -> list[dict[str, Any]]:
     observer: Any = seen.append
     Logger(namespace=namespace, observer=observer).info("{a} of {url}", **fields)
     return seen
+
+
+class Refusing:
+    """An endpoint that nobody listens at."""
+
+    asked = 0
+
+    def connect(self, factory: Factory) -> Deferred[None]:
+        self.asked += 1
+        return fail(ConnectionRefusedError())
 
 
 class LineTests(SynchronousTestCase):
@@ -104,8 +119,14 @@ class LineTests(SynchronousTestCase):
             self.assertEqual("{" if line[0] == "{" else "0", first, form)
         out = io.StringIO()
         self.patch(__import__("sys"), "stdout", out)
-        make_observer("json", "-")(events("twisted.application.internet.X", a="", url="")[0])
-        self.assertEqual(out.getvalue(), "")
+        observer = make_observer("json", "-")
+        globalLogPublisher.addObserver(observer)
+        refusing: Any = Refusing()
+        service = ClientService(refusing, Factory(), clock=Clock())
+        service.startService()
+        globalLogPublisher.removeObserver(observer)
+        service.stopService()
+        self.assertEqual((refusing.asked, out.getvalue()), (1, ""))
         path = Path(self.mktemp())
         Observer(LogFile(str(path)), as_line)(events(a="\ud800", url="y")[0])
         self.assertEqual(len(path.read_text().splitlines()), 1)

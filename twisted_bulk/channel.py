@@ -27,6 +27,7 @@ log = Logger(namespace="access")
 
 HEADERS = 15.0  # seconds for a request's headers, from the connection's start or its first byte
 SLOWEST = 10_000  # bytes a second of a request's body, beside that time
+CREDIT = 60.0  # seconds that a body may be behind that, after it was before it
 PIECES = 32  # of what came while an earlier request is being answered
 DRAIN = 75.0  # seconds that a client has to take the end of the last answer
 LINGER = 2.0  # seconds that a refused client has to read why
@@ -156,8 +157,19 @@ class Channel(HTTPChannel):
             return
         super().allHeadersReceived()
         if self.length != 0 and not self.refused:
-            length = self.site.max_body if self.length is None else self.length
-            self._deadline = self.callLater(HEADERS + length / SLOWEST, self._late)
+            self._credit, self._counted, self._checked = HEADERS, 0, self.site.reactor.seconds()
+            self._deadline = self.callLater(HEADERS, self._check_body)
+
+    def _check_body(self) -> None:
+        content, now = self.requests[-1].content, self.site.reactor.seconds()
+        received = content.tell()
+        earned = (received - self._counted) / SLOWEST - (now - self._checked)
+        self._credit = min(self._credit + earned, CREDIT)
+        self._counted, self._checked = received, now
+        if self._credit > 0:
+            self._deadline = self.callLater(min(self._credit, HEADERS), self._check_body)
+        else:
+            self._late()
 
     def allContentReceived(self) -> None:
         self._stop("_deadline")

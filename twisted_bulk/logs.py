@@ -15,6 +15,8 @@ import msgspec
 from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent
 from zope.interface import implementer
 
+#: Says every second that it will try again to connect; under its old name and its new one.
+NOISE = ("twisted.application.internet", "twisted.application._client_service")
 AREAS = {
     "access": ("access", "twisted_bulk.site", "twisted_bulk.channel", "twisted_bulk.web",
                "twisted_bulk.files", "twisted_bulk.transfer", "twisted.web"),
@@ -22,11 +24,10 @@ AREAS = {
                  "twisted_bulk.pace", "twisted_bulk.limits"),
     "notify": ("twisted_bulk.notify", "twisted_bulk.signer"),
     "redis": ("twisted_bulk.redis", "twisted_bulk.wire", "twisted_bulk.embedded", "txredisapi",
-              "twisted.application.internet"),
+              *NOISE),
     "queue": ("twisted_bulk.runner", "twisted_bulk.ledger", "twisted_bulk.worker",
               "twisted_bulk.workers", "twisted_bulk.janitor"),
 }  # fmt: skip
-NOISE = "twisted.application.internet"  # says every second that it will try again to connect
 LOOK = 1.0  # seconds after which it is seen that the file was moved away
 LONGEST = 20_000  # characters of one text
 _AREA = {name: area for area, names in AREAS.items() for name in names}

@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Iterator
+from io import BytesIO
 from typing import Any, cast
 
 from twisted.internet.interfaces import IPullProducer, IPushProducer, IReactorTime
@@ -14,7 +15,7 @@ from twisted.web.server import NOT_DONE_YET, Request, Site
 from zope.interface import implementer
 
 from twisted_bulk.channel import Channel, problem_body
-from twisted_bulk.errors import BulkError, TooLarge, Unauthorized, Unavailable
+from twisted_bulk.errors import BulkError, DiskFull, TooLarge, Unauthorized, Unavailable
 from twisted_bulk.gate import Gate
 from twisted_bulk.origin import Origins
 
@@ -22,6 +23,8 @@ log = Logger(namespace="access")
 
 IDLE = 60  # seconds a connection may be silent
 MAX_CONNECTIONS, MAX_OF_ONE = 4000, 1000  # of a port for which nothing else is said
+BODIES = 4  # of the largest size that a site keeps at once, on disk
+BUSY = 10  # seconds after which a body is welcome that there was no room for
 
 
 def problem(request: HTTPRequest, error: BulkError) -> bytes:
@@ -50,6 +53,7 @@ class BoundedRequest(Request):
     """A request whose body ends the connection when it exceeds the site's limit."""
 
     transfer: IPushProducer | None = None  # stopped when the client goes
+    _held = 0  # bytes of its body
 
     def __init__(self, channel: Channel, *arguments: Any, **more: Any) -> None:
         super().__init__(channel, *arguments, **more)
@@ -81,10 +85,30 @@ class BoundedRequest(Request):
         if self._channel.refused:
             return
         assert self.content is not None
-        if self.content.tell() + len(data) > self._channel.site.max_body:
+        site = self._channel.site
+        if self.content.tell() + len(data) > site.max_body:
             self._too_large()
             return
-        super().handleContentChunk(data)
+        if site.bodies + len(data) > BODIES * site.max_body:
+            self._channel.refuse(Unavailable("there are too many large bodies at once", BUSY))
+            return
+        self._held += len(data)
+        site.bodies += len(data)
+        try:
+            super().handleContentChunk(data)
+            self.content.flush()
+        except OSError as error:
+            log.error("a body cannot be kept: {problem}", problem=error.strerror)
+            self.content = BytesIO()  # closing the other one would fail again
+            self._channel.refuse(DiskFull("there is no room for the body", BUSY))
+
+    def _drop_body(self) -> None:
+        self._channel.site.bodies -= self._held
+        self._held = 0
+
+    def finish(self) -> None:
+        super().finish()
+        self._drop_body()
 
     def _too_large(self) -> None:
         error = TooLarge(f"the body is larger than {self._channel.site.max_body} bytes")
@@ -104,6 +128,7 @@ class BoundedRequest(Request):
         super().render(resrc)
 
     def connectionLost(self, reason: Failure) -> None:
+        self._drop_body()
         if self.transfer is not None:
             self.transfer.stopProducing()
         if not self.finished and self.startedWriting:
@@ -165,6 +190,7 @@ class BoundedSite(Site):
             parsePOSTFormSubmission=False,
         )
         self.max_body = max_body
+        self.bodies = 0  # bytes of those that are kept now
         self.gate = Gate(MAX_CONNECTIONS, MAX_OF_ONE) if gate is None else gate
         self.origins = origins or Origins()
         self.reactor: Any = clock

@@ -1,7 +1,8 @@
 """``twistd bulkwav`` for the chaos test: with shorter leases, a power cut, or a defence taken out.
 
 Nothing of this is in the program: what is changed is changed from outside, as
-``CHAOS_LEASE``, ``CHAOS_SYNCED`` and ``CHAOS_SABOTAGE`` in the environment say.
+``CHAOS_LEASE``, ``CHAOS_SCHEDULE``, ``CHAOS_SYNCED`` and ``CHAOS_SABOTAGE`` in the environment
+say.
 """
 
 import os
@@ -10,7 +11,7 @@ from typing import Any
 
 from twisted.scripts.twistd import run
 
-from twisted_bulk import runner, scripted
+from twisted_bulk import notify, runner, scripted
 from twisted_bulk.scripts import SCRIPTS, Script
 
 
@@ -56,6 +57,10 @@ def sabotage(what: str) -> None:
         rewrite("return j_tries == attempt and j_wid == wid end", "return true end", "ack")
     elif what == "renewal":
         rewrite("call('ZADD', P .. 'doing', whole(now + lease), id)", "", "beat")
+    elif what == "speaker":
+        # Every node reports the batches that it has a part of, whoever else does.
+        rewrite("if holder and holder ~= ARGV[2]", "if false", "speak")
+        rewrite("if call('GET', key) ~= '!' .. ARGV[2]", "if false", "hush")
     elif what == "fsync":
         vars(os)["fsync"] = lambda file: None
 
@@ -65,5 +70,8 @@ if __name__ == "__main__":
         note_syncs(Path(os.environ["CHAOS_SYNCED"]))
     if os.environ.get("CHAOS_LEASE"):
         shorten(float(os.environ["CHAOS_LEASE"]))
+    if os.environ.get("CHAOS_SCHEDULE"):
+        pauses = tuple(float(pause) for pause in os.environ["CHAOS_SCHEDULE"].split(","))
+        vars(notify)["SCHEDULE"] = pauses
     sabotage(os.environ.get("CHAOS_SABOTAGE", ""))
     run()
