@@ -2,9 +2,9 @@
 
     python -m bench.intake [--runs 3] [--seconds 10]
 
-Flask only pushes the body to a list; both write to the same Redis, which has ``appendfsync
-always``. wrk posts the batch of four URLs by 64 connections. Then ours alone: one POST of 100,000
-URLs. Needs wrk and ``pip install -e '.[bench]'``.
+Ours is one process, and then two that share a port. Flask only pushes the body to a list; all
+write to the same Redis, which has ``appendfsync always``. wrk posts the batch of four URLs by 64
+connections. Then ours alone: one POST of 100,000 URLs. Needs wrk and ``pip install -e '.[bench]'``.
 """
 
 import argparse
@@ -16,10 +16,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from pathlib import Path
 
-from tests.daemon import ROOT, Daemon
-from tests.servers import RedisServer, free_port, need
+from tests.daemon import ROOT, Daemon, SharingDaemon
+from tests.servers import RedisServer, ask, free_port, need
 
 BATCH = {"download": [f"http://files.example/recordings/{n}.wav" for n in range(4)]}
 SCRIPT = """
@@ -45,7 +46,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=10)
-    options = parser.parse_args()
+    given = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="bench"))
     script = folder / "post.lua"
     script.write_text(SCRIPT.replace("{body}", json.dumps(BATCH)))
@@ -56,16 +57,24 @@ def main() -> None:
          "--log-level", "error", "bench.peers.flask_intake:app"],
         env=os.environ | {"REDIS_SOCKET": str(server.socket), "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
-    found: dict[str, list[float]] = {"bulkwav": [], "Flask": []}
+    found: dict[str, list[float]] = defaultdict(list)
+    options = f"--redis={server.url}", "--roles=intake", "--request-rate=0"
+    shared = free_port()
     try:
-        with Daemon(folder / "data", f"--redis={server.url}", "--roles=intake",
-                    "--request-rate=0") as daemon:  # fmt: skip
+        with (
+            Daemon(folder / "1", *options) as daemon,
+            SharingDaemon(folder / "2", shared, *options) as two,
+            SharingDaemon(folder / "3", shared, *options),
+        ):
             time.sleep(2)
-            for _ in range(options.runs):
-                for name, url in (("bulkwav", daemon.api), ("Flask", f"http://127.0.0.1:{port}")):
-                    found[name].append(requests_per_second(f"{url}/", script, options.seconds))
+            peers = {"bulkwav, one process": daemon.api, "bulkwav, two processes": two.api}
+            peers["Flask, four processes"] = f"http://127.0.0.1:{port}"
+            for _ in range(given.runs):
+                for name, url in peers.items():
+                    ask(server.socket, "FLUSHALL")  # each begins with an empty server
+                    found[name].append(requests_per_second(f"{url}/", script, given.seconds))
             for name, rates in found.items():
-                print(f"{name:8} {statistics.median(rates):8.0f} batches/s", flush=True)
+                print(f"{name:24} {statistics.median(rates):8.0f} batches/s", flush=True)
             urls = [f"http://files.example/recordings/{n}.wav" for n in range(100_000)]
             began = time.perf_counter()
             daemon.post({"download": urls})

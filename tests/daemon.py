@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -18,9 +19,16 @@ ROOT = Path(__file__).parent.parent
 TICK = os.sysconf("SC_CLK_TCK")
 
 
-def command(*options: str) -> list[str]:
+RUN = "from twisted.scripts.twistd import run; run()"
+#: The same, with a socket that is listened on already, as systemd hands it over (sd_listen_fds).
+RUN_WITH_SOCKET = (
+    "import os; os.dup2(int(os.environ['SOCKET']), 3);"
+    f" os.environ['LISTEN_PID'] = str(os.getpid()); {RUN}"
+)
+
+
+def command(*options: str, run: str = RUN) -> list[str]:
     """``twistd -n bulkwav`` that works from a checkout, whatever is installed."""
-    run = "from twisted.scripts.twistd import run; run()"
     return [sys.executable, "-c", run, "-n", "--pidfile=", "bulkwav", *options]
 
 
@@ -50,13 +58,26 @@ def cpu_of(pids: Iterable[int]) -> float:
     return used / TICK
 
 
+def shared_socket(port: int) -> socket.socket:
+    """A socket that listens beside others on one port of loopback: the kernel deals out clients."""
+    found = socket.socket()
+    found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    found.bind(("127.0.0.1", port))
+    found.listen(4096)
+    return found
+
+
 class Daemon:
     """``twistd bulkwav`` on free ports of loopback, which it may download from."""
 
-    def __init__(self, data: Path, *options: str, ready: str = "/readyz") -> None:
+    pass_fds: tuple[int, ...] = ()
+
+    def __init__(
+        self, data: Path, *options: str, ready: str = "/readyz", intake: int | None = None
+    ) -> None:
         self.ready = ready
         self.data = data
-        self.intake, self.files = free_port(), free_port()
+        self.intake, self.files = intake or free_port(), free_port()
         self.api = f"http://127.0.0.1:{self.intake}"
         self.redis_memory = 0
         self.options = (
@@ -88,6 +109,7 @@ class Daemon:
                 stderr=log,
                 env=self.environment(),
                 cwd=self.data,
+                pass_fds=self.pass_fds,
             )
         end = time.monotonic() + 20
         while time.monotonic() < end:
@@ -167,3 +189,23 @@ class Daemon:
     def __exit__(self, *_: object) -> None:
         if self.process.poll() is None:
             self.stop()
+
+
+class SharingDaemon(Daemon):
+    """A node whose API shares its port with others; systemd calls that ``ReusePort=yes``."""
+
+    def __init__(self, data: Path, port: int, *options: str) -> None:
+        super().__init__(data, *options, "--intake=systemd:domain=INET:index=0", intake=port)
+
+    def command(self) -> list[str]:
+        return command(*self.options, run=RUN_WITH_SOCKET)
+
+    def environment(self) -> dict[str, str]:
+        (socket,) = self.pass_fds
+        given = {"LISTEN_FDS": "1", "LISTEN_FDNAMES": "intake", "SOCKET": str(socket)}
+        return environment() | given
+
+    def start(self) -> None:
+        with shared_socket(self.intake) as shared:
+            self.pass_fds = (shared.fileno(),)
+            super().start()

@@ -20,7 +20,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.daemon import Daemon, environment
+from tests.daemon import Daemon, SharingDaemon, environment
 from tests.servers import RedisServer, free_port
 from twisted_bulk.demo import recording
 
@@ -421,6 +421,32 @@ class CrashTests(DaemonTestCase):
         daemon.start()
         until(lambda: len(self.visible(daemon)) == 1)
         self.fetch(link)
+
+
+class SharingTests(SynchronousTestCase):
+    """Several processes behind one port."""
+
+    def test_shared(self) -> None:
+        """Each answers its part of the clients, and all know of every batch."""
+        server = RedisServer()
+        self.addCleanup(server.close)
+        folder, port = Path(tempfile.mkdtemp(prefix="bw")), free_port()
+        options = f"--redis={server.url}", "--roles=intake"
+        names = [f"b{number}" for number in range(40)]
+        with (
+            SharingDaemon(folder / "1", port, *options) as one,
+            SharingDaemon(folder / "2", port, *options) as two,
+        ):
+            for name in names:
+                one.post({"task_id": name, "download": ["http://files.example/a.wav"]})
+            for name in names:
+                self.assertEqual(two.call("GET", f"/v1/batches/{name}")["status"], "queued")
+            one.stop()
+            for name in names:
+                self.assertEqual(two.call("GET", f"/v1/batches/{name}")["status"], "queued")
+            answered = [node.log.read_text().count('"POST"') for node in (one, two)]
+        self.assertEqual(sum(answered), len(names))
+        self.assertGreater(min(answered), 0)
 
 
 class LogTests(DaemonTestCase):

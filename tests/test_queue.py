@@ -560,7 +560,7 @@ class GroupTests(QueueTestCase):
         part = GroupPart(size=size, attachment=attachment, payload=b"part")
         given: dict[str, Any] = {"digest": "d1", "spec": b"spec", "need": 1, "after": b"then"}
         group = Group(id=name, parts=[part] * parts, **given | fields)
-        return await self.queue.submit(group)
+        return (await self.queue.submit(group))[0]
 
     async def state(self, name: str = "g") -> str:
         record = await self.queue.group(name)
@@ -678,6 +678,21 @@ class GroupTests(QueueTestCase):
         self.assertEqual(await self.queue.attachment(job.attachment), b"many members")
         await self.ack("w1", job, 4, b"")
         self.assertEqual(await self.store.command("EXISTS", name), 0)
+
+    async def test_data(self) -> None:
+        """What is small comes with the submission, and goes in the same way."""
+        parts = [GroupPart(size=4, payload=b"part", data=b"members %d" % n) for n in range(2)]
+        group = Group(id="g", digest="d", spec=b"s", need=1, parts=parts)
+        self.assertEqual(await self.queue.submit(group), (Submitted.QUEUED, 0))
+        self.assertEqual(await self.queue.submit(group), (Submitted.REPEATED, None))
+        other = Group(id="h", digest="d", spec=b"s", need=1, parts=parts)
+        self.assertEqual(await self.queue.submit(other), (Submitted.QUEUED, 2))
+        for job, number in zip(await self.take(count=4), (0, 1, 0, 1), strict=True):
+            data = await self.queue.attachment(job.attachment)
+            self.assertEqual(data, b"members %d" % number)
+            await self.ack("w1", job, 4, b"")
+        self.assertEqual([key for key in await self.keys() if ":a:" in key], [])
+        await self.check()
 
     async def test_again(self) -> None:
         """An ended group goes on with what was not whole, and ends anew."""

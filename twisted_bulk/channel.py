@@ -5,6 +5,7 @@ sections 3, 5.2 and 6.3), with absolute deadlines, and with caps on connections.
 """
 
 import re
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, cast
 
@@ -30,6 +31,7 @@ SLOWEST = 10_000  # bytes a second of a request's body, beside that time
 CREDIT = 60.0  # seconds that a body may be behind that, after it was before it
 PIECES = 32  # of what came while an earlier request is being answered
 DRAIN = 75.0  # seconds that a client has to take the end of the last answer
+MOMENT = 1e-6  # seconds: what floating point may be off
 LINGER = 2.0  # seconds that a refused client has to read why
 _HOST = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=%\[\]:-]*")
 
@@ -70,14 +72,16 @@ class Channel(HTTPChannel):
     refused = False
     _entered = False
     _greeting: bytes | None = None  # what has come of the PROXY header that is due
-    _deadline: IDelayedCall | None = None
+    _deadline: float | None = None  # when ``_due`` is to be called
+    _timer: IDelayedCall | None = None  # fires no later than that, and may find it moved
     _closing: IDelayedCall | None = None
 
     def connectionMade(self) -> None:
         super().connectionMade()
         self._began = self.site.reactor.seconds()
+        self._host = self.transport.getHost()  # a system call, and each request asks for it
         self.client = getattr(self.transport.getPeer(), "host", None) or ""
-        self._deadline = self.callLater(HEADERS, self._late)
+        self._await(self._late)
         if self.site.origins.announces(self.client):
             self._greeting = b""
         else:
@@ -101,7 +105,7 @@ class Channel(HTTPChannel):
         if self.refused or not data:
             return
         if self._deadline is None and self.line_mode:
-            self._deadline = self.callLater(HEADERS, self._late)
+            self._await(self._late)
         if len(self._dataBuffer) > PIECES:  # Twisted adds up their lengths at each one that comes
             self._dataBuffer = [b"".join(self._dataBuffer)]
         super().dataReceived(data)
@@ -109,6 +113,25 @@ class Channel(HTTPChannel):
             # While an answer is made, or its client takes none, Twisted stops reading; where one
             # follows the other it does not.
             self._networkProducer.pauseProducing()
+
+    def getHost(self) -> Any:
+        return self._host
+
+    def _await(self, due: Callable[[], object], seconds: float = HEADERS) -> None:
+        """Call ``due`` then, unless ``_deadline`` is changed. Nearly every one is."""
+        self._deadline, self._due = self.site.reactor.seconds() + seconds, due
+        if self._timer is None:
+            self._timer = self.callLater(seconds, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        if self._deadline is None:
+            return
+        left = self._deadline - self.site.reactor.seconds()
+        if left > MOMENT:
+            self._timer = self.callLater(left, self._look)
+        else:
+            self._due()
 
     def _full(self) -> bool:
         return sum(map(len, self._dataBuffer)) > self._optimisticEagerReadSize
@@ -149,7 +172,7 @@ class Channel(HTTPChannel):
             return False
 
     def allHeadersReceived(self) -> None:
-        self._stop("_deadline")
+        self._deadline = None
         request = self.requests[-1]
         problem = ambiguity(self._version, request.requestHeaders)
         if problem:
@@ -158,7 +181,7 @@ class Channel(HTTPChannel):
         super().allHeadersReceived()
         if self.length != 0 and not self.refused:
             self._credit, self._counted, self._checked = HEADERS, 0, self.site.reactor.seconds()
-            self._deadline = self.callLater(HEADERS, self._check_body)
+            self._await(self._check_body)
 
     def _check_body(self) -> None:
         content, now = self.requests[-1].content, self.site.reactor.seconds()
@@ -167,12 +190,12 @@ class Channel(HTTPChannel):
         self._credit = min(self._credit + earned, CREDIT)
         self._counted, self._checked = received, now
         if self._credit > 0:
-            self._deadline = self.callLater(min(self._credit, HEADERS), self._check_body)
+            self._await(self._check_body, min(self._credit, HEADERS))
         else:
             self._late()
 
     def allContentReceived(self) -> None:
-        self._stop("_deadline")
+        self._deadline = None
         super().allContentReceived()
 
     def checkPersistence(self, request: Request, version: bytes) -> bool:
@@ -200,7 +223,7 @@ class Channel(HTTPChannel):
         if self.refused:
             return
         self.refused = True
-        self._stop("_deadline")
+        self._deadline = None
         for request in self.requests:  # else Twisted would invite the body
             request.requestHeaders.removeHeader(b"Expect")
         body = problem_body(error.status, error.code, str(error))
@@ -228,6 +251,12 @@ class Channel(HTTPChannel):
             code=error.code,
         )
 
+    def flush(self) -> None:
+        """Send what there is at once, where that is possible: a turn of the reactor less."""
+        send = getattr(self.transport, "doWrite", None)
+        if send is not None and not self.transport.disconnecting:
+            send()  # what goes wrong will go wrong again, in the reactor's turn
+
     def loseConnection(self) -> None:
         # Twisted waits for ever until a client has taken what is left for it.
         if self._closing is None:
@@ -246,7 +275,7 @@ class Channel(HTTPChannel):
         setattr(self, name, None)
 
     def connectionLost(self, reason: Failure = Failure(ConnectionDone())) -> None:  # noqa: B008
-        self._stop("_deadline")
+        self._stop("_timer")
         self._stop("_closing")
         if self._entered:
             self.site.gate.leave(self.key)

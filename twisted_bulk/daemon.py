@@ -12,7 +12,7 @@ from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
 
 from twisted_bulk import __version__
-from twisted_bulk.heap import keep_buffers
+from twisted_bulk.heap import collect_rarely, keep_buffers
 
 log = Logger()
 
@@ -34,6 +34,7 @@ class Daemon(MultiService):
     def startService(self) -> None:
         keep_buffers()
         super().startService()
+        collect_rarely()
         log.info("bulkwav {version} runs", version=__version__)
         self._reactor.callWhenRunning(self._take_signals)
 

@@ -1,5 +1,6 @@
 """Groups of jobs that end together, on the same scripts."""
 
+import itertools
 import secrets
 from collections.abc import Sequence
 
@@ -20,12 +21,13 @@ class GroupQueue(ScriptedQueue):
     def __init__(self, store: Store, name: str, cap: int, after: ScriptedQueue) -> None:
         super().__init__(store, name, cap)
         self.after = after
+        self._run, self._runs = secrets.token_hex(6), itertools.count()
 
     def _full(self) -> QueueFull:
         return QueueFull("as many members wait as may", retry_after=30)
 
     async def attach(self, data: bytes) -> str:
-        """Store data that is too large for a payload, for a group submitted soon."""
+        """Store data for a job of a group that is submitted soon: it may be large."""
         key = secrets.token_hex(16)
         await self.store.command(
             "SET", f"{self.prefix}a:{key}", data, "EX", ATTACHMENT_WAITS, deadline=30.0
@@ -49,23 +51,28 @@ class GroupQueue(ScriptedQueue):
         if int(backlog or 0) + total > int(cap or self.cap):
             raise self._full()
 
-    async def submit(self, group: Group) -> Submitted:
+    async def submit(self, group: Group) -> tuple[Submitted, int | None]:
         """Queue a group, whole or not at all; its id and digest make it repeatable.
 
+        :returns: what became of it, and how many jobs are ahead of its first one
         :raises QueueFull: nothing was stored
         """
-        words: list[Argument] = [group.id, secrets.token_hex(4), group.digest, group.spec]
+        run = f"{self._run}{next(self._runs):x}"
+        words: list[Argument] = [group.id, run, group.digest, group.spec]
         words += (sum(part.size for part in group.parts), group.need, self.cap)
         words += (group.priority, ms(group.expires), group.tries, group.losses)
         words += (self.after.prefix, group.after, group.after_tries)
         for part in group.parts:
-            words += (part.size, part.attachment, part.payload)
-        status, digest = await self.script("submit", *words, deadline=30.0)
+            words += (part.size, part.attachment, part.data, part.payload)
+        status, more = await self.script("submit", *words, deadline=30.0)
         if status == -2:
             raise self._full()
-        if status == 0 and digest.decode() != group.digest:
-            return Submitted.CONFLICT
-        return Submitted(status)
+        if status == 1:
+            return Submitted.QUEUED, int(more)
+        return (
+            Submitted.REPEATED if more.decode() == group.digest else Submitted.CONFLICT,
+            None,
+        )
 
     async def group(self, group_id: str) -> GroupRecord | None:
         """One group as it stands; None if there is none (any more)."""

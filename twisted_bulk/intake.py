@@ -1,6 +1,5 @@
 """Batches in the queue: taken in, looked up, listed, cancelled, deleted."""
 
-import contextlib
 import hashlib
 import re
 import secrets
@@ -31,7 +30,7 @@ from twisted_bulk.submission import MAX_PARTS, Order
 
 PAGE = 100  # batches in one answer
 PAGES = 20  # of all batches, looked through for one of an owner's
-FEW = 1000  # members that are packed without a thread
+FEW = 1000  # members that are packed without a thread, and queued in one step
 
 
 @dataclass(frozen=True)
@@ -84,31 +83,32 @@ class Intake:
         :raises TaskConflict: the id belongs to a batch with another body, or of another owner
         """
         digest = hashlib.sha256(f"{owner} {order.digest}".encode()).hexdigest()
-        task_id = secrets.token_hex(8)
-        if order.submission.task_id is not None:
-            task_id = str(order.submission.task_id)
+        named = order.submission.task_id
+        task_id = secrets.token_hex(8) if named is None else str(named)
+        refusal = None
+        try:
+            self._check()
+            if len(order) > FEW:  # before they are packed; of a few the queue says it in time
+                await self._queue.check_room(len(order))
+        except Unavailable as error:
+            refusal = error
+        if named is not None and (refusal or len(order) > FEW):
             known = await self._queue.group(task_id)
             if known is not None:
                 return await self._repeated(task_id, known.digest == digest)
-        self._check()
-        if len(order) > FEW:  # before they are packed; of a few the queue says it in time
-            await self._queue.check_room(len(order))
+        if refusal:
+            raise refusal
         group = await self._group(task_id, order, owner, digest)
-        attached = [part.attachment for part in group.parts]
+        attached = [part.attachment for part in group.parts if part.attachment]
         try:
-            submitted = await self._queue.submit(group)
+            submitted, place = await self._queue.submit(group)
         except QueueFull:
             await self._queue.detach(attached)
             raise
-        if submitted is not Submitted.QUEUED:
+        if place is None:
             await self._queue.detach(attached)
             return await self._repeated(task_id, submitted is Submitted.REPEATED)
-        position = None
-        with contextlib.suppress(Unavailable):  # it is queued all the same
-            record = await self._queue.group(task_id)
-            if record is not None and record.place is not None:
-                position = record.place + 1
-        return Ticket(task_id, True, {"position": position})
+        return Ticket(task_id, True, {"position": place + 1})
 
     async def _repeated(self, task_id: str, same: bool) -> Ticket:
         if not same:
@@ -136,9 +136,12 @@ class Intake:
                 layout=submission.layout,
                 notify=host_of(submission.url) if submission.url else "",
             )
-            attachment = await self._queue.attach(packed)
             payload = msgspec.json.encode(spec)
-            parts.append(GroupPart(size=size, attachment=attachment, payload=payload))
+            if total <= FEW:
+                parts.append(GroupPart(size=size, payload=payload, data=packed))
+            else:
+                key = await self._queue.attach(packed)
+                parts.append(GroupPart(size=size, payload=payload, attachment=key))
         spec_of_batch = Spec(
             url=submission.url, notify_format=submission.notify_format, owner=owner
         )
@@ -158,7 +161,7 @@ class Intake:
         def pack() -> bytes:
             return pack_members(order.members(begin, end))
 
-        return pack() if end - begin < FEW else await deferToThread(pack)
+        return pack() if len(order) <= FEW else await deferToThread(pack)
 
     async def check_owner(self, task_id: str, owner: str) -> None:
         """:raises NoSuchBatch: there is none, or it is another's"""

@@ -152,11 +152,15 @@ class Stats:
 
 @dataclass(frozen=True, kw_only=True)
 class GroupPart:
-    """One job of a group to be submitted; the attachment is one of :meth:`attach`'s."""
+    """One job of a group to be submitted.
+
+    :param attachment: the key of data that was stored before; ``data``: what is stored now instead
+    """
 
     size: int
-    attachment: str
     payload: bytes
+    attachment: str = ""
+    data: bytes = b""
 
 
 @dataclass(frozen=True, kw_only=True)

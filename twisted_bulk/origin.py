@@ -5,6 +5,7 @@ whole connection (PROXY protocol, HAProxy's proxy-protocol.txt, versions 1 and 2
 each request (X-Forwarded-For).
 """
 
+import functools
 import ipaddress
 import re
 import struct
@@ -16,6 +17,7 @@ from twisted_bulk.values import Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
+KNOWN = 10_000  # addresses that are not parsed again
 LONGEST_V1, LONGEST_V2 = 107, 2048
 _V1 = re.compile(rb"PROXY (?:(TCP4|TCP6) (\S+) (\S+) (\d{1,5}) (\d{1,5})|UNKNOWN(?: .*)?)\r\n")
 _HOP = re.compile(
@@ -23,6 +25,7 @@ _HOP = re.compile(
 )
 
 
+@functools.lru_cache(KNOWN)
 def address(text: str) -> Address | None:
     """An IP address in its one form: IPv4 in IPv6 unwrapped, without a zone."""
     try:

@@ -59,7 +59,7 @@ class Redis:
         self._clock = clock
         self._endpoint = endpoint
         self._replicas = address.replicas
-        self._factory = Factory(address, 2)
+        self._factory = Factory(address, 2, clock)
         self._listeners = ListenerFactory(address, clock)
 
     def connect(self) -> None:
@@ -91,8 +91,9 @@ class Redis:
         :raises QueueUnavailable: no answer in time, or one that says "not now"
         :raises QueueFull: the server has no memory left
         """
-        sent = self._factory.handler.execute_command(*map(_checked, arguments))
-        return await self._answered(sent, deadline)
+        # Without one ready, txredisapi's handler waits for the first.
+        send = (self._factory.connection() or self._factory.handler).execute_command
+        return await self._answered(send(*map(_checked, arguments)), deadline)
 
     async def _answered(self, sent: Deferred[Any], deadline: float) -> Any:
         sent.addTimeout(deadline, self._clock)

@@ -108,6 +108,7 @@ class BoundedRequest(Request):
 
     def finish(self) -> None:
         super().finish()
+        self._channel.flush()
         self._drop_body()
 
     def _too_large(self) -> None:

@@ -1,5 +1,6 @@
 """What users may send: the bodies of the API's calls, read and checked. Pure."""
 
+import functools
 import hashlib
 import math
 import re
@@ -16,6 +17,7 @@ MAX_PARTS = 10_000
 MAX_NAME = 1000
 MAX_HEADERS = 16_384
 SOME = 1000  # members that are objects at one time
+ENTRY = str | Member
 
 _TASK_ID = re.compile(r"[A-Za-z0-9._~-]{1,128}")
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
@@ -112,13 +114,16 @@ def _check_member(member: Member, where: str) -> None:
         raise InvalidRequest(f"{where}.sha256: not 64 hexadecimal digits")
 
 
+_decoder = functools.cache(msgspec.json.Decoder)
+
+
 def read(body: bytes | msgspec.Raw, kind: Any, where: str = "$") -> Any:
     """Decode JSON, which stands at ``where`` of a request's body.
 
     :raises InvalidRequest: names the field and what was expected there
     """
     try:
-        found = msgspec.json.decode(body, type=kind)
+        found = _decoder(kind).decode(body)
         if isinstance(body, bytes) and kind is not Submission:
             check_keys(body)
         return found
@@ -136,16 +141,20 @@ class Order:
     """A POST's body, checked.
 
     :param digest: the same for the same request, however its JSON was written
+    :param kept: all members, where they are few
     """
 
     submission: Submission
     digest: str
+    kept: list[Member] | None = None
 
     def __len__(self) -> int:
         return len(self.submission.download)
 
     def members(self, begin: int, end: int) -> list[Member]:
         """Those from ``begin`` to before ``end``."""
+        if self.kept is not None:
+            return self.kept[begin:end]
         return _members(self.submission, begin, end)
 
     @property
@@ -161,7 +170,7 @@ class Order:
 
 def _members(submission: Submission, begin: int, end: int) -> list[Member]:
     entries = (
-        read(entry, str | Member, f"$.download[{number}]")
+        read(entry, ENTRY, f"$.download[{number}]")
         for number, entry in enumerate(submission.download[begin:end], begin)
     )
     return [Member(entry) if isinstance(entry, str) else entry for entry in entries]
@@ -195,7 +204,7 @@ def read_order(body: bytes, max_urls: int) -> Order:
             if memoryview(entry)[0] == ord("{"):
                 check_keys(bytes(entry))
         seen.update(_plain(members)[1:-1] + b",")
-    return Order(submission, seen.hexdigest())
+    return Order(submission, seen.hexdigest(), members if total <= SOME else None)
 
 
 def _plain(value: Any) -> bytes:

@@ -29,13 +29,16 @@ def _once(pairs: list[tuple[str, Any]]) -> None:
         seen.add(key)
 
 
+_decoder = json.JSONDecoder(object_pairs_hook=_once)
+
+
 def check_keys(body: bytes) -> None:
     """Look at every object in ``body``, which is known to be JSON.
 
     :raises InvalidRequest: names the key
     """
     try:
-        json.loads(body, object_pairs_hook=_once)
+        _decoder.decode(body.decode())
     except RecursionError:
         raise InvalidRequest("not JSON that is read: nested too deeply") from None
 

@@ -44,8 +44,9 @@ end
 local function finished(reply)
   for Q, events in pairs(tally) do
     local key = Q .. 'm:' .. whole(math.floor(now / 60000))
-    for what, n in pairs(events) do call('HINCRBY', key, what, whole(n)) end
-    call('EXPIRE', key, 172800)
+    for what, n in pairs(events) do
+      if call('HINCRBY', key, what, whole(n)) == n then call('EXPIRE', key, 172800) end
+    end
   end
   for Q in pairs(wakes) do call('PUBLISH', Q .. 'wake', '') end
   return reply
@@ -95,7 +96,6 @@ local function add(Q, id, job)
   call('HSET', Q .. 'j:' .. id, unpack(set))
   if waits then call('ZADD', Q .. 'later', job.due, id) else line_up(Q, id, score) end
   if tonumber(job.exp or 0) > 0 then call('ZADD', Q .. 'exp', job.exp, id) end
-  if job.att and job.att ~= '' then call('PERSIST', Q .. 'a:' .. job.att) end
   if job.dd and job.dd ~= '' then call('SET', Q .. 'dd:' .. job.dd, id) end
   backlog(Q, job.size or 1)
   count(Q, 'enqueued', 1)
