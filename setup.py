@@ -42,7 +42,7 @@ setup(
     extras_require={
         "sqlite": [LUPA],
         "test": [LUPA, "hypothesis>=6.100", "setuptools>=77"],
-        "dev": ["mypy>=1.13", "mypy-zope>=1.0.8", "ruff>=0.8"],
+        "dev": ["mypy>=1.13", "mypy-zope>=1.0.8", "ruff>=0.8", "schemathesis>=4"],
         "bench": [
             "requests>=2.32",
             "aiohttp>=3.10",
