@@ -792,6 +792,26 @@ class GroupTests(QueueTestCase):
         self.assertEqual(await self.queue.groups("done"), (["g0"], ""))
         self.assertEqual(len((await self.queue.groups("queued"))[0]), 4)
 
+    async def test_owner(self) -> None:
+        """The same of one owner's, and what is forgotten is in no list."""
+        for n in range(7):
+            await self.submit(f"g{n}", owner="one" if n % 2 == 0 else "two")
+        await self.end(4)
+        pages, cursor = [], ""
+        for _ in range(3):
+            ids, cursor = await self.queue.groups(owner="one", limit=2, cursor=cursor)
+            pages.append(ids)
+        self.assertEqual((pages, cursor), ([["g6", "g4"], ["g2", "g0"], []], ""))
+        self.assertEqual(await self.queue.groups("done", owner="one"), (["g0"], ""))
+        self.assertEqual(await self.queue.groups("done", owner="two"), ([], ""))
+        ids, cursor = await self.queue.groups("queued", owner="one", limit=2)
+        self.assertEqual(ids, ["g6", "g4"])
+        ids, cursor = await self.queue.groups("queued", owner="one", limit=2, cursor=cursor)
+        self.assertEqual((ids, cursor), (["g2"], ""))
+        await self.queue.forget("g0")
+        self.assertEqual(await self.queue.groups(owner="one"), (["g6", "g4", "g2"], ""))
+        self.assertEqual(await self.queue.groups(owner="three"), ([], ""))
+
     async def test_forget(self) -> None:
         """Old groups go with all their keys; a deleted id is remembered and free again."""
         await self.submit(after=b"")

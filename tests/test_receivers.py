@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_bulk.receivers import FAILURES, KNOWN, LONGEST, MOST, PAUSE, Receivers
+from twisted_bulk.receivers import FAILURES, KNOWN, LEAST, LONGEST, MOST, PAUSE, Receivers
 
 
 class ReceiverTests(SynchronousTestCase):
@@ -28,6 +28,10 @@ class ReceiverTests(SynchronousTestCase):
         self.all.begin("a")
         self.assertFalse(self.all.allows_last("a"))
         self.assertTrue(self.all.allows_progress("b", 0))
+
+    def test_processes(self) -> None:
+        """The processes of a node share the places, as far as each needs two."""
+        self.assertEqual([Receivers(n).most for n in (1, 2, 3, 9)], [MOST, MOST // 2, LEAST, LEAST])
 
     def test_breaker(self) -> None:
         """After some failures nothing for a while, then one at a time, less and less often."""

@@ -61,7 +61,7 @@ class GroupQueue(ScriptedQueue):
         words: list[Argument] = [group.id, run, group.digest, group.spec]
         words += (sum(part.size for part in group.parts), group.need, self.cap)
         words += (group.priority, ms(group.expires), group.tries, group.losses)
-        words += (self.after.prefix, group.after, group.after_tries)
+        words += (self.after.prefix, group.after, group.after_tries, group.owner)
         for part in group.parts:
             words += (part.size, part.attachment, part.data, part.payload)
         status, more = await self.script("submit", *words, deadline=30.0)
@@ -99,12 +99,14 @@ class GroupQueue(ScriptedQueue):
         )
 
     async def groups(
-        self, state: str = "", cursor: str = "", limit: int = 50
+        self, state: str = "", cursor: str = "", limit: int = 50, owner: str = ""
     ) -> tuple[list[str], str]:
-        """Ids of groups, newest first, and the cursor of the next page or ``""``."""
-        reply = await self.script("groups", state, cursor, limit)
-        more = reply[-1].decode() if len(reply) == 2 * limit else ""
-        return [group_id.decode() for group_id in reply[::2]], more
+        """Ids of groups, newest first, and the cursor of the next page or ``""``.
+
+        Of an owner's in one state there may be fewer than ``limit``, and more to come.
+        """
+        more, *found = await self.script("groups", state, owner, cursor, limit)
+        return [group_id.decode() for group_id in found], more.decode()
 
     async def cancel_group(self, group_id: str) -> bool | None:
         """End all its jobs; False if it had ended, None if there is none."""

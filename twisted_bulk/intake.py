@@ -29,7 +29,7 @@ from twisted_bulk.stats import job_eta, summary
 from twisted_bulk.submission import MAX_PARTS, Order
 
 PAGE = 100  # batches in one answer
-PAGES = 20  # of all batches, looked through for one of an owner's
+PAGES = 20  # looked through for one that is to be shown
 FEW = 1000  # members that are packed without a thread, and queued in one step
 
 
@@ -155,6 +155,7 @@ class Intake:
             expires=submission.expires,
             after=task_id.encode() if submission.url else b"",
             after_tries=self._callback_tries,
+            owner=owner,
         )
 
     async def _pack(self, order: Order, begin: int, end: int) -> bytes:
@@ -203,7 +204,7 @@ class Intake:
             return await self._undelivered(int(limit), int(cursor or 0), owner)
         shown: list[dict[str, Any]] = []
         for _ in range(PAGES):
-            ids, cursor = await self._queue.groups(status, cursor, int(limit))
+            ids, cursor = await self._queue.groups(status, cursor, int(limit), owner or "")
             records = [await self._queue.group(task_id) for task_id in ids]
             shown += [
                 report(record, self._link_base)

@@ -171,6 +171,7 @@ class Group:
     :param spec: opaque, kept with the group
     :param need: units that have to succeed for the group not to have failed
     :param after: payload of the job that follows, or empty; ``after_tries``: its attempts
+    :param owner: whose it is in lists, or empty
     """
 
     id: str
@@ -184,6 +185,7 @@ class Group:
     losses: int = 3
     after: bytes = b""
     after_tries: int = 1
+    owner: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

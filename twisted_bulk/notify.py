@@ -124,6 +124,7 @@ class Notifier(Service):
 
     :param speaker: this process's id: of several nodes one reports a batch
     :param reporting: running batches that have a callback, each with the host that it goes to
+    :param processes: how many of this node send callbacks
     """
 
     def __init__(
@@ -136,6 +137,7 @@ class Notifier(Service):
         every: float,
         link_base: str,
         reporting: Iterable[tuple[str, str]],
+        processes: int = 1,
     ) -> None:
         self._queue = queue
         self._poster = poster
@@ -144,7 +146,7 @@ class Notifier(Service):
         self._every = every
         self._link_base = link_base
         self._reporting = reporting
-        self._receivers = Receivers()
+        self._receivers = Receivers(processes)
         self._posting: dict[str, Deferred[None]] = {}
         self._waiting: dict[str, dict[str, None]] = {}  # batches by host, in order
         self._places: dict[str, dict[Deferred[None], None]] = {}  # last ones that wait, the same

@@ -8,7 +8,9 @@ own, and are only kept from being too many at once.
 
 from dataclasses import dataclass
 
-MOST = 4  # callbacks on their way to one host; of these one place is for last callbacks alone
+#: Callbacks on their way from one node to one host; of a process's one place is for last
+#: callbacks alone, so that it has two at least.
+MOST, LEAST = 4, 2
 FAILURES = 5  # in a row, after which progress is not sent for a while
 PAUSE, LONGEST = 10.0, 300.0  # seconds of that, doubled each time it was in vain
 KNOWN = 10_000  # hosts of which failures are remembered
@@ -24,9 +26,13 @@ class Receiver:
 
 
 class Receivers:
-    """All hosts that callbacks go to."""
+    """All hosts that callbacks go to.
 
-    def __init__(self) -> None:
+    :param processes: how many of the node send callbacks
+    """
+
+    def __init__(self, processes: int = 1) -> None:
+        self.most = max(LEAST, MOST // processes)
         self._known: dict[str, Receiver] = {}
 
     def __len__(self) -> int:
@@ -35,7 +41,7 @@ class Receivers:
     def allows_last(self, host: str) -> bool:
         """Whether a last callback may be sent now."""
         found = self._known.get(host)
-        return found is None or found.going < MOST
+        return found is None or found.going < self.most
 
     def fails(self, host: str) -> bool:
         """Whether the last that is known of it is a failure."""
@@ -49,7 +55,7 @@ class Receivers:
             return True
         if found.failures >= FAILURES:
             return found.going == 0 and now >= found.until
-        return found.going < MOST - 1
+        return found.going < self.most - 1
 
     def begin(self, host: str) -> None:
         """A callback is on its way."""

@@ -24,7 +24,7 @@ def build(settings: Settings, reactor: Any) -> Daemon:
         # What starts last stops first: the API, then the work, and last the queue.
         if settings.access_log:
             wiring.access_log()
-        if settings.workers:
+        if settings.workers and not settings.lifeline:  # else it is one of them
             wiring.workers()
         for role in ("files", "worker"):
             if role in settings.roles:

@@ -135,7 +135,7 @@ class Wiring:
         """Further worker processes, with these settings and this Redis."""
         settings = self.settings
         given = {**settings.given, "data": str(settings.data), "roles": "worker"}
-        given |= {"workers": "0", "lifeline": "yes"}
+        given |= {"workers": str(settings.workers), "lifeline": "yes"}
         # Set for everybody by this process; a worker that starts anew must not undo a change.
         given |= {"cluster_parts": "0", "parts_per_second": "0"}
         if isinstance(self.store, Embedded):
@@ -179,7 +179,7 @@ class Wiring:
         agent = self.agent()
         pace = Pace(self.store.store, reactor, settings.per_host)
         limits = Limits(settings.concurrency, pace.allowed)
-        if settings.workers or settings.lifeline:
+        if settings.workers:
             # The processes of a node have its data folder in common.
             scope = hashlib.sha256(f"{socket.gethostname()}:{settings.data}".encode()).hexdigest()
             limits = SharedLimits(
@@ -217,6 +217,7 @@ class Wiring:
             every=settings.notify_every,
             link_base=settings.link_base,
             reporting=maker.reporting,
+            processes=1 + settings.workers,
         )
         common: dict[str, Any] = {
             "worker": workspace.worker,

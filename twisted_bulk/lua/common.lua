@@ -13,7 +13,7 @@
 --   m:<minute>                       HASH  what happened in it
 --   wake                             channel: something can be taken
 --   g:<group>                        HASH  jobs that end together, and what then follows
---   groups, gs:<state>               ZSET  group -> serial number, all and by state
+--   groups, gs:<state>, go:<owner>   ZSET  group -> serial number, all and by state or owner
 --   gend                             ZSET  group -> end (ms)
 -- Only the server's clock counts. Payloads and results are opaque bytes.
 local P = KEYS[1]

@@ -6,7 +6,7 @@ drains()
 local n = 0
 for i = 2, #ARGV do
   local gid, g = ARGV[i], P .. 'g:' .. ARGV[i]
-  local f = call('HMGET', g, 'state', 'jobs', 'nonce', 'ended')
+  local f = call('HMGET', g, 'state', 'jobs', 'nonce', 'ended', 'owner')
   if f[4] then
     for k = 1, tonumber(f[2]) do
       local id = gid .. '@' .. f[3] .. '/' .. k
@@ -18,6 +18,7 @@ for i = 2, #ARGV do
     end
     call('ZREM', P .. 'gs:' .. f[1], gid)
     call('ZREM', P .. 'groups', gid)
+    if f[5] then call('ZREM', P .. 'go:' .. f[5], gid) end
     call('ZREM', P .. 'gend', gid)
     call('UNLINK', g)
     if tonumber(ARGV[1]) > 0 then

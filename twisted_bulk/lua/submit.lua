@@ -1,6 +1,6 @@
 -- A group of jobs, whole or not at all.
 -- ARGV: gid nonce digest spec total need cap prio expires_in_ms max maxlost
---       after_queue after_payload after_max, then per job: size attachment data payload
+--       after_queue after_payload after_max owner, then per job: size attachment data payload
 --       (attachment: of the key where its data is already; or data, to be stored here)
 -- reply: {1, place in line} queued | {0, digest} this id is known, with that digest | {-2, ''} over
 --        the cap
@@ -9,7 +9,7 @@ local g = P .. 'g:' .. gid
 local known = call('HMGET', g, 'digest', 'state')
 if known[1] and known[2] ~= 'deleted' then return {0, known[1]} end
 if total > room(ARGV[7]) then return {-2, ''} end
-local jobs = (#ARGV - 14) / 4
+local jobs = (#ARGV - 15) / 4
 local serial = call('HINCRBY', P .. 'meta', 'gseq', 1)
 if known[2] then call('DEL', g) end
 call('HSET', g, 'state', 'queued', 'digest', ARGV[3], 'spec', ARGV[4], 'nonce', nonce, 'serial', serial,
@@ -18,9 +18,13 @@ call('HSET', g, 'state', 'queued', 'digest', ARGV[3], 'spec', ARGV[4], 'nonce', 
   'after_max', ARGV[14])
 call('ZADD', P .. 'groups', serial, gid)
 call('ZADD', P .. 'gs:queued', serial, gid)
+if ARGV[15] ~= '' then
+  call('HSET', g, 'owner', ARGV[15])
+  call('ZADD', P .. 'go:' .. ARGV[15], serial, gid)
+end
 local expires = tonumber(ARGV[9]) > 0 and whole(now + tonumber(ARGV[9])) or '0'
 for i = 1, jobs do
-  local b, id = 14 + (i - 1) * 4, gid .. '@' .. nonce .. '/' .. i
+  local b, id = 15 + (i - 1) * 4, gid .. '@' .. nonce .. '/' .. i
   local att, data = ARGV[b + 2], ARGV[b + 3]
   if data ~= '' then
     att = id
