@@ -1,5 +1,8 @@
 """Connections as such: what is refused before any resource sees it, and when they end."""
 
+import errno
+from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any, cast
 
 from twisted.internet.address import IPv4Address
@@ -9,13 +12,16 @@ from twisted.internet.testing import StringTransport
 from twisted.logger import globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
+from twisted.web import http
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
+from twisted.web.test.requesthelper import DummyChannel
 
-from twisted_bulk.channel import CREDIT, DRAIN, HEADERS, LINGER, SLOWEST
+from twisted_bulk.channel import CREDIT, DRAIN, HEADERS, LINGER, SLOWEST, SMALL
 from twisted_bulk.gate import Gate
+from twisted_bulk.logs import as_line
 from twisted_bulk.origin import Origins
-from twisted_bulk.site import BODIES, IDLE, BoundedSite
+from twisted_bulk.site import BODIES, IDLE, OF_ONE, BoundedSite, Pieces
 from twisted_bulk.values import networks
 
 GET = b"GET /first HTTP/1.1\r\nHost: x\r\n"
@@ -88,6 +94,10 @@ class FramingTests(ChannelTestCase):
         b"GET /first HTTP/1.1\r\nHost: x\r\nHost: x\r\n\r\n",
         b"GET /first HTTP/1.1\r\nHost: a b\r\n\r\n",
         b"GET /first HTTP/1.1\r\nHost: a/b\r\n\r\n",
+        b"GET /first HTTP/1.1\r\nHost: a..b\r\n\r\n",
+        b"GET /first HTTP/1.1\r\nHost: .\r\n\r\n",
+        b"GET /first HTTP/1.1\r\nHost: " + b"a" * 64 + b"\r\n\r\n",
+        b"GET /first HTTP/1.1\r\nHost: a:b\r\n\r\n",
         b"GET /first HTTP/1.1\r\nHost: x\r\n folded: y\r\n\r\n",
         b"GET /first HTTP/1.1\r\n Host: x\r\n\r\n",
         b" GET /first HTTP/1.1\r\nHost: x\r\n\r\n",
@@ -272,21 +282,34 @@ class FramingTests(ChannelTestCase):
         self.assertEqual(self.resource.asked, [])
 
     def test_many_bodies(self) -> None:
-        """Together they have so much room; it is there again when they have gone."""
-        head = POST + b"Content-Length: 1000\r\n\r\n"
-        going = [self.say(head + b"x" * 999) for _ in range(BODIES)]
-        _, transport = self.say(head + b"x" * 5)
+        """Large ones have so much room together, and one client half; it is there again when they
+        have gone. Small ones need none."""
+        size = self.site.max_body = 10 * SMALL
+        head = POST + b"Content-Length: %d\r\n\r\n" % size
+        body = b"x" * (size - 1)
+        going = [self.say(head + body, f"1.2.3.{n // OF_ONE}") for n in range(BODIES)]
+        _, transport = self.say(head + b"x" * (SMALL - 1), "2.2.2.2")
+        self.assertEqual(transport.value(), b"")
+        _, transport = self.say(POST + b"Content-Length: 9\r\n\r\n123456789", "2.2.2.2")
+        self.assertEqual(transport.value()[:12], b"HTTP/1.1 200")
+        _, transport = self.say(head + b"x" * SMALL + b"x" * 9, "2.2.2.2")
         self.assertEqual(transport.value()[:12], b"HTTP/1.1 503")
         self.assertIn(b"Retry-After: ", transport.value())
         going[0][0].connectionLost(Failure(ConnectionDone()))
         going[1][0].dataReceived(b"x")
         self.assertEqual(going[1][1].value()[:12], b"HTTP/1.1 200")
         for _ in range(2):
-            _, transport = self.say(head + b"x" * 1000)
+            _, transport = self.say(head + body + b"x", "2.2.2.2")
             self.assertEqual(transport.value()[:12], b"HTTP/1.1 200")
         for channel, _ in going[1:]:
             channel.connectionLost(Failure(ConnectionDone()))
-        self.assertEqual(self.site.bodies, 0)
+        self.assertEqual(self.site.bodies, {})
+        for _ in range(OF_ONE):
+            self.say(head + body)
+        _, transport = self.say(head + body)
+        self.assertEqual(transport.value()[:12], b"HTTP/1.1 503")
+        _, transport = self.say(head + body + b"x", "2.2.2.2")
+        self.assertEqual(transport.value()[:12], b"HTTP/1.1 200")
 
     def test_no_room(self) -> None:
         """A disk that takes no more of a body."""
@@ -299,6 +322,78 @@ class FramingTests(ChannelTestCase):
             full.close()
         self.assertEqual(transport.value()[:12], b"HTTP/1.1 507")
         self.assertEqual(self.flushLoggedErrors(), [])
+
+    def test_no_file(self) -> None:
+        """No file for a body can be opened at all."""
+
+        def none(length: int | None) -> None:
+            raise OSError(errno.ENOSPC, "no inode")
+
+        self.patch(http, "_getContentFile", none)
+        _, transport = self.say(POST + b"Content-Length: 1000\r\n\r\n" + b"x" * 1000)
+        self.assertEqual(transport.value()[:12], b"HTTP/1.1 507")
+        self.assertEqual((self.resource.asked, self.flushLoggedErrors()), ([], []))
+
+    def test_refused_target(self) -> None:
+        """What is refused stands in the log without its query."""
+        seen: list[Any] = []
+        observer: Any = seen.append
+        globalLogPublisher.addObserver(observer)
+        self.say(b"GET /a?token=canary HTTP/1.1\r\n\r\n")
+        globalLogPublisher.removeObserver(observer)
+        self.assertNotIn("canary", "".join(as_line(event) for event in seen))
+
+
+class PiecesTests(SynchronousTestCase):
+    """Answers that are made while they are sent."""
+
+    def setUp(self) -> None:
+        self.clock, self.aborted = Clock(), False
+
+    def begin(self, pieces: Iterator[bytes]) -> Pieces:
+        """As a request on a connection of its own would."""
+
+        def abort() -> None:
+            self.aborted = True
+
+        transport = SimpleNamespace(abortConnection=abort)
+        site = SimpleNamespace(reactor=self.clock)
+        made, request = Pieces(pieces), http.Request(cast(Any, DummyChannel()), False)
+        cast(Any, request).channel = SimpleNamespace(
+            site=site, transport=transport, registerProducer=lambda *_: None,
+            writeHeaders=lambda *_: None, writeSequence=lambda data: None,
+        )  # fmt: skip
+        request.clientproto, request.method, request.path = b"HTTP/1.1", b"GET", b"/m"
+        made.render_GET(cast(Any, request))
+        made.resumeProducing()
+        return made
+
+    def test_stalled(self) -> None:
+        """Who takes none is cut off."""
+        made = self.begin(iter([b"one", b"two", b"three"]))
+        self.clock.pump([1] * (IDLE - 1))
+        made.resumeProducing()
+        self.clock.pump([1] * (IDLE - 1))
+        self.assertFalse(self.aborted)
+        self.clock.pump([1] * 2)
+        self.assertTrue(self.aborted)
+
+    def test_gone(self) -> None:
+        """Nothing is left of who went."""
+        self.begin(iter([b"one", b"two"])).stopProducing()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_broken(self) -> None:
+        """What cannot be made ends the connection: its end must not look like the body's."""
+
+        def breaks() -> Iterator[bytes]:
+            yield b"one"
+            raise OSError("unreadable")
+
+        self.begin(breaks()).resumeProducing()
+        self.assertTrue(self.aborted)
+        self.assertEqual(len(self.flushLoggedErrors(OSError)), 1)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
 
 class DeadlineTests(ChannelTestCase):
@@ -396,11 +491,20 @@ class GateTests(ChannelTestCase):
         """Refusals hold connections, too: there is an end to them."""
         for number in range(60):
             _, transport = self.connect()
-            self.assertEqual(transport.disconnected, number >= 33, number)
+            self.assertEqual(transport.disconnected, number >= 23, number)
         self.site = BoundedSite(self.resource, self.clock, 1000, Gate(300, 20), Origins())
         for number in range(60):
             _, transport = self.connect()
             self.assertEqual(transport.disconnected, number >= 40, number)
+
+    def test_recovers(self) -> None:
+        """Those that were turned away keep nobody out."""
+        opened = [self.connect()[0] for _ in range(20)]
+        for _ in range(10):
+            self.connect()
+        opened[0].connectionLost(Failure(ConnectionError()))
+        _, transport = self.say(GET + b"\r\n")
+        self.assertEqual(transport.value()[:12], b"HTTP/1.1 200")
 
     def test_total(self) -> None:
         """All together have so many."""

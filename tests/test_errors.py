@@ -9,7 +9,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.daemon import ROOT
-from twisted_bulk.errors import MEMBER_CODES, BulkError, ConfigError, catalogue
+from twisted_bulk.errors import MEMBER_CODES, PART_CODES, BulkError, ConfigError, catalogue
 
 PAGE = ROOT / "docs" / "errors.md"
 HEAD = """\
@@ -37,6 +37,15 @@ last callback. "Again?": whether another try could help; where it could, it was 
 | code | again? | who has to act | |
 |---|---|---|---|
 """
+PARTS = """
+## Parts
+
+What became of a part that has no zip, in a batch's `errors` beside its number. "Again?": whether
+`POST /v1/batches/ID/retry` could help.
+
+| code | again? | who has to act | |
+|---|---|---|---|
+"""
 
 
 def rows() -> Iterator[str]:
@@ -50,9 +59,11 @@ def rows() -> Iterator[str]:
 
 def page() -> str:
     """The whole document."""
-    text = HEAD + "".join(rows()) + MEMBERS
-    for code, (retry, who, meaning) in MEMBER_CODES.items():
-        text += f"| `{code}` | {'yes' if retry else 'no'} | {who} | {meaning} |\n"
+    text = HEAD + "".join(rows())
+    for head, codes in ((MEMBERS, MEMBER_CODES), (PARTS, PART_CODES)):
+        text += head
+        for code, (retry, who, meaning) in codes.items():
+            text += f"| `{code}` | {'yes' if retry else 'no'} | {who} | {meaning} |\n"
     return text
 
 
@@ -65,7 +76,7 @@ class CatalogueTests(SynchronousTestCase):
 
     def test_each_once(self) -> None:
         """No code means two things."""
-        codes = [kind.code for kind in catalogue()] + list(MEMBER_CODES)
+        codes = [*(kind.code for kind in catalogue()), *MEMBER_CODES, *PART_CODES]
         self.assertEqual(sorted(codes), sorted(set(codes)))
 
     def test_each_in_a_test(self) -> None:
@@ -77,7 +88,16 @@ class CatalogueTests(SynchronousTestCase):
         )
         words = set(re.findall(r"\w+", text))
         unseen = [kind.code for kind in catalogue() if not {kind.code, kind.__name__} & words]
-        self.assertEqual(unseen + [code for code in MEMBER_CODES if code not in words], [])
+        unseen += [code for code in [*MEMBER_CODES, *PART_CODES] if code not in words]
+        self.assertEqual(unseen, [])
+
+    def test_parts(self) -> None:
+        """How a job can die, as the queue's scripts have it."""
+        text = "".join(path.read_text() for path in (ROOT / "twisted_bulk" / "lua").glob("*.lua"))
+        found = set(re.findall(r"(?:bury\([^']*|'dead', 0, 'why', )'(\w+)'", text))
+        found |= set(re.findall(r"'(\w+)' or '(\w+)', ARGV", text)[0])
+        found.remove("1")  # of a comparison
+        self.assertEqual(found, set(PART_CODES))
 
     def test_nothing_beside_it(self) -> None:
         """Problems are made of these errors alone, and members' errors of these codes."""

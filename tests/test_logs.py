@@ -63,6 +63,8 @@ class LineTests(SynchronousTestCase):
             "HTTPS://canary@h.example:81/a?canary",
             "see http://h.example/?a=canary, and https://x:canary@h.example",
             "http://a@canary@h.example/x",
+            "http://me:can'ary'canary@h.example/x?y='canary",
+            "redis://me:canary@h.example/0",
         ):
             for event in events(a="x", url=url):
                 for text in (as_line(event), as_text(event)):

@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel, Request
 from twisted.web.http_headers import Headers
 
-from twisted_bulk.errors import BadRequest, BulkError, RequestTimeout, Unavailable
+from twisted_bulk.errors import BadRequest, BulkError, RequestTimeout, Unauthorized, Unavailable
 from twisted_bulk.origin import announced
 from twisted_bulk.throttle import UNLIMITED
 
@@ -32,8 +32,11 @@ CREDIT = 60.0  # seconds that a body may be behind that, after it was before it
 PIECES = 32  # of what came while an earlier request is being answered
 DRAIN = 75.0  # seconds that a client has to take the end of the last answer
 MOMENT = 1e-6  # seconds: what floating point may be off
+SMALL = 100_000  # bytes of a body that are kept in memory, and for nobody a reason to ask
+BEARER = 'Bearer realm="bulkwav"'
 LINGER = 2.0  # seconds that a refused client has to read why
-_HOST = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=%\[\]:-]*")
+_LABEL = rb"[A-Za-z0-9_~!$&'()*+,;=%-]{1,63}"
+_HOST = re.compile(rb"(?:%b(?:\.%b)*\.?|\[[0-9A-Fa-f:.]+\])?(?::[0-9]*)?" % (_LABEL, _LABEL))
 
 
 def problem_body(status: int, code: str, detail: str) -> bytes:
@@ -70,7 +73,7 @@ class Channel(HTTPChannel):
     transport: Any
     client = key = ""
     refused = False
-    _entered = False
+    _entered: bool | None = None  # whether it was let in, once that is known
     _greeting: bytes | None = None  # what has come of the PROXY header that is due
     _deadline: float | None = None  # when ``_due`` is to be called
     _timer: IDelayedCall | None = None  # fires no later than that, and may find it moved
@@ -92,7 +95,7 @@ class Channel(HTTPChannel):
         # A proxy that says for each request whom it brings has connections for many.
         self.key = UNLIMITED if origins.passes_on(self.client) else origins.key(self.client)
         refusal = self.site.gate.enter(self.key)
-        self._entered = True
+        self._entered = refusal is None
         if refusal and self.site.gate.swamped(self.key):
             self.refused = True
             self.transport.abortConnection()
@@ -180,6 +183,11 @@ class Channel(HTTPChannel):
             return
         super().allHeadersReceived()
         if self.length != 0 and not self.refused:
+            large = self.length is None or self.length > SMALL
+            unwelcome = self.site.unwelcome(request) if large else None
+            if unwelcome is not None:
+                self.refuse(unwelcome)
+                return
             self._credit, self._counted, self._checked = HEADERS, 0, self.site.reactor.seconds()
             self._await(self._check_body)
 
@@ -230,6 +238,8 @@ class Channel(HTTPChannel):
         head = f"HTTP/1.1 {error.status.value} {error.status.phrase}\r\n"
         if isinstance(error, Unavailable):
             head += f"Retry-After: {error.retry_after}\r\n"
+        if isinstance(error, Unauthorized):
+            head += f"WWW-Authenticate: {BEARER}\r\n"
         head += "Content-Type: application/problem+json\r\nConnection: close\r\n"
         answer = f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
         self.transport.write(answer)
@@ -244,7 +254,7 @@ class Channel(HTTPChannel):
             self.transport.getHost(),
             client=self.client,
             method=getattr(self, "_command", ""),
-            path=getattr(self, "_path", ""),
+            path=getattr(self, "_path", b"").partition(b"?")[0],
             bytes=len(answer),
             seconds=now - (self.requests[-1].began if self.requests else self._began),
             whole=True,
@@ -277,6 +287,6 @@ class Channel(HTTPChannel):
     def connectionLost(self, reason: Failure = Failure(ConnectionDone())) -> None:  # noqa: B008
         self._stop("_timer")
         self._stop("_closing")
-        if self._entered:
-            self.site.gate.leave(self.key)
+        if self._entered is not None:
+            self.site.gate.leave(self.key, self._entered)
         super().connectionLost(reason)

@@ -306,6 +306,16 @@ MEMBER_CODES = {
 }
 
 
+PART_CODES = {
+    "cancelled": Ending(False, Who.CALLER, "the batch was cancelled"),
+    "expired": Ending(False, Who.CALLER, "not begun within the batch's `expires`"),
+    "hopeless": Ending(False, Who.CALLER, "ended with the others: the policy could not be met"),
+    "retries": Ending(True, Who.OPERATOR, "it failed at each try; `detail` has the last reason"),
+    "fatal": Ending(False, Who.OPERATOR, "it failed in a way that another try would not change"),
+    "poison": Ending(False, Who.OPERATOR, "three workers that had it died"),
+}
+
+
 def catalogue() -> Iterator[type[BulkError]]:
     """All errors that are said to somebody, but for members'."""
     waiting: list[type[BulkError]] = [BulkError]

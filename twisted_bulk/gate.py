@@ -23,14 +23,19 @@ class Quota:
     def __len__(self) -> int:
         return len(self._until)
 
-    def wait(self, key: str, now: float) -> float:
-        """Seconds until ``key`` may ask once more; 0: it may now, and that counts."""
+    def wait(self, key: str, now: float, *, count: bool = True) -> float:
+        """Seconds until ``key`` may ask once more; 0: it may now.
+
+        :param count: that it does
+        """
         if not self._rate:
             return 0.0
         until = max(self._until.get(key, 0.0), now) + 1 / self._rate
         wait = until - now - 1.0
         if wait > MOMENT:
             return wait
+        if not count:
+            return 0.0
         if len(self._until) >= KNOWN and key not in self._until:
             self._until = {name: then for name, then in self._until.items() if then > now}
         self._until[key] = until
@@ -47,43 +52,55 @@ class Gate:
     def __init__(self, total: int, each: int) -> None:
         self._total = total
         self._each = each
-        self._all = 0
-        self._open: Counter[str] = Counter()
+        self._in, self._out = _Count(), _Count()  # out: turned away, and not gone yet
         self.refused: Counter[str] = Counter()
 
     def __len__(self) -> int:
-        return self._all
+        return self._in.all
 
     def of(self, key: str) -> int:
         """Connections that one client has open."""
-        return self._open[key]
+        return self._in.by[key]
 
     def enter(self, key: str) -> BulkError | None:
-        """One more connection; returns why it may not stay. It counts until it leaves.
+        """One more connection; returns why it may not stay.
 
         :param key: whose it is; :data:`throttle.UNLIMITED` has as many as there are
         """
-        self._all += 1
-        self._open[key] += 1
         error: BulkError | None = None
-        if len(self) > self._total:
+        if self._in.all >= self._total:
             error = Unavailable("there are too many connections", RETRY_AFTER)
-        elif key != UNLIMITED and self._open[key] > self._each:
+        elif key != UNLIMITED and self._in.by[key] >= self._each:
             error = TooManyConnections(
                 f"this address has {self._each} connections already", RETRY_AFTER
             )
         if error:
             self.refused[error.code] += 1
+        (self._out if error else self._in).add(key, 1)
         return error
 
     def swamped(self, key: str) -> bool:
-        """Whether there are so many that even a refusal takes too long."""
-        one = key != UNLIMITED and self._open[key] > 2 * self._each
-        return one or len(self) > self._total + self._total // 8
+        """Whether so many were turned away that even saying so takes too long."""
+        one = key != UNLIMITED and self._out.by[key] > self._each
+        return one or self._out.all > self._total // 8
 
-    def leave(self, key: str) -> None:
-        """A connection has ended."""
-        self._all -= 1
-        self._open[key] -= 1
-        if not self._open[key]:
-            del self._open[key]
+    def leave(self, key: str, stayed: bool) -> None:
+        """A connection has ended.
+
+        :param stayed: it had been let in
+        """
+        (self._in if stayed else self._out).add(key, -1)
+
+
+class _Count:
+    """Connections, in all and by client."""
+
+    def __init__(self) -> None:
+        self.all = 0
+        self.by: Counter[str] = Counter()
+
+    def add(self, key: str, number: int) -> None:
+        self.all += number
+        self.by[key] += number
+        if not self.by[key]:
+            del self.by[key]

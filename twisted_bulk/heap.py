@@ -3,7 +3,7 @@
 import ctypes
 import gc
 
-YOUNG, MIDDLE, OLD = 20_000, 20, 20  # Python's own are 700, 10, 10
+YOUNG, MIDDLE, OLD = 7_000, 10, 10  # Python's own are 700, 10, 10
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of <malloc.h>
 
 

@@ -107,7 +107,10 @@ class Intake:
             raise
         if place is None:
             await self._queue.detach(attached)
-            return await self._repeated(task_id, submitted is Submitted.REPEATED)
+            try:
+                return await self._repeated(task_id, submitted is Submitted.REPEATED)
+            except NoSuchBatch:  # it was deleted meanwhile, so the id is free
+                return await self.submit(order, owner)
         return Ticket(task_id, True, {"position": place + 1})
 
     async def _repeated(self, task_id: str, same: bool) -> Ticket:
@@ -201,7 +204,7 @@ class Intake:
         if callback and (callback != "undelivered" or status):
             raise InvalidRequest("callback: expected undelivered, without a status")
         if callback:
-            return await self._undelivered(int(limit), int(cursor or 0), owner)
+            return await self._undelivered(int(limit), cursor, owner)
         shown: list[dict[str, Any]] = []
         for _ in range(PAGES):
             ids, cursor = await self._queue.groups(status, cursor, int(limit), owner or "")
@@ -215,17 +218,16 @@ class Intake:
                 break
         return {"batches": shown, "cursor": cursor or None}
 
-    async def _undelivered(self, limit: int, begin: int, owner: str | None) -> dict[str, Any]:
-        """The cursor is how many were looked at: some are of batches deleted or tried again."""
-        found = await self._queue.after.dead(begin, limit)
+    async def _undelivered(self, limit: int, cursor: str, owner: str | None) -> dict[str, Any]:
+        found, cursor = await self._queue.after.dead(cursor, limit)
         shown = []
         for job_id in found:
             task_id, _, run = job_id.rpartition("@")
             record = await self._queue.group(task_id)
+            # Some are of batches that were deleted or tried again.
             if record is not None and record.run == run and _is_of(record, owner):
                 shown.append(report(record, self._link_base))
-        more = f"{begin + limit}" if len(found) == limit else None
-        return {"batches": shown, "cursor": more}
+        return {"batches": shown, "cursor": cursor or None}
 
     async def notify(self, task_id: str) -> dict[str, Any]:
         """Send a last callback that was given up once more, with all its tries.

@@ -9,7 +9,7 @@ from twisted_bulk.jobs import GroupRecord
 from twisted_bulk.names import MANIFEST
 from twisted_bulk.report import part_results
 
-AT_ONCE = 1000  # lines in one piece
+AT_ONCE = 200  # lines in one piece
 
 
 def lines(public: Path, record: GroupRecord) -> Iterator[bytes]:

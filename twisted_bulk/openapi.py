@@ -4,6 +4,7 @@ Made from the types that requests are decoded with; those of the answers stand h
 decodes real answers with them. Pure.
 """
 
+import functools
 import inspect
 from typing import Any, Literal, NamedTuple
 
@@ -127,6 +128,7 @@ OPEN = ("/healthz", "/readyz", "/openapi.json")  # need no token
 MEDIA = {bytes: "application/jsonl", str: "text/plain"}
 
 
+@functools.cache
 def document() -> dict[str, Any]:
     """The whole of it."""
     types = [Submission, Member, Change, Control, Rates, Accepted, Known, Batch, Page, Problem]
@@ -140,7 +142,7 @@ def document() -> dict[str, Any]:
         "items": {"anyOf": [url, {"$ref": REF.format(name="Member")}]},
     }
     fields["url"] |= {"pattern": f"^$|{URL}"}
-    fields["task_id"]["anyOf"][0] |= {"pattern": "^[A-Za-z0-9._~-]{1,128}$"}
+    fields["task_id"]["anyOf"][0] |= {"pattern": r"^(?!\.{1,2}$)[A-Za-z0-9._~-]{1,128}$"}
     schemas["Member"]["properties"]["url"] |= url
     schemas["Member"]["properties"]["sha256"] |= {"pattern": "^([0-9a-fA-F]{64})?$"}
     paths: dict[str, dict[str, Any]] = {}

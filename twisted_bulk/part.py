@@ -136,8 +136,8 @@ class PartMaker:
                 self._packer.run(self._leave, archive).addErrback(lambda _: None)
         size = sum(one.size for one in zips)
         log.info(
-            "{batch}/{n}: {done} done, {failed} failed, {size} bytes",
-            batch=spec.batch, n=spec.part, done=part.done, failed=part.failed, size=size,
+            "{batch}/{part}: {done} done, {failed} failed, {size} bytes",
+            batch=spec.batch, part=spec.part, done=part.done, failed=part.failed, size=size,
         )  # fmt: skip
         result = PartResult(
             folder=folder, zips=zips, done=part.done, failed=part.failed, bytes=part.bytes,
@@ -184,7 +184,8 @@ class PartMaker:
         for placed in there:
             part.came(numbers[placed.name], placed)
         if there:
-            log.info("{batch}/{n}: {k} were there", batch=spec.batch, n=spec.part, k=len(there))
+            log.info("{batch}/{part}: {n} were there",
+                     batch=spec.batch, part=spec.part, n=len(there))  # fmt: skip
         fetches = [self._one(part, archive, same) for same in part.missing()]
         if not fetches:
             return

@@ -75,8 +75,11 @@ class JobQueue(Protocol):
     async def revive(self, job_id: str) -> bool:
         """Queue a dead job again, with all its tries; False if it is not dead, or has a twin."""
 
-    async def dead(self, begin: int, limit: int) -> list[str]:
-        """Ids of jobs that failed, the latest first, without the first ``begin``."""
+    async def dead(self, cursor: str = "", limit: int = ...) -> tuple[list[str], str]:
+        """Ids of jobs that failed, the latest first, and the cursor of the next page or ``""``.
+
+        Those that ended in one millisecond come together, though they be more than ``limit``.
+        """
 
     async def job(self, job_id: str) -> JobRecord | None:
         """One job as it stands, or None."""

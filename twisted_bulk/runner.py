@@ -309,5 +309,6 @@ class Runner(Service):
 
 
 def brief(error: BaseException) -> str:
-    """An exception in one line."""
-    return f"{type(error).__name__}: {error}"[:500]
+    """An exception in one line; those of the system without the paths that they name."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return f"{type(error).__name__}: {text}"[:500]

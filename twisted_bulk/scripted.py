@@ -53,7 +53,7 @@ def _setting(name: str, value: float | bool) -> str:
         return str(int(value))
     if value < 0 or (name == "qps" and value == 0):
         raise ConfigError(f"{name}: expected a number greater than 0, not {value!r}")
-    return f"{value:.15g}"
+    return str(value) if isinstance(value, int) else f"{value:.15g}"
 
 
 class ScriptedQueue:
@@ -164,9 +164,9 @@ class ScriptedQueue:
             raise QueueFull("as much is waiting as may", retry_after=30)
         return bool(reply == 1)
 
-    async def dead(self, begin: int, limit: int) -> list[str]:
-        """Ids of jobs that failed, the latest first, without the first ``begin``."""
-        return [job_id.decode() for job_id in await self.script("dead", begin, limit)]
+    async def dead(self, cursor: str = "", limit: int = 50) -> tuple[list[str], str]:
+        more, *found = await self.script("dead", cursor, limit)
+        return [job_id.decode() for job_id in found], more.decode()
 
     async def job(self, job_id: str) -> JobRecord | None:
         reply = await self.script("job", job_id)

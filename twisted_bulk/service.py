@@ -2,6 +2,7 @@
 
 import resource
 import sys
+import tempfile
 from typing import Any
 
 from twisted_bulk.clock import use_monotonic_clock
@@ -20,6 +21,8 @@ def build(settings: Settings, reactor: Any) -> Daemon:
     """
     try:
         settings.data.mkdir(parents=True, exist_ok=True)
+        # Large requests' bodies: on the disk that is watched, and not in /tmp, which may be memory.
+        tempfile.tempdir = str(settings.data)
         wiring = Wiring(settings, reactor)
         # What starts last stops first: the API, then the work, and last the queue.
         if settings.access_log:

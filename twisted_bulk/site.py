@@ -2,11 +2,11 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from io import BytesIO
 from typing import Any, cast
 
-from twisted.internet.interfaces import IPullProducer, IPushProducer, IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IPullProducer, IPushProducer, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.http import Request as HTTPRequest
@@ -14,16 +14,20 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 from zope.interface import implementer
 
-from twisted_bulk.channel import Channel, problem_body
+from twisted_bulk.channel import BEARER, SMALL, Channel, problem_body
 from twisted_bulk.errors import BulkError, DiskFull, TooLarge, Unauthorized, Unavailable
 from twisted_bulk.gate import Gate
 from twisted_bulk.origin import Origins
+from twisted_bulk.throttle import UNLIMITED
 
 log = Logger(namespace="access")
 
 IDLE = 60  # seconds a connection may be silent
 MAX_CONNECTIONS, MAX_OF_ONE = 4000, 1000  # of a port for which nothing else is said
-BODIES = 4  # of the largest size that a site keeps at once, on disk
+BODIES, OF_ONE = (
+    4,
+    2,
+)  # of the largest size that a site keeps at once on disk, in all and of a client
 BUSY = 10  # seconds after which a body is welcome that there was no room for
 
 
@@ -34,7 +38,7 @@ def problem(request: HTTPRequest, error: BulkError) -> bytes:
     if isinstance(error, Unavailable):
         request.setHeader("Retry-After", str(error.retry_after))
     if isinstance(error, Unauthorized):
-        request.setHeader("WWW-Authenticate", 'Bearer realm="bulkwav"')
+        request.setHeader("WWW-Authenticate", BEARER)
     return problem_body(error.status, error.code, str(error))
 
 
@@ -75,35 +79,57 @@ class BoundedRequest(Request):
 
     def gotLength(self, length: int | None) -> None:
         most = self._channel.site.max_body
+        try:
+            # Of a chunked body nobody knows; one that is too large is not kept at all.
+            super().gotLength(most if length is None else length if length <= most else 0)
+        except OSError as error:
+            self._no_room(error)
         if length is not None and length > most:
-            super().gotLength(0)
             self._too_large()
-        else:
-            super().gotLength(most if length is None else length)
 
     def handleContentChunk(self, data: bytes) -> None:
         if self._channel.refused:
             return
         assert self.content is not None
-        site = self._channel.site
-        if self.content.tell() + len(data) > site.max_body:
+        if self.content.tell() + len(data) > self._channel.site.max_body:
             self._too_large()
             return
-        if site.bodies + len(data) > BODIES * site.max_body:
+        if not self._hold(len(data)):
             self._channel.refuse(Unavailable("there are too many large bodies at once", BUSY))
             return
-        self._held += len(data)
-        site.bodies += len(data)
         try:
             super().handleContentChunk(data)
             self.content.flush()
         except OSError as error:
-            log.error("a body cannot be kept: {problem}", problem=error.strerror)
-            self.content = BytesIO()  # closing the other one would fail again
-            self._channel.refuse(DiskFull("there is no room for the body", BUSY))
+            self._no_room(error)
+
+    def _hold(self, size: int) -> bool:
+        """Whether there is room for more of the body; if so, it is taken."""
+        site, key, before = self._channel.site, self._channel.key, self._held
+        self._held += size
+        if self._held <= SMALL:
+            return True
+        if before <= SMALL:
+            size, before = self._held, 0
+        if site.bodies.total() + size > BODIES * site.max_body or (
+            key != UNLIMITED and site.bodies[key] + size > OF_ONE * site.max_body
+        ):
+            self._held = before
+            return False
+        site.bodies[key] += size
+        return True
+
+    def _no_room(self, error: OSError) -> None:
+        log.error("a body cannot be kept: {problem}", problem=error.strerror)
+        self.content = BytesIO()  # closing the other one would fail again
+        self._channel.refuse(DiskFull("there is no room for the body", BUSY))
 
     def _drop_body(self) -> None:
-        self._channel.site.bodies -= self._held
+        if self._held > SMALL:
+            bodies, key = self._channel.site.bodies, self._channel.key
+            bodies[key] -= self._held
+            if not bodies[key]:
+                del bodies[key]
         self._held = 0
 
     def finish(self) -> None:
@@ -139,7 +165,7 @@ class BoundedRequest(Request):
 
 @implementer(IPullProducer)
 class Pieces(Resource):
-    """A body in pieces, the next one made when the last has gone."""
+    """A body in pieces, the next one made when the last has gone; who takes none is cut off."""
 
     isLeaf = True
 
@@ -149,19 +175,36 @@ class Pieces(Resource):
 
     def render_GET(self, request: Request) -> int:
         self._request = request
+        self._clock: IReactorTime = cast(Any, request.channel).site.reactor
+        self._stalled: IDelayedCall | None = self._clock.callLater(IDLE, abort, request)
         request.registerProducer(self, False)
         return NOT_DONE_YET
 
     def resumeProducing(self) -> None:
-        piece = next(self._pieces, None)
+        if self._stalled is not None:
+            self._stalled.reset(IDLE)
+        try:
+            piece = next(self._pieces, None)
+        except Exception:  # the length is not known, so that is what an end would look like
+            log.failure("{path} broke off", path=self._request.path)
+            self._stop()
+            abort(self._request)
+            return
         if piece is None:
+            self._stop()
             self._request.unregisterProducer()
             self._request.finish()
         else:
             self._request.write(piece)
 
+    def _stop(self) -> None:
+        if self._stalled is not None and self._stalled.active():
+            self._stalled.cancel()
+        self._stalled = None
+
     def stopProducing(self) -> None:
         """The client is gone."""
+        self._stop()
 
 
 class BoundedSite(Site):
@@ -170,6 +213,7 @@ class BoundedSite(Site):
     :param max_body: bytes of a request's body
     :param gate: how many connections it may have
     :param origins: what is known about clients' addresses
+    :param unwelcome: why a large body need not come; asked once its request's headers are there
     """
 
     displayTracebacks = False
@@ -182,6 +226,7 @@ class BoundedSite(Site):
         max_body: int,
         gate: Gate | None = None,
         origins: Origins | None = None,
+        unwelcome: Callable[[BoundedRequest], BulkError | None] = lambda request: None,
     ) -> None:
         super().__init__(
             resource,
@@ -191,7 +236,8 @@ class BoundedSite(Site):
             parsePOSTFormSubmission=False,
         )
         self.max_body = max_body
-        self.bodies = 0  # bytes of those that are kept now
+        self.unwelcome = unwelcome
+        self.bodies: Counter[str] = Counter()  # bytes of large ones that are kept now, by client
         self.gate = Gate(MAX_CONNECTIONS, MAX_OF_ONE) if gate is None else gate
         self.origins = origins or Origins()
         self.reactor: Any = clock

@@ -19,7 +19,7 @@ MAX_HEADERS = 16_384
 SOME = 1000  # members that are objects at one time
 ENTRY = str | Member
 
-_TASK_ID = re.compile(r"[A-Za-z0-9._~-]{1,128}")
+_TASK_ID = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._~-]{1,128}")
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 # Headers that belong to the connection, or on which our own checks depend.
 _OURS = frozenset(
@@ -75,9 +75,11 @@ class Control(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     stop: bool | msgspec.UnsetType | None = msgspec.UNSET
     paused: bool | msgspec.UnsetType | None = msgspec.UNSET
-    max_doing: Annotated[int, msgspec.Meta(ge=0)] | msgspec.UnsetType | None = msgspec.UNSET
-    qps: Annotated[float, msgspec.Meta(gt=0)] | msgspec.UnsetType | None = msgspec.UNSET
-    cap: Annotated[int, msgspec.Meta(ge=0)] | msgspec.UnsetType | None = msgspec.UNSET
+    max_doing: Annotated[int, msgspec.Meta(ge=0, le=10**12)] | msgspec.UnsetType | None = (
+        msgspec.UNSET
+    )
+    qps: Annotated[float, msgspec.Meta(ge=0.001, le=1e6)] | msgspec.UnsetType | None = msgspec.UNSET
+    cap: Annotated[int, msgspec.Meta(ge=0, le=10**12)] | msgspec.UnsetType | None = msgspec.UNSET
 
     @property
     def given(self) -> dict[str, Any]:
@@ -185,7 +187,9 @@ def read_order(body: bytes, max_urls: int) -> Order:
     check_order(body)
     task_id, total = submission.task_id, len(submission.download)
     if task_id is not None and not _TASK_ID.fullmatch(str(task_id)):
-        raise InvalidRequest("$.task_id: expected 1 to 128 of A-Z a-z 0-9 . _ ~ -, or an integer")
+        raise InvalidRequest(
+            "$.task_id: expected 1 to 128 of A-Z a-z 0-9 . _ ~ - (not . or ..), or an integer"
+        )
     if not total:
         raise InvalidRequest("$.download: expected at least one URL")
     if total > max_urls:

@@ -6,17 +6,18 @@ The file has a line for each token: its SHA-256 in hexadecimal digits, a name, a
 
 import hashlib
 import hmac
-import ipaddress
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from twisted.logger import Logger
 from twisted.web.http import Request
 
 from twisted_bulk.errors import ConfigError, Forbidden, ProtectedMode, Unauthorized
-from twisted_bulk.site import header
+from twisted_bulk.origin import address
+from twisted_bulk.site import BoundedRequest, header
 
 log = Logger()
 
@@ -60,6 +61,8 @@ def parse(text: str) -> list[Token]:
         scopes = frozenset(words[2].split(",")) if len(words) > 2 else frozenset(("admin",))
         if not _NAME.fullmatch(name) or name in [token.name for token in tokens]:
             raise ValueError(f"line {number}: the name is not one, or stands twice")
+        if bytes.fromhex(words[0]) in [token.digest for token in tokens]:
+            raise ValueError(f"line {number}: this token has a line already")
         if not scopes <= SCOPES:
             raise ValueError(f"line {number}: scopes are {', '.join(sorted(SCOPES))}")
         tokens.append(Token(bytes.fromhex(words[0]), name, scopes))
@@ -108,13 +111,16 @@ class Access:
             return
         self._seen = version
         try:
-            self._tokens = tuple(parse(self._file.read_text(encoding="utf-8")))
+            tokens = tuple(parse(self._file.read_text(encoding="utf-8")))
+            if not tokens:
+                raise ValueError("there is none in the file")  # it is being written just now
+            self._tokens = tokens
         except (OSError, ValueError) as error:
             log.error("tokens: {error}; those before are used still", error=error)
         else:
             log.info("{n} tokens are known now", n=len(self._tokens))
 
-    def check(self, request: Request, scope: str) -> Token:
+    def check(self, request: BoundedRequest, scope: str) -> Token:
         """Let a client in.
 
         :raises Unauthorized: or :class:`ProtectedMode`, if it may not come in
@@ -122,14 +128,14 @@ class Access:
         """
         self._look()
         if self._tokens is None:
-            if not self._open and not _is_local(request):
+            if not self._open and not (_is_local(request.origin) and _is_meant(request)):
                 raise ProtectedMode(
-                    "without --tokens only clients on the same machine are let in;"
-                    " see --tokens, --open"
+                    "without --tokens only clients on the same machine are let in, and no other"
+                    " site's pages in their browsers; see --tokens, --open"
                 )
             return ANYBODY
         scheme, _, secret = (header(request, "Authorization") or "").partition(" ")
-        given = hashlib.sha256(secret.strip().encode()).digest()
+        given = hashlib.sha256(secret.strip().encode("latin-1")).digest()
         # All of them, each in constant time: the time must not tell which came close.
         known = [token for token in self._tokens if hmac.compare_digest(given, token.digest)]
         if scheme.lower() != "bearer" or not known:
@@ -139,11 +145,23 @@ class Access:
         return known[0]
 
 
-def _is_local(request: Request) -> bool:
-    host = getattr(request.getClientAddress(), "host", None)
-    if host is None:
-        return True  # a unix socket
-    address = ipaddress.ip_address(host.partition("%")[0])
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
-        address = address.ipv4_mapped
-    return address.is_loopback
+def _is_local(host: str) -> bool:
+    ip = address(host)
+    return not host or (ip is not None and ip.is_loopback)  # a unix socket has no address
+
+
+def _is_meant(request: Request) -> bool:
+    """Whether a request was made for us, and not by another site's page in a local browser.
+
+    What that asks for has its ``Origin``, or, where its name was bound to our address
+    ("DNS rebinding"), its ``Host``.
+    """
+    asked = header(request, "Host") or ""
+    origin = header(request, "Origin")
+    try:
+        name = urlsplit(f"//{asked}").hostname or ""
+    except ValueError:
+        return False
+    return (origin is None or origin.partition("://")[2] == asked) and (
+        name in ("", "localhost") or _is_local(name)
+    )

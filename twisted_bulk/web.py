@@ -3,8 +3,10 @@
 import hashlib
 import math
 import re
+import traceback
 from http import HTTPStatus
 from typing import Any, cast
+from urllib.parse import unquote_to_bytes
 
 import msgspec
 from klein import Klein
@@ -20,12 +22,15 @@ from werkzeug.exceptions import HTTPException
 
 from twisted_bulk.conditional import matches
 from twisted_bulk.errors import (
+    BadRequest,
     BulkError,
     MethodNotAllowed,
     NoFilePort,
     NotFound,
+    QueueUnavailable,
     Stopping,
     TooManyRequests,
+    Unauthorized,
     Unavailable,
     UnsupportedMedia,
 )
@@ -74,6 +79,38 @@ def _argument(request: Request, name: str, default: str = "") -> str:
     return values[-1].decode("utf-8", "replace") if values else default
 
 
+def _release(failure: Failure) -> None:
+    """Let go of what the frames of an error hold, such as a body of 200 MB.
+
+    They and the error hold each other, and of few large things Python takes no notice.
+    """
+    error: BaseException | None = failure.value
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__
+    failure.cleanFailure()
+
+
+class _Routed(Resource):
+    """Klein's resource, given only what it can route: it answers for the rest by itself."""
+
+    isLeaf = True
+
+    def __init__(self, klein: Resource) -> None:
+        super().__init__()
+        self._klein = klein
+
+    def render(self, request: Request) -> Any:
+        try:
+            unquote_to_bytes(request.path).decode()
+            if not request.path.startswith(b"/"):
+                raise ValueError("no path")
+        except ValueError:
+            return problem(request, BadRequest("the path is none, or not UTF-8"))
+        return self._klein.render(request)
+
+
 class Api:
     """The resource of the API port.
 
@@ -102,10 +139,34 @@ class Api:
         if port is not None:
             self._metrics.register(port)
         self.stopping = False
+        self.resource: Resource = _Routed(self.app.resource())
 
     def stop(self) -> None:
         """Take no more batches in."""
         self.stopping = True
+
+    def unwelcome(self, request: Request) -> BulkError | None:
+        """Why a large body need not come: nobody who may not send it shall fill the disk."""
+        try:
+            self._known(request, "submit")
+        except BulkError as error:
+            return error.with_traceback(None)
+        return None
+
+    def _known(self, request: Request, scope: str) -> Token:
+        asked = cast(BoundedRequest, request)
+        guesses = f"guesses {asked.origin_key}"
+        # Who guessed too often is not told whether this one is right.
+        self._check_rate(self._quota.wait(guesses, asked.began, count=False))
+        try:
+            return self._access.check(asked, scope)
+        except Unauthorized:
+            self._check_rate(self._quota.wait(guesses, asked.began))
+            raise
+
+    def _check_rate(self, wait: float) -> None:
+        if wait:
+            raise TooManyRequests("too many requests", math.ceil(wait))
 
     def _admit(self, request: Request, scope: str) -> Token:
         """Every call that is not for everybody begins with this.
@@ -113,15 +174,10 @@ class Api:
         :raises Unauthorized: or what else :meth:`Access.check` raises
         :raises TooManyRequests: the token, or the address that has none, asks too often
         """
+        token = self._known(request, scope)
         asked = cast(BoundedRequest, request)
-        who = asked.origin_key
-        try:
-            token = self._access.check(request, scope)
-            who = f"token {token.name}" if token.name else who
-        finally:  # who guesses tokens is counted, too
-            wait = self._quota.wait(who, asked.began)
-            if wait:
-                raise TooManyRequests("too many requests", math.ceil(wait))
+        who = f"token {token.name}" if token.name else asked.origin_key
+        self._check_rate(self._quota.wait(who, asked.began))
         return token
 
     async def _admit_to(self, request: Request, scope: str, task_id: str) -> None:
@@ -265,7 +321,10 @@ class Api:
         error = failure.value
         assert isinstance(error, BulkError)
         if isinstance(error, Unavailable):
-            log.warn("{path}: {error}", path=request.path, error=error)
+            log.warn("{path}: {error}", path=request.path.decode("latin-1"), error=str(error))
+        if isinstance(error, QueueUnavailable):  # where the server is concerns nobody else
+            error = QueueUnavailable("the queue does not answer", error.retry_after)
+        _release(failure)
         return problem(cast(Request, request), error)
 
     @app.handle_errors(HTTPException)
@@ -283,5 +342,6 @@ class Api:
     @app.handle_errors(Exception)
     def broken(self, request: IRequest, failure: Failure) -> bytes:
         """Answer for a mistake of ours without showing it."""
-        log.failure("{path} broke", failure, path=request.path)
+        log.failure("{path} broke", failure, path=request.path.decode("latin-1"))
+        _release(failure)
         return problem(cast(Request, request), BulkError("an internal error; the log tells more"))

@@ -92,6 +92,9 @@ class Wiring:
 
     def listen(self, key: str, site: BoundedSite) -> None:
         endpoint = getattr(self.settings, key)
+        if endpoint.startswith("haproxy:"):
+            # Its header would be read after the address was counted.
+            raise ConfigError(f"{key}: for PROXY headers use proxy_protocol and trusted_proxy")
         if re.match(r"tcp6?:", endpoint) and "backlog=" not in endpoint:
             endpoint += f":backlog={BACKLOG}"  # Twisted's 50 turns a thousand clients away
         try:
@@ -268,7 +271,11 @@ class Wiring:
             settings.request_rate,
         )
         self.daemon.warned.append(api.stop)
-        self.listen("intake", BoundedSite(api.app.resource(), self.reactor, settings.max_body))
+        origins = Origins(settings.ipv6_prefix, proxies=settings.trusted_proxy)
+        site = BoundedSite(
+            api.resource, self.reactor, settings.max_body, None, origins, api.unwelcome
+        )
+        self.listen("intake", site)
 
 
 def _check_broker(settings: Settings, capabilities: Capabilities) -> None:

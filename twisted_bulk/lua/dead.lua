@@ -1,2 +1,14 @@
--- Jobs that failed, the latest first. ARGV: how many to leave out, limit      reply: ids
-return call('ZREVRANGEBYSCORE', P .. 'dead', '+inf', '-inf', 'LIMIT', ARGV[1], ARGV[2])
+-- Jobs that failed, the latest first. ARGV: cursor or '', limit
+-- reply: {cursor of what follows or '', id, ...}; those of one millisecond come together, though
+-- they be more than the limit
+local top, limit = ARGV[1] == '' and '+inf' or '(' .. ARGV[1], tonumber(ARGV[2])
+local found = call('ZREVRANGEBYSCORE', P .. 'dead', top, '-inf', 'WITHSCORES', 'LIMIT', 0, limit)
+local last = #found == 2 * limit and found[#found] or ''
+local reply = {last}
+for i = 1, #found, 2 do
+  if found[i + 1] ~= last then reply[#reply + 1] = found[i] end
+end
+if last ~= '' then
+  for _, id in ipairs(call('ZREVRANGEBYSCORE', P .. 'dead', last, last)) do reply[#reply + 1] = id end
+end
+return reply
