@@ -375,7 +375,8 @@ class AccessTests(SynchronousTestCase):
         near = IPv4Address("TCP", "127.0.0.1", 1)
         for host, origin, meant in (
             ("127.0.0.1:10000", "", True),
-            ("localhost:10000", "", True),
+            ("LocalHost:10000", "", True),
+            (f"{socket.gethostname()}:10000", "", True),
             ("[::1]:10000", "http://[::1]:10000", True),
             ("localhost:10000", "http://localhost:10000", True),
             ("localhost:10000", "http://localhost:8080", False),

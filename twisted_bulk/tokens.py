@@ -7,6 +7,7 @@ The file has a line for each token: its SHA-256 in hexadecimal digits, a name, a
 import hashlib
 import hmac
 import re
+import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -154,7 +155,7 @@ def _is_meant(request: Request) -> bool:
     """Whether a request was made for us, and not by another site's page in a local browser.
 
     What that asks for has its ``Origin``, or, where its name was bound to our address
-    ("DNS rebinding"), its ``Host``.
+    ("DNS rebinding"), its ``Host``: this machine's names are its address and its host name.
     """
     asked = header(request, "Host") or ""
     origin = header(request, "Origin")
@@ -163,5 +164,5 @@ def _is_meant(request: Request) -> bool:
     except ValueError:
         return False
     return (origin is None or origin.partition("://")[2] == asked) and (
-        name in ("", "localhost") or _is_local(name)
+        name in ("", "localhost", socket.gethostname().lower()) or _is_local(name)
     )
