@@ -103,7 +103,10 @@ class Model:
     def _lose(self, job: ModelJob) -> None:
         job.lost += 1
         job.ripe = False
-        if job.lost >= job.losses:
+        if not job.losses:
+            job.state = "todo"
+            job.attempt -= 1
+        elif job.lost >= job.losses:
             self._end(job, "poison")
         elif job.attempt >= job.tries:
             self._end(job, "retries")

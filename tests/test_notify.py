@@ -17,7 +17,8 @@ from tests.reactor import reactor
 from tests.servers import RedisTestCase
 from tests.web import Exchange, Site, ok, respond
 from twisted_bulk import notify
-from twisted_bulk.agent import GuardedAgent
+from twisted_bulk.agent import GuardedAgent, Unread
+from twisted_bulk.errors import ConfigError, Unavailable
 from twisted_bulk.groups import GroupQueue
 from twisted_bulk.guard import Guard
 from twisted_bulk.jobs import Ack, Group, GroupPart
@@ -43,7 +44,7 @@ class NotifyTests(RedisTestCase):
         self.data = Path(tempfile.mkdtemp(prefix="bw"))
         self.host = self.site.url.removeprefix("http://")
         self.reporting: set[tuple[str, str]] = set()
-        poster = Poster(agent, reactor, load_signer("", self.data))
+        poster = Poster(Unread(agent), reactor, load_signer("", self.data))
         self.notifier = Notifier(
             self.queue,
             poster,
@@ -227,6 +228,77 @@ class NotifyTests(RedisTestCase):
         self.assertEqual((await self.last()).data, b"delivered")
         self.assertEqual(len(self.site.requests), 2)
 
+    async def test_progress_is_not_repeated(self) -> None:
+        """One without an answer is not sent again: each number comes once."""
+        self.site.answers["/n"] = lambda exchange: exchange.abort()
+        await self.begin()
+        self.reporting.add(("b", "host"))
+        self.notifier.startService()
+        await self.posts(3)
+        self.notifier.stopService()
+        numbers = [self.received(n)["seq"] for n in range(len(self.site.requests))]
+        self.assertEqual(numbers, sorted(set(numbers)))
+
+    async def test_line(self) -> None:
+        """So many wait here for one host; what more there is waits in the queue."""
+        self.patch(notify, "LINE", 1)
+        self.site.answers["/n"] = lambda exchange: None
+        for number in range(MOST + 2):
+            await self.queue.ack("w", [Ack(await self.begin(name=f"b{number}"), 4, b"")])
+        going = [Deferred.fromCoroutine(self.last()) for _ in range(MOST + 1)]
+        await self.posts(MOST)
+        with self.assertRaises(GiveBack):
+            await self.last()
+        for one in going:
+            one.addErrback(lambda failure: failure.trap(Retry, CancelledError))
+            one.cancel()
+
+    async def test_any_reply(self) -> None:
+        """Once it is 2xx nothing that follows changes that: an encoding, or a body that stops."""
+        self.patch(notify, "DRAIN", 0.1)
+        for reply in (
+            respond("200 OK", b"no gzip", "Content-Encoding: gzip"),
+            lambda exchange: exchange.write(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc"),
+        ):
+            self.site.answers["/n"] = reply
+            await self.queue.ack("w", [Ack(await self.begin(name=f"{id(reply)}"), 4, b"")])
+            self.assertEqual((await self.last()).data, b"delivered")
+
+    async def test_any_url(self) -> None:
+        """Whatever intake takes as a receiver's URL: a user with a password, any host."""
+        url = self.site.url
+        spec = {"url": url.replace("http://", "http://us%40r:pass@") + "/n?a=b#c"}
+        part = GroupPart(size=4, payload=b"")
+        await self.queue.submit(
+            Group(id="b", digest="", spec=json.dumps(spec).encode(), need=1, parts=[part],
+                  after=b"b", after_tries=TRIES)
+        )  # fmt: skip
+        (job,) = (await self.queue.reserve("w", 1)).jobs
+        await self.queue.ack("w", [Ack(job, 4, b"")])
+        self.site.answers["/n?a=b"] = ok(b"")
+        self.assertEqual((await self.last()).data, b"delivered")
+        self.assertEqual(self.site.headers(0)["authorization"], "Basic dXNAcjpwYXNz")
+
+    async def test_queue_away(self) -> None:
+        """The queue's trouble costs a last callback no try."""
+        await self.queue.ack("w", [Ack(await self.begin(), 4, b"")])
+        (job,) = (await self.calls.reserve("w", 1)).jobs
+
+        async def away(group: str) -> None:
+            raise Unavailable("away")
+
+        self.patch(self.queue, "group", away)
+        with self.assertRaises(GiveBack):
+            await self.notifier.deliver(Task(job))
+
+    async def test_kills_cost_no_try(self) -> None:
+        """Nor do workers that die with it."""
+        await self.queue.ack("w", [Ack(await self.begin(), 4, b"")])
+        for number in range(2 * TRIES):
+            (job,) = (await self.calls.reserve(f"w{number}", 1)).jobs
+            self.assertEqual(job.attempt, 1)
+            await self.calls.reclaim(f"w{number}")
+
     async def test_retry_after(self) -> None:
         """A receiver may ask for twice the pause at most."""
         await self.queue.ack("w", [Ack(await self.begin(), 4, b"")])
@@ -373,3 +445,17 @@ class NotifyTests(RedisTestCase):
         self.assertEqual(path.read_text(), first)
         self.assertEqual(path.stat().st_mode & 0o777, 0o600)
         self.assertTrue(first.startswith("whsec_"))
+
+    def test_bad_secrets(self) -> None:
+        """What is no secret, or would be read as another one, is refused."""
+        good = base64.b64encode(b"k" * 32).decode()
+        path = self.data / "some"
+        for text in (
+            "", f'"whsec_{good}"', f"whsec_{good},whsec_{good}", f"whsk_{good}", "whsec_a-_b" * 9,
+            f"whsec_{base64.b64encode(b'k' * 23).decode()}",
+            f"whsec_{base64.b64encode(b'k' * 65).decode()}",
+        ):  # fmt: skip
+            path.write_text(text)
+            self.assertRaises(ConfigError, load_signer, str(path), self.data)
+        path.write_text(f"whsec_{good}\n{good}\n")
+        load_signer(str(path), self.data)

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_bulk.receivers import FAILURES, KNOWN, LEAST, LONGEST, MOST, PAUSE, Receivers
+from twisted_bulk.receivers import FAILURES, KNOWN, LEAST, LONGEST, MOST, PAUSE, TROUBLED, Receivers
 
 
 class ReceiverTests(SynchronousTestCase):
@@ -32,6 +32,24 @@ class ReceiverTests(SynchronousTestCase):
     def test_processes(self) -> None:
         """The processes of a node share the places, as far as each needs two."""
         self.assertEqual([Receivers(n).most for n in (1, 2, 3, 9)], [MOST, MOST // 2, LEAST, LEAST])
+
+    def test_doubtful(self) -> None:
+        """Hosts that fail have so many places together; for the others there are always some."""
+        hosts = [f"h{n}" for n in range(TROUBLED)]
+        for host in hosts:
+            self.fail(host, 1)
+        for host in hosts:
+            self.assertTrue(self.all.allows_last(host))
+            self.all.begin(host)
+        self.assertFalse(self.all.allows_last("h0"))
+        self.assertTrue(self.all.allows_last("new"))
+        self.all.begin("new")
+        self.all.end("new", 0, answered=True)
+        self.assertFalse(self.all.allows_last("h0"))
+        self.all.end("h1", 0, answered=None)
+        self.assertTrue(self.all.allows_last("h0"))
+        self.all.end("h2", 7, answered=True)
+        self.assertEqual([self.all.away(host, 9) for host in ("h2", "h3", "new")], [0, 9, 0])
 
     def test_breaker(self) -> None:
         """After some failures nothing for a while, then one at a time, less and less often."""

@@ -90,6 +90,16 @@ class GuardedAgent(Service):
         headers: Headers | None = None,
         bodyProducer: IBodyProducer | None = None,
     ) -> Deferred[IResponse]:
+        return self.ask(method, uri, headers, bodyProducer).addCallback(_refuse_encoded)
+
+    def ask(
+        self,
+        method: bytes,
+        uri: bytes,
+        headers: Headers | None = None,
+        bodyProducer: IBodyProducer | None = None,
+    ) -> Deferred[IResponse]:
+        """The same, and an encoded body may come."""
         headers = headers.copy() if headers else Headers()
         # treq asks for gzip on top of whatever its caller asked for.
         headers.setRawHeaders(b"Accept-Encoding", [b"identity"])
@@ -107,7 +117,29 @@ class GuardedAgent(Service):
                 if self._proxy.authorization:
                     headers.setRawHeaders(b"Proxy-Authorization", [self._proxy.authorization])
         asked: Deferred[IResponse] = agent.request(method, uri, headers, bodyProducer)
-        return asked.addCallback(_refuse_encoded)
+        return asked
+
+
+@implementer(IAgent)
+class Unread:
+    """The same agent for whom the body does not matter: it comes as it is, whatever it is."""
+
+    def __init__(self, agent: GuardedAgent) -> None:
+        self._agent = agent
+
+    def request(
+        self,
+        method: bytes,
+        uri: bytes,
+        headers: Headers | None = None,
+        bodyProducer: IBodyProducer | None = None,
+    ) -> Deferred[IResponse]:
+        return self._agent.ask(method, uri, headers, bodyProducer).addCallback(_undeclared)
+
+
+def _undeclared(response: IResponse) -> IResponse:
+    response.headers.removeHeader(b"Content-Encoding")  # treq would decode it
+    return response
 
 
 def _refuse_encoded(response: IResponse) -> IResponse:

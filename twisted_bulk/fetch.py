@@ -1,13 +1,11 @@
 """One attempt at one member: the request, its redirects, what is continued, and deadlines."""
 
-from base64 import b64encode
 from collections.abc import Iterator
 from dataclasses import dataclass
 from http.cookiejar import Cookie
 from typing import Any, Protocol
-from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
+from urllib.parse import urljoin, urlsplit
 
-from hyperlink import EncodedURL
 from treq.client import HTTPClient
 from treq.cookies import IndexableCookieJar
 from twisted.internet.defer import CancelledError
@@ -30,6 +28,7 @@ from twisted_bulk.batch import Member, is_url
 from twisted_bulk.body import Body, Patience, Sink
 from twisted_bulk.connection import hang_up
 from twisted_bulk.errors import MemberError
+from twisted_bulk.url import plain, take_userinfo
 
 MAX_REDIRECTS = 5
 SECRETS = frozenset(("authorization", "cookie", "x-api-key"))
@@ -194,7 +193,9 @@ class Fetcher:
         if fetch.partial is not None:
             headers |= {"Range": f"bytes={fetch.received}-", "If-Range": fetch.partial.validator}
         for _ in range(MAX_REDIRECTS + 1):
-            url, headers = _take_userinfo(url.partition("#")[0], headers)
+            url, authorization = take_userinfo(url.partition("#")[0])
+            if authorization:
+                headers = headers | {"Authorization": authorization}
             fetch.asked = url
             response = await self._get(url, headers, deadline)
             if response.code == 200 or (response.code == 206 and fetch.partial is not None):
@@ -221,7 +222,7 @@ class Fetcher:
         late = MemberError("header_timeout", f"no answer within {self._header_timeout:g} s")
         try:
             asked = self._client.get(
-                _Plain(url) if url.isascii() else url,
+                plain(url),
                 headers=Headers({name: [value] for name, value in headers.items()}),
                 cookies=NO_COOKIES,
                 allow_redirects=False,
@@ -237,27 +238,3 @@ class Fetcher:
                 raise CancelledError() from problem
             raise explain(Failure(problem)) from problem
         return response
-
-
-def _take_userinfo(url: str, headers: dict[str, str]) -> tuple[str, dict[str, str]]:
-    """Turn ``user:password@`` of a URL into a header."""
-    parts = urlsplit(url)
-    userinfo, at, host = parts.netloc.rpartition("@")
-    if not at:
-        return url, headers
-    token = b64encode(unquote(userinfo).encode()).decode()
-    return urlunsplit(parts._replace(netloc=host)), headers | {"Authorization": f"Basic {token}"}
-
-
-class _Plain(EncodedURL):
-    """An ASCII URL as it stands: hyperlink would take it apart and run its host through IDNA,
-    which takes a tenth of a small request's time and refuses IPv6 addresses."""
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-
-    def to_uri(self) -> "_Plain":
-        return self
-
-    def to_text(self, with_password: bool = False) -> str:
-        return self._text

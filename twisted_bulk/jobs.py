@@ -29,7 +29,8 @@ class Work:
     :param size: units of work in it, as counted by the cap and by its group
     :param delay: seconds before it is due
     :param expires: seconds after which it is too late to start, or 0
-    :param tries: attempts that may fail; ``losses``: workers that may die with it
+    :param tries: attempts that may fail; ``losses``: workers that may die with it, each with a
+        try; 0: any number, and no try
     :param digest: of its parameters: of several jobs with one digest only the first is queued,
         until it ends; and, if it was done, for ``window`` seconds more
     """

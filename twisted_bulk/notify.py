@@ -5,9 +5,9 @@ each batch; a tick that finds one on its way is merged into the next. The last
 callback is a job of its own, queued in the step that ended the batch.
 """
 
+import contextlib
 import hashlib
 import random
-import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
@@ -26,14 +26,17 @@ from twisted.web._newclient import RequestTransmissionFailed, ResponseNeverRecei
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IResponse
 
+from twisted_bulk.answer import retry_after
 from twisted_bulk.batch import Spec, host_of
 from twisted_bulk.errors import MemberError, Unavailable
 from twisted_bulk.groups import GroupQueue
 from twisted_bulk.jobs import ENDED, GroupRecord
 from twisted_bulk.receivers import Receivers
 from twisted_bulk.report import callback, report
+from twisted_bulk.resolver import OWNER
 from twisted_bulk.signer import Signer
 from twisted_bulk.task import GiveBack, Result, Retry, Task
+from twisted_bulk.url import plain, take_userinfo
 
 log = Logger()
 
@@ -45,6 +48,8 @@ MARGIN = 1.0  # seconds that clocks and timers may be late
 LEASE = 15.0  # seconds that a progress callback may take, with what Redis takes before it
 PATIENCE = 10.0  # seconds that a last callback waits here for its receiver to have a place
 MAX_REPLY = 64 * 1024
+DRAIN = 2.0  # seconds for a reply's body, which changes nothing
+LINE = 8  # last callbacks that wait here for one receiver; others wait in the queue
 
 
 class _Drain(Protocol):
@@ -79,7 +84,10 @@ class Poster:
     async def post(
         self, record: GroupRecord, body: dict[str, Any], kind: str, timeout: float
     ) -> IResponse:
-        """Send one callback; the response's body has been read."""
+        """Send one callback; once there is a status, nothing that follows changes it.
+
+        :param kind: its number, or ``last``, which is sent again at once if there is no answer
+        """
         spec = msgspec.json.decode(record.spec, type=Spec)
         if spec.notify_format == "form":
             flat = {
@@ -96,26 +104,33 @@ class Poster:
         headers = Headers({"Content-Type": [media], "webhook-id": [message]})
         headers.addRawHeader("webhook-timestamp", str(int(now.timestamp())))
         headers.addRawHeader("webhook-signature", signature)
-        sending = Deferred.fromCoroutine(self._send(spec.url, data, headers))
-        return await sending.addTimeout(timeout, self._clock)
+        url, authorization = take_userinfo(spec.url.partition("#")[0])
+        if authorization:
+            headers.addRawHeader("Authorization", authorization)
+        OWNER.set(host_of(spec.url))
+        send = self._insist if kind == "last" else self._ask
+        response = await Deferred.fromCoroutine(send(url, data, headers)).addTimeout(
+            timeout, self._clock
+        )
+        drain = _Drain()
+        response.deliverBody(drain)
+        with contextlib.suppress(TimeoutError):
+            await drain.done.addTimeout(DRAIN, self._clock)
+        return response
 
-    async def _send(self, url: str, data: bytes, headers: Headers) -> IResponse:
+    async def _insist(self, url: str, data: bytes, headers: Headers) -> IResponse:
         try:
-            response = await self._ask(url, data, headers)
+            return await self._ask(url, data, headers)
         except (RequestTransmissionFailed, ResponseNeverReceived) as broken:
             if any(reason.check(CancelledError) for reason in broken.reasons):
                 raise
             # A connection that was kept has been closed meanwhile: another one, at once. What
             # arrives twice has the same id.
-            response = await self._ask(url, data, headers)
-        drain = _Drain()
-        response.deliverBody(drain)
-        await drain.done
-        return response
+            return await self._ask(url, data, headers)
 
     async def _ask(self, url: str, data: bytes, headers: Headers) -> IResponse:
         return await HTTPClient(self._agent).post(
-            url, data=data, headers=headers, allow_redirects=False, unbuffered=True
+            plain(url), data=data, headers=headers, allow_redirects=False, unbuffered=True
         )
 
 
@@ -234,18 +249,24 @@ class Notifier(Service):
         :raises GiveBack: that would take long: others may have its place here
         """
         while not self._receivers.allows_last(host):
-            if self._receivers.fails(host):
-                raise GiveBack("its receiver is in trouble", random.uniform(5, 15))
+            line = self._places.get(host, {})
+            if self._receivers.fails(host) or len(line) >= LINE:
+                raise self._give_back(host, "its receiver is in trouble, or has many to come")
             place: Deferred[None] = Deferred()
             self._places.setdefault(host, {})[place] = None
             try:
                 await place.addTimeout(PATIENCE, self._clock)
             except TimeoutError:
-                raise GiveBack("its receiver is slow", random.uniform(5, 15)) from None
+                raise self._give_back(host, "its receiver is slow") from None
             finally:
                 del self._places[host][place]
                 if not self._places[host]:
                     del self._places[host]
+
+    def _give_back(self, host: str, why: str) -> GiveBack:
+        # Who has been away for minutes is asked less often about each of what waits for him.
+        away = self._receivers.away(host, self._clock.seconds())
+        return GiveBack(why, random.uniform(0.5, 1.5) * min(max(10.0, away), 240.0))
 
     def _ended(self, batch: str) -> Deferred[None]:
         """Fires once the progress callback that is on its way has ended."""
@@ -260,25 +281,25 @@ class Notifier(Service):
         :raises GiveBack: as many are on their way to its receiver as may, or another node's
             progress of the batch is
         """
-        batch, _, run = task.job.id.rpartition("@")
-        record = await self._queue.group(batch)
-        if record is None or record.run != run:
-            return Result()  # deleted meanwhile, or tried again: that has a last one of its own
-        # Nothing may be sent after the last one, by whomever.
-        while batch in self._posting:
-            await self._ended(batch)
-        if await self._queue.is_reported(batch, self._speaker):
-            raise GiveBack("another node's progress is on its way", random.uniform(0.5, 1))
-        host = host_of(msgspec.json.decode(record.spec, type=Spec).url)
-        await self._place(host)
+        try:
+            host = await self._turn(task)
+        except Unavailable as problem:
+            raise _away(problem) from None
+        if host is None:
+            return Result()
         self._receivers.begin(host)
         answered: bool | None = None
         try:
+            record = await self._last_of(task)  # once more: it may have waited
+            if record is None:
+                return Result()
             body = callback(report(record, self._link_base), record.seq)
             response = await self._poster.post(record, body, "last", LAST_TIMEOUT)
             answered = _works(response)
         except CancelledError:
             raise
+        except Unavailable as problem:
+            raise _away(problem) from None
         except Exception as problem:
             if task.cancelled:  # HTTP clients make of that that there was no answer
                 raise CancelledError from problem
@@ -290,16 +311,42 @@ class Notifier(Service):
             return Result(data=b"delivered")
         if response.code == 410:
             return Result(data=b"refused for good")
-        after = (response.headers.getRawHeaders(b"Retry-After") or [b""])[0]
-        retry_after = float(after) if re.fullmatch(rb"[0-9]{1,6}", after) else 0.0
-        raise self._again(task, f"HTTP {response.code}", retry_after)
+        raise self._again(task, f"HTTP {response.code}", retry_after(response) or 0.0)
 
-    def _again(self, task: Task, trouble: str, retry_after: float = 0.0) -> Retry:
+    async def _turn(self, task: Task) -> str | None:
+        """The host that may be sent this last callback now; None: there is nothing to send.
+
+        :raises GiveBack: that would take long
+        """
+        record = await self._last_of(task)
+        if record is None:
+            return None
+        # Nothing may be sent after the last one, by whomever.
+        while record.id in self._posting:
+            await self._ended(record.id)
+        if await self._queue.is_reported(record.id, self._speaker):
+            raise GiveBack("another node's progress is on its way", random.uniform(0.5, 1))
+        host = host_of(msgspec.json.decode(record.spec, type=Spec).url)
+        await self._place(host)
+        return host
+
+    async def _last_of(self, task: Task) -> GroupRecord | None:
+        """The batch, unless it was deleted, or tried again: that has a last one of its own."""
+        batch, _, run = task.job.id.rpartition("@")
+        record = await self._queue.group(batch)
+        return record if record is not None and record.run == run else None
+
+    def _again(self, task: Task, trouble: str, wait: float = 0.0) -> Retry:
         attempt = task.job.attempt
         step = SCHEDULE[min(attempt, len(SCHEDULE)) - 1] * random.uniform(0.8, 1.2)
         log.warn("last callback of {batch}, try {n}: {trouble}",
                  batch=task.job.id.rpartition("@")[0], n=attempt, trouble=trouble)  # fmt: skip
-        return Retry(trouble, max(step, min(retry_after, 2 * step)))
+        return Retry(trouble, max(step, min(wait, 2 * step)))
+
+
+def _away(problem: Unavailable) -> GiveBack:
+    """The queue's trouble is not the receiver's, and costs no try."""
+    return GiveBack(str(problem), random.uniform(0.5, 5))
 
 
 def _works(response: IResponse) -> bool:

@@ -13,15 +13,19 @@ from dataclasses import dataclass
 MOST, LEAST = 4, 2
 FAILURES = 5  # in a row, after which progress is not sent for a while
 PAUSE, LONGEST = 10.0, 300.0  # seconds of that, doubled each time it was in vain
+TROUBLED = 100  # callbacks on their way to hosts that fail, all together: others have the rest
 KNOWN = 10_000  # hosts of which failures are remembered
 
 
 @dataclass(slots=True)
 class Receiver:
-    """One host: callbacks on their way, failures in a row, and until when progress waits."""
+    """One host: callbacks on their way, and of these those that were begun while it failed;
+    failures in a row, since when, and until when progress waits."""
 
     going: int = 0
+    doubtful: int = 0
     failures: int = 0
+    since: float = 0.0
     until: float = 0.0
 
 
@@ -34,6 +38,7 @@ class Receivers:
     def __init__(self, processes: int = 1) -> None:
         self.most = max(LEAST, MOST // processes)
         self._known: dict[str, Receiver] = {}
+        self._doubtful = 0
 
     def __len__(self) -> int:
         return len(self._known)
@@ -41,7 +46,14 @@ class Receivers:
     def allows_last(self, host: str) -> bool:
         """Whether a last callback may be sent now."""
         found = self._known.get(host)
-        return found is None or found.going < self.most
+        if found is None:
+            return True
+        return found.going < self.most and not (found.failures and self._doubtful >= TROUBLED)
+
+    def away(self, host: str, now: float) -> float:
+        """Seconds since it has begun to fail."""
+        found = self._known.get(host)
+        return now - found.since if found is not None and found.failures else 0.0
 
     def fails(self, host: str) -> bool:
         """Whether the last that is known of it is a failure."""
@@ -59,7 +71,11 @@ class Receivers:
 
     def begin(self, host: str) -> None:
         """A callback is on its way."""
-        self._known.setdefault(host, Receiver()).going += 1
+        found = self._known.setdefault(host, Receiver())
+        found.going += 1
+        if found.failures:
+            found.doubtful += 1
+            self._doubtful += 1
 
     def end(self, host: str, now: float, answered: bool | None) -> None:
         """It has ended.
@@ -69,9 +85,13 @@ class Receivers:
         """
         found = self._known[host]
         found.going -= 1
+        if found.doubtful:
+            found.doubtful -= 1
+            self._doubtful -= 1
         if answered:
             found.failures = 0
         elif answered is not None:
+            found.since = found.since if found.failures else now
             found.failures += 1
             vain = found.failures - FAILURES
             if vain >= 0:

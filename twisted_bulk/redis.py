@@ -91,9 +91,14 @@ class Redis:
         :raises QueueUnavailable: no answer in time, or one that says "not now"
         :raises QueueFull: the server has no memory left
         """
-        # Without one ready, txredisapi's handler waits for the first.
-        send = (self._factory.connection() or self._factory.handler).execute_command
-        return await self._answered(send(*map(_checked, arguments)), deadline)
+        words = [*map(_checked, arguments)]
+        connection = self._factory.connection()
+        if connection is None:
+            waiting = self._factory.wait()
+            sent = waiting.addCallback(lambda found: found.execute_command(*words))
+        else:
+            sent = connection.execute_command(*words)
+        return await self._answered(sent, deadline)
 
     async def _answered(self, sent: Deferred[Any], deadline: float) -> Any:
         sent.addTimeout(deadline, self._clock)
@@ -139,7 +144,7 @@ class Redis:
 
         async def send() -> Any:
             # WAIT counts what its own connection has written.
-            connection = await self._factory.getConnection(peek=True)
+            connection = self._factory.connection() or await self._factory.wait()
             sent = connection.execute_command(*words)
             waiting = connection.execute_command(
                 "WAIT", self._replicas, round(REPLICATED_WITHIN * 1000)

@@ -17,6 +17,8 @@ from twisted_bulk.errors import ConfigError
 
 log = Logger()
 
+SHORTEST, LONGEST = 24, 64  # bytes, as the standard has it
+
 
 class Signer:
     """Signs; a file that has changed is read again.
@@ -39,9 +41,9 @@ class Signer:
     def _read(self) -> list[Webhook]:
         try:
             lines = self._file.read_text(encoding="ascii").split()
-            short = [line for line in lines if len(b64decode(line.removeprefix("whsec_"))) < 16]
-            if short or not lines:
-                raise ValueError("a secret is missing or too short")
+            sizes = [len(b64decode(line.removeprefix("whsec_"), validate=True)) for line in lines]
+            if not sizes or not all(SHORTEST <= size <= LONGEST for size in sizes):
+                raise ValueError(f"a secret has {SHORTEST} to {LONGEST} bytes")
             found = [Webhook(line) for line in lines]
         except Exception as error:  # the library has a family of its own
             raise ConfigError(

@@ -171,6 +171,7 @@ class Factory(txredisapi.RedisFactory):
         self.address = address
         self.clock = clock
         self._turn = 0
+        self._waiting: dict[Deferred[Any], None] = {}
         self._complaint: str | None = None
 
     def connection(self) -> Any:
@@ -179,6 +180,20 @@ class Factory(txredisapi.RedisFactory):
             return None
         self._turn += 1
         return self.pool[self._turn % len(self.pool)]
+
+    def wait(self) -> Deferred[Any]:
+        """The first connection that can be used, once there is one."""
+        found: Deferred[Any] = Deferred(lambda waiting: self._waiting.pop(waiting, None))
+        self._waiting[found] = None
+        return found
+
+    def addConnection(self, conn: Any) -> None:
+        super().addConnection(conn)
+        if conn in self.pool:
+            self.connectionQueue.remove(conn)  # nobody takes it from there, so it would stay
+            waiting, self._waiting = self._waiting, {}
+            for found in waiting:
+                found.callback(conn)
 
     def complain(self, error: Exception | None) -> None:
         """Log a refused handshake once for each new reason."""

@@ -14,7 +14,7 @@ from twisted.internet.ssl import Certificate
 
 from twisted_bulk.access import AccessLog
 from twisted_bulk.address import parse as parse_address
-from twisted_bulk.agent import GuardedAgent
+from twisted_bulk.agent import GuardedAgent, Unread
 from twisted_bulk.body import Patience
 from twisted_bulk.brokers import Capabilities
 from twisted_bulk.config import Settings
@@ -52,7 +52,7 @@ from twisted_bulk.workers import Workers
 
 PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 PACKER_THREADS = 2
-CALLBACKS = 64  # last callbacks being delivered at once
+CALLBACKS = 200  # last callbacks being delivered at once
 BACKLOG = 4096  # connections that wait to be accepted
 MAX_FILES_BODY = 64 * 1024  # a request to the file port has no use for one
 
@@ -214,7 +214,7 @@ class Wiring:
         )
         notifier = Notifier(
             self.parts,
-            Poster(agent, reactor, load_signer(settings.secret, settings.data)),
+            Poster(Unread(agent), reactor, load_signer(settings.secret, settings.data)),
             reactor,
             speaker=workspace.worker,
             every=settings.notify_every,

@@ -117,7 +117,7 @@ local function close_group(gid, g)
   call('HINCRBY', g, 'seq', 1)
   call('ZADD', P .. 'gend', whole(now), gid)
   if f[8] ~= '' then
-    add(f[7], gid .. '@' .. f[10] .. (f[11] and '+' .. f[11] or ''), {max = f[9], maxlost = '1000000', payload = f[8]})
+    add(f[7], gid .. '@' .. f[10] .. (f[11] and '+' .. f[11] or ''), {max = f[9], maxlost = '0', payload = f[8]})
   end
 end
 
@@ -199,12 +199,13 @@ local function requeue(id)
   local j = call('HMGET', key, 'wid', 'score', 'tries', 'max', 'maxlost')
   call('ZREM', P .. 'doing', id)
   if not j[2] then return end
-  local lost = call('HINCRBY', key, 'lost', 1)
+  local lost, most = call('HINCRBY', key, 'lost', 1), tonumber(j[5] or MAXLOST)
   count(P, 'lost', 1)
-  if lost >= tonumber(j[5] or MAXLOST) then
+  if most == 0 then
+    call('HINCRBY', key, 'tries', -1)  -- a lost worker says nothing about this job
+  elseif lost >= most then
     return bury(id, 'poison', 'its worker was lost ' .. lost .. ' times')
-  end
-  if tonumber(j[3]) >= tonumber(j[4] or MAX) then
+  elseif tonumber(j[3]) >= tonumber(j[4] or MAX) then
     return bury(id, 'retries', 'its worker was lost on the last try')
   end
   if j[1] then call('SREM', P .. 'w:' .. j[1], id) end

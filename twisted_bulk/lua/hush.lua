@@ -1,5 +1,6 @@
 -- A report is no longer on its way: its speaker keeps the right to the next for a while, or not.
 -- ARGV: gid speaker lease_ms      reply: 0
+drains()
 local key = P .. 's:' .. ARGV[1]
 if call('GET', key) ~= '!' .. ARGV[2] then return 0 end
 if tonumber(ARGV[3]) > 0 then
