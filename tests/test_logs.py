@@ -72,6 +72,13 @@ class LineTests(SynchronousTestCase):
                     self.assertIn("h.example", text)
         self.assertEqual(clean("http://h/a?b=1 and c?d"), "http://h/a?... and c?d")
 
+    def test_batch_of_a_path(self) -> None:
+        """A request for a batch is found by its id, as all else about it."""
+        (event,) = events(a="", url="", path="/v1/batches/b7/retry")
+        self.assertEqual(as_object(event)["batch"], "b7")
+        (event,) = events(a="", url="", path="/v1/batches")
+        self.assertNotIn("batch", as_object(event))
+
     def test_fields(self) -> None:
         """Area, level, batch and part, and what the event has of plain values."""
         (event,) = events(

@@ -239,6 +239,24 @@ class NotifyTests(RedisTestCase):
         numbers = [self.received(n)["seq"] for n in range(len(self.site.requests))]
         self.assertEqual(numbers, sorted(set(numbers)))
 
+    async def test_no_more_progress(self) -> None:
+        """410 to progress: this batch's receiver wants no more of it, but the last one."""
+        self.site.answers["/n"] = respond("410 Gone")
+        job = await self.begin()
+        await self.begin(name="c")
+        self.reporting |= {("b", "host"), ("c", "host")}
+        self.notifier.startService()
+        await self.posts(2)
+        await deferLater(reactor, 0.2)
+        self.assertEqual(sorted(self.told()), ["b", "c"])
+        self.reporting.discard(("b", "host"))
+        await deferLater(reactor, 0.1)
+        self.assertEqual(self.notifier._unwanted, {"c"})
+        self.notifier.stopService()
+        await self.queue.ack("w", [Ack(job, 4, b"")])
+        await self.last()
+        self.assertEqual(self.told()[2:], ["b"])
+
     async def test_line(self) -> None:
         """So many wait here for one host; what more there is waits in the queue."""
         self.patch(notify, "LINE", 1)

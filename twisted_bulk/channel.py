@@ -188,17 +188,21 @@ class Channel(HTTPChannel):
             if unwelcome is not None:
                 self.refuse(unwelcome)
                 return
-            self._credit, self._counted, self._checked = HEADERS, 0, self.site.reactor.seconds()
+            self._credit = self._planned = HEADERS
+            self._counted, self._checked = 0, self.site.reactor.seconds()
             self._await(self._check_body)
 
     def _check_body(self) -> None:
         content, now = self.requests[-1].content, self.site.reactor.seconds()
         received = content.tell()
-        earned = (received - self._counted) / SLOWEST - (now - self._checked)
+        # A timer that is late means that this process was: the client could not be heard.
+        passed = min(now - self._checked, self._planned + 1)
+        earned = (received - self._counted) / SLOWEST - passed
         self._credit = min(self._credit + earned, CREDIT)
         self._counted, self._checked = received, now
         if self._credit > 0:
-            self._await(self._check_body, min(self._credit, HEADERS))
+            self._planned = min(self._credit, HEADERS)
+            self._await(self._check_body, self._planned)
         else:
             self._late()
 

@@ -87,10 +87,10 @@ class Settings:
         "requests a second to the API from one token or address; 0: any number",
     )  # fmt: skip
     trusted_proxy: tuple[Network, ...] = _key(
-        networks, "", "CIDR", "proxies whose X-Forwarded-For the file port believes"
+        networks, "", "CIDR", "proxies whose X-Forwarded-For is believed"
     )
     proxy_protocol: bool = _key(
-        flag, "no", "", "these proxies begin each connection with a PROXY header instead"
+        flag, "no", "", "they begin each connection to the file port with a PROXY header"
     )
     log_format: str = _key(
         choice("auto", "json", "text"), "auto", "FORM",

@@ -113,7 +113,7 @@ class Unauthorized(RequestError):
 
 
 class ProtectedMode(RequestError):
-    """No tokens are set up, and the client is not on this machine."""
+    """No tokens are set up, and the client is not on this machine, or another site's page is."""
 
     code = "protected_mode"
     status = HTTPStatus.FORBIDDEN

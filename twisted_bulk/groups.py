@@ -60,7 +60,8 @@ class GroupQueue(ScriptedQueue):
         run = f"{self._run}{next(self._runs):x}"
         words: list[Argument] = [group.id, run, group.digest, group.spec]
         words += (sum(part.size for part in group.parts), group.need, self.cap)
-        words += (group.priority, ms(group.expires), group.tries, group.losses)
+        expires = max(ms(group.expires), int(group.expires > 0))  # 0 is never
+        words += (group.priority, expires, group.tries, group.losses)
         words += (self.after.prefix, group.after, group.after_tries, group.owner)
         for part in group.parts:
             words += (part.size, part.attachment, part.data, part.payload)

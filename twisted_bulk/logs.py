@@ -32,6 +32,7 @@ LOOK = 1.0  # seconds after which it is seen that the file was moved away
 LONGEST = 20_000  # characters of one text
 _AREA = {name: area for area, names in AREAS.items() for name in names}
 _URL = re.compile(r"(?i)\b([a-z][a-z0-9+.-]*://)(?:[^\s/?#\"<>]*@)?([^\s?#\"<>]*)([?#][^\s\"<>]*)?")
+_BATCH = re.compile(r"/v1/batches/([^/?]+)")
 _JOB = re.compile(r"(.+)@[^/]*/(\d+)")
 _UNPRINTABLE = re.compile(r"[\x7f-\x9f\u2028\u2029]")  # that JSON does not escape
 _CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029]")
@@ -115,6 +116,9 @@ def as_object(event: LogEvent) -> dict[str, Any]:
     job = _JOB.fullmatch(str(event.get("job", "")))
     if job is not None:
         found |= {"batch": job[1], "part": int(job[2])}
+    path = _BATCH.match(str(event.get("path", "")))
+    if path is not None:
+        found.setdefault("batch", path[1])
     failure = event.get("log_failure")
     if failure is not None:
         found["traceback"] = clean(failure.getTraceback())

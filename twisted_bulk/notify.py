@@ -164,6 +164,7 @@ class Notifier(Service):
         self._receivers = Receivers(processes)
         self._posting: dict[str, Deferred[None]] = {}
         self._waiting: dict[str, dict[str, None]] = {}  # batches by host, in order
+        self._unwanted: set[str] = set()  # batches of which the receiver wants no progress: 410
         self._places: dict[str, dict[Deferred[None], None]] = {}  # last ones that wait, the same
         self._ticking = LoopingCall(self._tick)
         self._ticking.clock = clock
@@ -180,8 +181,10 @@ class Notifier(Service):
 
     def _tick(self) -> None:
         wanted: dict[str, dict[str, None]] = {}
+        self._unwanted.intersection_update(batch for batch, _ in self._reporting)
         for batch, host in self._reporting:
-            wanted.setdefault(host, {})[batch] = None
+            if batch not in self._unwanted:
+                wanted.setdefault(host, {})[batch] = None
         # Who waits keeps its place; what is on its way now is merged into the next tick.
         self._waiting = {
             host: {batch: None for batch in self._waiting.get(host, ()) if batch in batches}
@@ -228,6 +231,8 @@ class Notifier(Service):
                 answered = False
                 response = await self._poster.post(record, body, f"{seq}", left)
                 answered = _works(response)
+                if response.code == 410:
+                    self._unwanted.add(batch)
         except CancelledError:
             answered = None
             raise

@@ -135,9 +135,11 @@ class PartMaker:
                 # On the packer: it may have to wait for a write that is under way.
                 self._packer.run(self._leave, archive).addErrback(lambda _: None)
         size = sum(one.size for one in zips)
+        codes = Counter(one.code for one in part.outcomes if one and one.code)
         log.info(
-            "{batch}/{part}: {done} done, {failed} failed, {size} bytes",
+            "{batch}/{part}: {done} done, {failed} failed{why}, {size} bytes",
             batch=spec.batch, part=spec.part, done=part.done, failed=part.failed, size=size,
+            why="".join(f", {n} x {code}" for code, n in codes.most_common()),
         )  # fmt: skip
         result = PartResult(
             folder=folder, zips=zips, done=part.done, failed=part.failed, bytes=part.bytes,
