@@ -24,7 +24,7 @@ from tests.daemon import Daemon, status_of
 from twisted_bulk.channel import HEADERS, LINGER
 
 HOSTILE = "127.0.0.2"
-HEAD = b"POST /v1/batches HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+HEAD = b"POST /v1/batches HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 FRAMES = (
     (b"Content-Length: 5000\r\n\r\n", b"["),
     (b"Content-Length: 200000000\r\n\r\n", b"["),
