@@ -16,13 +16,14 @@ from twisted.internet.task import deferLater
 from tests.reactor import reactor
 from tests.servers import RedisTestCase
 from tests.web import Exchange, Site, ok, respond
-from twisted_bulk import notify
+from twisted_bulk import notify, poster
 from twisted_bulk.agent import GuardedAgent, Unread
 from twisted_bulk.errors import ConfigError, Unavailable
 from twisted_bulk.groups import GroupQueue
 from twisted_bulk.guard import Guard
 from twisted_bulk.jobs import Ack, Group, GroupPart
-from twisted_bulk.notify import SCHEDULE, TRIES, Notifier, Poster
+from twisted_bulk.notify import SCHEDULE, TRIES, Notifier
+from twisted_bulk.poster import Poster
 from twisted_bulk.receivers import MOST
 from twisted_bulk.scripted import ScriptedQueue
 from twisted_bulk.signer import load_signer
@@ -273,7 +274,7 @@ class NotifyTests(RedisTestCase):
 
     async def test_any_reply(self) -> None:
         """Once it is 2xx nothing that follows changes that: an encoding, or a body that stops."""
-        self.patch(notify, "DRAIN", 0.1)
+        self.patch(poster, "DRAIN", 0.1)
         for reply in (
             respond("200 OK", b"no gzip", "Content-Encoding: gzip"),
             lambda exchange: exchange.write(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc"),

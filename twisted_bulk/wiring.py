@@ -30,12 +30,13 @@ from twisted_bulk.guard import Guard
 from twisted_bulk.intake import Intake
 from twisted_bulk.janitor import Janitor
 from twisted_bulk.limits import Limits, SharedLimits
-from twisted_bulk.notify import TRIES, Notifier, Poster
+from twisted_bulk.notify import TRIES, Notifier
 from twisted_bulk.origin import Origins
 from twisted_bulk.pace import Pace
 from twisted_bulk.packer import Packer
 from twisted_bulk.part import PartMaker
 from twisted_bulk.port import FilePort
+from twisted_bulk.poster import Poster
 from twisted_bulk.proxy import parse as parse_proxy
 from twisted_bulk.queue import keeper
 from twisted_bulk.runner import Runner
