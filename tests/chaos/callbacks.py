@@ -18,12 +18,12 @@ import threading
 import time
 from collections import defaultdict
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
+from tests.chaos.http import Handler, Server
 from tests.chaos.storm import LAUNCH
 from tests.daemon import Daemon, environment
 from twisted_bulk.embedded import socket_path
@@ -59,41 +59,22 @@ class Receiver:
         self._lock = threading.Lock()
         receiver = self
 
-        class Handler(BaseHTTPRequestHandler):
+        class Both(Handler):
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
                 time.sleep(1 + int(self.path[-1]) * 0.2)
-                self.reply(200, b"x" * 1000)
+                self.reply(b"x" * 1000)
 
             def do_POST(self) -> None:
-                data = self.rfile.read(int(self.headers["Content-Length"]))
-                code = receiver.take(data, {k.lower(): v for k, v in self.headers.items()})
+                code = receiver.take(self.body(), {k.lower(): v for k, v in self.headers.items()})
                 if code:
-                    self.reply(code, b"")
+                    self.reply(b"", code=code)
                 else:
                     self.close_connection = True
 
-            def reply(self, code: int, data: bytes) -> None:
-                with contextlib.suppress(OSError):
-                    self.send_response(code)
-                    self.send_header("Content-Length", str(len(data)))
-                    self.end_headers()
-                    self.wfile.write(data)
-
-            def log_message(self, format: str, *args: Any) -> None:
-                pass
-
-        class Server(ThreadingHTTPServer):
-            daemon_threads = True
-            request_queue_size = 1024
-
-            def handle_error(self, request: Any, client_address: Any) -> None:
-                pass  # the client was killed
-
-        self.server = Server(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        self.server = Server(Both)
+        self.url, self.close = self.server.url, self.server.close
 
     def take(self, data: bytes, headers: dict[str, str]) -> int:
         """A callback has come; the status that answers it."""
@@ -135,11 +116,6 @@ class Receiver:
             return KINDS[(heard.tries + int(name[1:])) % len(KINDS)]
         heard.arrived = True
         return 200
-
-    def close(self) -> None:
-        """Serve no more."""
-        self.server.shutdown()
-        self.server.server_close()
 
 
 class Nodes:

@@ -18,10 +18,10 @@ import zipfile
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from tests.chaos.http import Handler, Server
 from tests.chaos.proxy import Proxy
 from tests.daemon import Daemon, environment
 from tests.servers import ask
@@ -45,45 +45,22 @@ class Source:
         self.last: dict[str, list[dict[str, Any]]] = defaultdict(list)
         source = self
 
-        class Handler(BaseHTTPRequestHandler):
+        class Both(Handler):
             def do_GET(self) -> None:
+                data = content(self.path)
+                self.reply(data[:1000], len(data))
+                time.sleep(slowest * dice.random() ** 4)
                 with contextlib.suppress(OSError):
-                    data = content(self.path)
-                    self.reply(data[:1000], len(data))
-                    time.sleep(slowest * dice.random() ** 4)
                     self.wfile.write(data[1000:])
 
             def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                body = json.loads(self.body())
                 if body["schedule"] == "100":
                     source.last[body["task_id"]].append(body)
-                with contextlib.suppress(OSError):
-                    self.reply(b"", 0)
+                self.reply(b"")
 
-            def reply(self, data: bytes, length: int) -> None:
-                self.send_response(200)
-                self.send_header("Content-Length", str(length))
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, format: str, *args: Any) -> None:
-                pass
-
-        class Server(ThreadingHTTPServer):
-            daemon_threads = True
-            request_queue_size = 256
-
-            def handle_error(self, request: Any, client_address: Any) -> None:
-                pass  # the client was killed
-
-        self.server = Server(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    def close(self) -> None:
-        """Serve no more."""
-        self.server.shutdown()
-        self.server.server_close()
+        self.server = Server(Both)
+        self.url, self.close = self.server.url, self.server.close
 
 
 @dataclass
