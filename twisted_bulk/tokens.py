@@ -4,6 +4,7 @@ The file has a line for each token: its SHA-256 in hexadecimal digits, a name, a
 (``submit``, ``read``, ``admin``, with commas between them). ``#`` begins a comment.
 """
 
+import functools
 import hashlib
 import hmac
 import re
@@ -14,7 +15,6 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from twisted.logger import Logger
-from twisted.web.http import Request
 
 from twisted_bulk.errors import ConfigError, Forbidden, ProtectedMode, Unauthorized
 from twisted_bulk.origin import address
@@ -44,6 +44,7 @@ class Token:
 
 
 ANYBODY = Token()
+KNOWN = 1000  # hosts that were asked for, of which it is known who is meant
 
 
 def parse(text: str) -> list[Token]:
@@ -129,7 +130,8 @@ class Access:
         """
         self._look()
         if self._tokens is None:
-            if not self._open and not (_is_local(request.origin) and _is_meant(request)):
+            host, origin = header(request, "Host") or "", header(request, "Origin")
+            if not self._open and not (_is_local(request.origin) and _is_meant(host, origin)):
                 raise ProtectedMode(
                     "without --tokens only clients on the same machine are let in, and no other"
                     " site's pages in their browsers; see --tokens, --open"
@@ -151,14 +153,15 @@ def _is_local(host: str) -> bool:
     return not host or (ip is not None and ip.is_loopback)  # a unix socket has no address
 
 
-def _is_meant(request: Request) -> bool:
+@functools.lru_cache(KNOWN)
+def _is_meant(asked: str, origin: str | None) -> bool:
     """Whether a request was made for us, and not by another site's page in a local browser.
 
-    What that asks for has its ``Origin``, or, where its name was bound to our address
+    :param asked: its ``Host``
+
+    What that page asks for has its ``Origin``, or, where its name was bound to our address
     ("DNS rebinding"), its ``Host``: this machine's names are its address and its host name.
     """
-    asked = header(request, "Host") or ""
-    origin = header(request, "Origin")
     try:
         name = urlsplit(f"//{asked}").hostname or ""
     except ValueError:
