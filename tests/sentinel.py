@@ -48,7 +48,7 @@ class SentinelSet:
     def start(self, port: int, master: int | None = None) -> None:
         """Start (again) the server on ``port``, as a replica of ``master``."""
         folder = self.folder / str(port)
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         words = f"--port {port} --bind 127.0.0.1 --dir {folder} --appendonly yes --save"
         more = f"--min-replicas-to-write {self.min_replicas} --repl-diskless-sync-delay 0"
         more += " --repl-ping-replica-period 1 --repl-timeout 5 --logfile log"
