@@ -229,6 +229,17 @@ class NotifyTests(RedisTestCase):
         self.assertEqual((await self.last()).data, b"delivered")
         self.assertEqual(len(self.site.requests), 2)
 
+    async def test_stale_progress(self) -> None:
+        """A connection that the receiver has closed costs progress no tick, and no number twice."""
+        self.site.answers["/n"] = [lambda exchange: exchange.abort(), ok(b"")]
+        await self.begin()
+        self.reporting.add(("b", "host"))
+        self.notifier.startService()
+        await self.posts(2)
+        self.assertEqual([self.received(n)["seq"] for n in range(2)], [1, 2])
+        self.assertFalse(self.notifier._receivers.fails("host"))
+        self.notifier.stopService()
+
     async def test_progress_is_not_repeated(self) -> None:
         """One without an answer is not sent again: each number comes once."""
         self.site.answers["/n"] = lambda exchange: exchange.abort()

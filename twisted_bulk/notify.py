@@ -22,7 +22,7 @@ from twisted_bulk.batch import Spec, host_of
 from twisted_bulk.errors import MemberError, Unavailable
 from twisted_bulk.groups import GroupQueue
 from twisted_bulk.jobs import ENDED, GroupRecord
-from twisted_bulk.poster import Poster
+from twisted_bulk.poster import BROKEN, Poster, is_cancelled
 from twisted_bulk.receivers import Receivers
 from twisted_bulk.report import callback, report
 from twisted_bulk.task import GiveBack, Result, Retry, Task
@@ -124,28 +124,38 @@ class Notifier(Service):
         posting.addBoth(ended)
 
     async def _progress(self, batch: str, host: str) -> None:
-        answered, seq = None, 0
-        until = self._clock.seconds() + LEASE
+        answered, spoke = None, False
         try:
-            seq = await self._queue.speak(batch, self._speaker, LEASE)
-            record = await self._queue.group(batch) if seq else None
-            # Later than this, another node may already send something.
-            left = min(PROGRESS_TIMEOUT, until - MARGIN - self._clock.seconds())
-            if record is not None and record.state not in ENDED and left > 0:
-                body = callback(report(record, self._link_base), seq)
-                answered = False
-                response = await self._poster.post(record, body, f"{seq}", left)
-                answered = _works(response)
-                if response.code == 410:
-                    self._unwanted.add(batch)
+            response = None
+            for again in (True, False):
+                until = self._clock.seconds() + LEASE
+                seq = await self._queue.speak(batch, self._speaker, LEASE)
+                spoke = spoke or seq > 0
+                record = await self._queue.group(batch) if seq else None
+                # Later than this, another node may already send something.
+                left = min(PROGRESS_TIMEOUT, until - MARGIN - self._clock.seconds())
+                if record is None or record.state in ENDED or left <= 0:
+                    return
+                body, answered = callback(report(record, self._link_base), seq), False
+                try:
+                    response = await self._poster.post(record, body, f"{seq}", left)
+                    break
+                except BROKEN as broken:
+                    # A kept connection was closed meanwhile: another number, at once.
+                    if not again or is_cancelled(broken):
+                        raise
+            assert response is not None
+            answered = _works(response)
+            if response.code == 410:
+                self._unwanted.add(batch)
         except CancelledError:
             answered = None
             raise
         finally:
             self._end(host, answered)
             # Who reports goes on with it, unless this node no longer has a part of the batch.
-            keep = 2 * self._every if (batch, host) in self._reporting else 0
-            if seq:
+            if spoke:
+                keep = 2 * self._every if (batch, host) in self._reporting else 0
                 await self._queue.hush(batch, self._speaker, keep)
 
     def _end(self, host: str, answered: bool | None) -> None:

@@ -23,7 +23,13 @@ from twisted_bulk.signer import Signer
 from twisted_bulk.url import plain, take_userinfo
 
 MAX_REPLY = 64 * 1024
+BROKEN = RequestTransmissionFailed, ResponseNeverReceived  # how a connection ends without answer
 DRAIN = 2.0  # seconds for a reply's body, which changes nothing
+
+
+def is_cancelled(broken: Exception) -> bool:
+    """Whether it was we who ended the connection, for instance as the time was over."""
+    return any(reason.check(CancelledError) for reason in getattr(broken, "reasons", ()))
 
 
 class _Drain(Protocol):
@@ -95,8 +101,8 @@ class Poster:
     async def _insist(self, url: str, data: bytes, headers: Headers) -> IResponse:
         try:
             return await self._ask(url, data, headers)
-        except (RequestTransmissionFailed, ResponseNeverReceived) as broken:
-            if any(reason.check(CancelledError) for reason in broken.reasons):
+        except BROKEN as broken:
+            if is_cancelled(broken):
                 raise
             # A connection that was kept has been closed meanwhile: another one, at once. What
             # arrives twice has the same id.
