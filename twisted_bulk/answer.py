@@ -9,6 +9,7 @@ from idna import IDNAError
 from OpenSSL import SSL
 from service_identity import VerificationError
 from twisted.internet import error
+from twisted.internet.defer import CancelledError
 from twisted.python.failure import Failure
 from twisted.web.http import stringToDatetime
 from twisted.web.iweb import IResponse
@@ -122,6 +123,11 @@ def refusal(response: IResponse) -> MemberError:
     if response.code == 429 or (response.code == 503 and wait is not None):
         code = "http_throttled"
     return MemberError(code, f"HTTP {response.code} {phrase}".strip(), retry_after=wait)
+
+
+def is_cancelled(broken: Exception) -> bool:
+    """Whether it was we who ended the connection, for instance as the time was over."""
+    return any(reason.check(CancelledError) for reason in getattr(broken, "reasons", ()))
 
 
 def explain(failure: Failure) -> MemberError:

@@ -18,6 +18,7 @@ from twisted.web.http import HTTPChannel, Request
 from twisted.web.http_headers import Headers
 
 from twisted_bulk.errors import BadRequest, BulkError, RequestTimeout, Unauthorized, Unavailable
+from twisted_bulk.gate import MOMENT
 from twisted_bulk.origin import announced
 from twisted_bulk.throttle import UNLIMITED
 
@@ -31,7 +32,6 @@ SLOWEST = 10_000  # bytes a second of a request's body, beside that time
 CREDIT = 60.0  # seconds that a body may be behind that, after it was before it
 PIECES = 32  # of what came while an earlier request is being answered
 DRAIN = 75.0  # seconds that a client has to take the end of the last answer
-MOMENT = 1e-6  # seconds: what floating point may be off
 SMALL = 100_000  # bytes of a body that are kept in memory, and for nobody a reason to ask
 BEARER = 'Bearer realm="bulkwav"'
 LINGER = 2.0  # seconds that a refused client has to read why
@@ -255,7 +255,7 @@ class Channel(HTTPChannel):
         now = self.site.reactor.seconds()
         self.site.note(
             error.status,
-            self.transport.getHost(),
+            self.getHost(),
             client=self.client,
             method=getattr(self, "_command", ""),
             path=getattr(self, "_path", b"").partition(b"?")[0],

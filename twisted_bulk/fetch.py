@@ -18,6 +18,7 @@ from twisted_bulk.answer import (
     REDIRECTS,
     digest,
     explain,
+    is_cancelled,
     location,
     modified,
     refusal,
@@ -234,7 +235,7 @@ class Fetcher:
         except (MemberError, CancelledError):
             raise
         except Exception as problem:
-            if any(reason.check(CancelledError) for reason in getattr(problem, "reasons", ())):
+            if is_cancelled(problem):
                 raise CancelledError() from problem
             raise explain(Failure(problem)) from problem
         return response

@@ -17,12 +17,12 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.iweb import IResponse
 
-from twisted_bulk.answer import retry_after
+from twisted_bulk.answer import is_cancelled, retry_after
 from twisted_bulk.batch import Spec, host_of
 from twisted_bulk.errors import MemberError, Unavailable
 from twisted_bulk.groups import GroupQueue
 from twisted_bulk.jobs import ENDED, GroupRecord
-from twisted_bulk.poster import BROKEN, Poster, is_cancelled
+from twisted_bulk.poster import BROKEN, Poster
 from twisted_bulk.receivers import Receivers
 from twisted_bulk.report import callback, report
 from twisted_bulk.task import GiveBack, Result, Retry, Task

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 import msgspec
 from treq.client import HTTPClient
-from twisted.internet.defer import CancelledError, Deferred, TimeoutError
+from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
@@ -16,6 +16,7 @@ from twisted.web._newclient import RequestTransmissionFailed, ResponseNeverRecei
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IResponse
 
+from twisted_bulk.answer import is_cancelled
 from twisted_bulk.batch import Spec, host_of
 from twisted_bulk.jobs import GroupRecord
 from twisted_bulk.resolver import OWNER
@@ -25,11 +26,6 @@ from twisted_bulk.url import plain, take_userinfo
 MAX_REPLY = 64 * 1024
 BROKEN = RequestTransmissionFailed, ResponseNeverReceived  # how a connection ends without answer
 DRAIN = 2.0  # seconds for a reply's body, which changes nothing
-
-
-def is_cancelled(broken: Exception) -> bool:
-    """Whether it was we who ended the connection, for instance as the time was over."""
-    return any(reason.check(CancelledError) for reason in getattr(broken, "reasons", ()))
 
 
 class _Drain(Protocol):

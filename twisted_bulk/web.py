@@ -3,10 +3,8 @@
 import hashlib
 import math
 import re
-import traceback
 from http import HTTPStatus
 from typing import Any, cast
-from urllib.parse import unquote_to_bytes
 
 import msgspec
 from klein import Klein
@@ -22,7 +20,6 @@ from werkzeug.exceptions import HTTPException
 
 from twisted_bulk.conditional import matches
 from twisted_bulk.errors import (
-    BadRequest,
     BulkError,
     MethodNotAllowed,
     NoFilePort,
@@ -38,6 +35,7 @@ from twisted_bulk.gate import Quota
 from twisted_bulk.intake import Intake
 from twisted_bulk.openapi import document
 from twisted_bulk.port import FilePort
+from twisted_bulk.routed import Routed, release
 from twisted_bulk.site import BoundedRequest, Pieces, header, problem
 from twisted_bulk.submission import Change, Control, Rates, read, read_order
 from twisted_bulk.tokens import Access, Token
@@ -79,38 +77,6 @@ def _argument(request: Request, name: str, default: str = "") -> str:
     return values[-1].decode("utf-8", "replace") if values else default
 
 
-def _release(failure: Failure) -> None:
-    """Let go of what the frames of an error hold, such as a body of 200 MB.
-
-    They and the error hold each other, and of few large things Python takes no notice.
-    """
-    error: BaseException | None = failure.value
-    while error is not None:
-        traceback.clear_frames(error.__traceback__)
-        error.__traceback__ = None
-        error = error.__cause__ or error.__context__
-    failure.cleanFailure()
-
-
-class _Routed(Resource):
-    """Klein's resource, given only what it can route: it answers for the rest by itself."""
-
-    isLeaf = True
-
-    def __init__(self, klein: Resource) -> None:
-        super().__init__()
-        self._klein = klein
-
-    def render(self, request: Request) -> Any:
-        try:
-            unquote_to_bytes(request.path).decode()
-            if not request.path.startswith(b"/"):
-                raise ValueError("no path")
-        except ValueError:
-            return problem(request, BadRequest("the path is none, or not UTF-8"))
-        return self._klein.render(request)
-
-
 class Api:
     """The resource of the API port.
 
@@ -139,7 +105,7 @@ class Api:
         if port is not None:
             self._metrics.register(port)
         self.stopping = False
-        self.resource: Resource = _Routed(self.app.resource())
+        self.resource: Resource = Routed(self.app.resource())
 
     def stop(self) -> None:
         """Take no more batches in."""
@@ -324,7 +290,7 @@ class Api:
             log.warn("{path}: {error}", path=request.path.decode("latin-1"), error=str(error))
         if isinstance(error, QueueUnavailable):  # where the server is concerns nobody else
             error = QueueUnavailable("the queue does not answer", error.retry_after)
-        _release(failure)
+        release(failure)
         return problem(cast(Request, request), error)
 
     @app.handle_errors(HTTPException)
@@ -343,5 +309,5 @@ class Api:
     def broken(self, request: IRequest, failure: Failure) -> bytes:
         """Answer for a mistake of ours without showing it."""
         log.failure("{path} broke", failure, path=request.path.decode("latin-1"))
-        _release(failure)
+        release(failure)
         return problem(cast(Request, request), BulkError("an internal error; the log tells more"))

@@ -6,7 +6,7 @@ from typing import Any
 
 import hiredis
 import txredisapi
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
@@ -64,8 +64,8 @@ class _Handshake:
 class _Protocol(_Handshake, txredisapi.RedisProtocol):
     """One connection for commands.
 
-    Of a call's time txredisapi's own packing, queues and timer for each command took most, so
-    these are ours: replies come in the order of commands, and one timer sees that they come.
+    Packing (a fifth of a call's time in txredisapi), the queue of replies and their timer are our
+    own: replies come in the order of commands, and one timer sees that they come.
     """
 
     def __init__(self, *arguments: Any, **more: Any) -> None:
@@ -77,7 +77,7 @@ class _Protocol(_Handshake, txredisapi.RedisProtocol):
     def execute_command(self, *words: Argument, **options: Any) -> Deferred[Any]:
         """Send a command; bytes, integers and lists of them come back."""
         if not self.connected:
-            raise txredisapi.ConnectionError("Not connected")
+            return fail(txredisapi.ConnectionError("Not connected"))
         clock = self.factory.clock
         self.transport.write(hiredis.pack_command(words))  # type: ignore[arg-type]
         if not self._asked:
