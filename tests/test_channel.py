@@ -438,6 +438,14 @@ class DeadlineTests(ChannelTestCase):
             self.assertIn(b"HTTP/1.1 408", transport.value())
             self.assertEqual(self.resource.asked, [])
 
+    def test_late_ourselves(self) -> None:
+        """A process that slept does not blame the client for what it could not hear."""
+        channel, transport = self.say(POST + b"Content-Length: 900\r\n\r\n")
+        self.clock.advance(40)
+        self.assertEqual(transport.value(), b"")
+        channel.dataReceived(b"x" * 900)
+        self.assertEqual(transport.value()[:12], b"HTTP/1.1 200")
+
     def test_body_that_slows_down(self) -> None:
         """What came fast at first buys a minute, not hours."""
         self.site.max_body = 10_000_000

@@ -235,10 +235,29 @@ class NotifyTests(RedisTestCase):
         await self.begin()
         self.reporting.add(("b", "host"))
         self.notifier.startService()
+        await self.posts(1)
+        self.notifier._ticking.stop()
         await self.posts(2)
         self.assertEqual([self.received(n)["seq"] for n in range(2)], [1, 2])
-        self.assertFalse(self.notifier._receivers.fails("host"))
+        self.notifier._ticking.start(60)
         self.notifier.stopService()
+
+    async def test_tried_again_meanwhile(self) -> None:
+        """A last callback that had to wait is not sent once its batch runs again."""
+        waiting: list[Exchange] = []
+        self.site.answers["/n"] = waiting.append
+        for number in range(MOST + 1):
+            await self.queue.ack("w", [Ack(await self.begin(name=f"b{number}"), 1, b"")])
+        going = [Deferred.fromCoroutine(self.last()) for _ in range(MOST + 1)]
+        await self.posts(MOST)
+        await deferLater(reactor, 0.1)
+        (late,) = {f"b{number}" for number in range(MOST + 1)} - set(self.told())
+        self.assertEqual(await self.queue.again(late), 1)
+        for exchange in waiting:
+            exchange.write(ok(b""))
+        results = sorted([(await one).data for one in going])
+        self.assertEqual(results, [b""] + [b"delivered"] * MOST)
+        self.assertEqual(len(self.site.requests), MOST)
 
     async def test_progress_is_not_repeated(self) -> None:
         """One without an answer is not sent again: each number comes once."""
@@ -277,8 +296,11 @@ class NotifyTests(RedisTestCase):
             await self.queue.ack("w", [Ack(await self.begin(name=f"b{number}"), 4, b"")])
         going = [Deferred.fromCoroutine(self.last()) for _ in range(MOST + 1)]
         await self.posts(MOST)
+        more = Deferred.fromCoroutine(self.last())
+        await deferLater(reactor, 0.3)
+        self.assertTrue(more.called)  # and has not waited for its patience to end
         with self.assertRaises(GiveBack):
-            await self.last()
+            await more
         for one in going:
             one.addErrback(lambda failure: failure.trap(Retry, CancelledError))
             one.cancel()

@@ -4,13 +4,19 @@ import signal
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
 from twisted.internet.protocol import Factory, Protocol
-from twisted.internet.task import deferLater
+from twisted.internet.task import Clock, deferLater
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
 
 from tests.reactor import reactor
 from tests.servers import RedisServer, RedisTestCase
+from twisted_bulk import wire
+from twisted_bulk.address import parse
 from twisted_bulk.errors import QueueFull, QueueUnavailable
 from twisted_bulk.scripts import Script
+from twisted_bulk.wire import REPLY_TIMEOUT
 
 
 async def eventually(call: Any, seconds: float = 10) -> Any:
@@ -69,6 +75,26 @@ class LossTests(ServerTestCase):
         self.assertLess(reactor.seconds() - began, 5)
         self.server.start()
         self.assertIsNone(await eventually(lambda: redis.command("GET", "late", deadline=1)))
+
+    async def test_nothing_left(self) -> None:
+        """txredisapi keeps no connection that nobody would take from it."""
+        redis = self.connect(self.server.url)
+        await redis.command("PING")
+        self.assertEqual(redis._factory.connectionQueue.pending, [])
+
+    async def test_silent_connection(self) -> None:
+        """A connection on which no reply comes is given up."""
+        clock, transport = Clock(), StringTransport()
+        ended: list[bool] = []
+        transport.abortConnection = lambda: ended.append(True)  # type: ignore[method-assign]
+        protocol: Any = wire.Factory(parse("redis://127.0.0.1:1"), 1, clock).buildProtocol(None)
+        protocol.makeConnection(transport)  # it says PING
+        clock.advance(REPLY_TIMEOUT - 1)
+        self.assertEqual(ended, [])
+        clock.advance(1)
+        self.assertEqual(ended, [True])
+        protocol.connectionLost(Failure(ConnectionDone()))
+        self.assertEqual(clock.getDelayedCalls(), [])
 
     async def test_silent_server(self) -> None:
         """A server that is stopped in its tracks fails commands; it recovers by itself."""
