@@ -19,6 +19,7 @@ from twisted_bulk.zipformat import DEFLATED, STORED
 R = TypeVar("R")
 
 AT_ONCE = 64  # small pieces of work that one turn of a thread takes
+WRITE = 128 << 10  # bytes of one write: a larger one takes larger pages, which have to be found
 SAMPLE = 64 << 10
 WORTH = 0.97  # `auto` deflates when a sample shrinks to less than this
 _RAW = -15  # deflate without zlib's frame
@@ -144,6 +145,6 @@ def write_at(file: Any, data: bytes, offset: int) -> int:
     """
     view = memoryview(data)
     while view:
-        written = os.pwrite(file.fileno(), view, offset)
+        written = os.pwrite(file.fileno(), view[:WRITE], offset)
         view, offset = view[written:], offset + written
     return offset
