@@ -1,25 +1,28 @@
 """The zip writer: members in, one file out, or several where one would grow too large.
 
 A member is whole and checked before its first byte is written, so nothing truncated gets
-in. What has been written is noted in a journal beside the files: after a crash an archive
-is read again, and goes on behind its last member that is right.
+in; several may be written at once, each to a place of its own. What has been written is
+noted in a journal beside the files: after a crash an archive is read again, and goes on
+behind its members that are right.
 """
 
 import contextlib
-import os
+import sys
 import threading
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
-from twisted.internet.defer import DeferredLock
 
-from twisted_bulk.packer import Encoder, write_at
+from twisted_bulk.disk import begin_writing
+from twisted_bulk.journal import Journal
+from twisted_bulk.packer import Encoder
+from twisted_bulk.spool import Place
 from twisted_bulk.volume import Placed, Volume, packed_data
-from twisted_bulk.zipformat import STORED, Entry
+from twisted_bulk.zipformat import STORED
 
-JOURNAL = "journal"
+FOLLOW = 8 << 20  # bytes between two times that what was written is hashed
 SYNC = 64 << 20  # bytes between two times that the disk is asked to keep up
 
 
@@ -44,15 +47,14 @@ class Archive:
         self.mode = mode
         self._limit = limit
         self._lock = threading.Lock()
+        self._left = threading.Condition(self._lock)
+        self._at_work = 0  # threads that use the files
         self._volumes: list[Volume] = []
         self._closed = self._abandoned = False
-        #: Held, in the reactor, while a large member is copied in: no thread shall wait for that.
-        self.copying = DeferredLock()
-        self._written = self._synced = 0
-        self.syncing = False
-        (folder / JOURNAL).touch()
-        self._journal = open(folder / JOURNAL, "r+b", buffering=0)  # noqa: SIM115
-        self._noted = 0
+        self._whole = self._followed = 0
+        self._synced = 0
+        self.following = self.syncing = False
+        self._journal = Journal(folder)
 
     def claim(self, size: int) -> None:
         """Before ``size`` bytes are written.
@@ -64,33 +66,38 @@ class Archive:
 
     def resume(self) -> list[Placed]:
         """What an attempt before this one had put in, as far as it is right."""
-        noted: dict[int, list[Placed]] = {}
-        for line in (self.folder / JOURNAL).read_bytes().splitlines():
-            with contextlib.suppress(msgspec.DecodeError):  # the last one, half-written
-                placed = msgspec.json.decode(line, type=Placed)
-                noted.setdefault(placed.volume, []).append(placed)
+        noted = self._journal.read()
         right: list[Placed] = []
-        for number in range(1, len(noted) + 1):
-            path = self._path(number)
-            if number not in noted or not path.exists():
-                break
-            volume = Volume(path, "r+b")
-            self._volumes.append(volume)
-            right += volume.accept(noted[number])
+        for number in sorted(noted):
+            if self._path(number).exists():
+                right += self._resume_volume(self._path(number), noted[number].values())
         for path in self.folder.glob("*.zip"):
             if path not in [volume.path for volume in self._volumes]:
                 path.unlink()
-        self._journal.truncate(0)
-        for one in right:
-            self._note(one)
+        self._journal.restart(right)
         return right
 
-    def _note(self, placed: Placed) -> None:
-        line = msgspec.json.encode(placed) + b"\n"
-        self._noted = write_at(self._journal, line, self._noted)
+    def _resume_volume(self, path: Path, noted: Iterable[Placed]) -> list[Placed]:
+        """What is right in one file; those without anything do not count."""
+        volume = Volume(path, "r+b")
+        right = volume.accept(noted, self._journal.note)
+        if not right:
+            volume.file.close()
+            return []
+        self._volumes.append(volume)
+        self._whole += volume.offset
+        number = len(self._volumes)
+        volume.path = path.rename(self._path(number))
+        return [msgspec.structs.replace(one, volume=number) for one in right]
 
     def _path(self, number: int) -> Path:
         return self.folder / f"{number}.zip"
+
+    def reserve(self, name: str, size: int, modified: float) -> Place:
+        """Room for a member that shall be stored, of ``size`` bytes."""
+        blank = Placed(name=name, volume=0, offset=0, method=STORED, crc=0, size=size, packed=size,
+                       modified=modified, sha256="")  # fmt: skip
+        return Place(*self._take(blank), self._work)
 
     def add(
         self,
@@ -102,26 +109,25 @@ class Archive:
         *,
         verified: bool = True,
         attempts: int = 1,
+        place: Place | None = None,
     ) -> list[Placed]:
-        """Append one whole member, under each of its names.
+        """Put one whole member in, under each of its names.
 
         :param pieces: its encoded form, ``packed`` bytes in all
+        :param place: where it stands already, for its first name
         """
         method = STORED if encoder.method is None else encoder.method
-        with self._lock:
-            if self._closed:
-                raise ValueError("the archive has been given up")
-            return [
-                self._append(
-                    Placed(
-                        name=name, volume=0, offset=0, method=method, crc=encoder.crc,
-                        size=encoder.size, packed=packed, modified=modified,
-                        sha256=encoder.sha256, verified=verified, attempts=attempts,
-                    ),
-                    pieces(),
-                )
-                for name in names
-            ]  # fmt: skip
+        new = Placed(
+            name="", volume=0, offset=0, method=method, crc=encoder.crc,
+            size=encoder.size, packed=packed, modified=modified,
+            sha256=encoder.sha256, verified=verified, attempts=attempts,
+        )  # fmt: skip
+        placed: list[Placed] = []
+        for name in names:
+            one = msgspec.structs.replace(new, name=name)
+            here = place if not placed else None
+            placed.append(self._append(one, pieces()) if here is None else self._settle(one, here))
+        return placed
 
     def copy(self, path: Path, about: Callable[[str], Placed | None]) -> list[Placed]:
         """Append members of another zip as they are, without decompressing.
@@ -129,7 +135,7 @@ class Archive:
         :param about: what to note of a member by its name; None leaves it out
         """
         copied = []
-        with zipfile.ZipFile(path) as found, open(path, "rb") as file, self._lock:
+        with zipfile.ZipFile(path) as found, open(path, "rb") as file:
             for info in found.infolist():
                 wanted = about(info.filename)
                 if wanted is not None:
@@ -140,40 +146,91 @@ class Archive:
                     copied.append(self._append(new, packed_data(file, info)))
         return copied
 
+    @contextlib.contextmanager
+    def _work(self) -> Iterator[None]:
+        """While a thread uses the files they are not closed under it.
+
+        :raises ValueError: they are closed
+        """
+        with self._lock:
+            if self._closed:
+                raise ValueError("the archive has been given up")
+            self._at_work += 1
+        try:
+            yield
+        finally:
+            with self._left:
+                self._at_work -= 1
+                self._left.notify_all()
+
     def _append(self, new: Placed, pieces: Iterable[bytes]) -> Placed:
         self.claim(new.packed)
-        volume = self._volumes[-1] if self._volumes else None
-        if volume is None or (volume.entries and volume.offset + new.packed > self._limit):
-            volume = Volume(self._path(len(self._volumes) + 1), "xb")
-            self._volumes.append(volume)
-        number = len(self._volumes)
-        placed = msgspec.structs.replace(new, volume=number, offset=volume.offset)
-        try:
-            volume.add(placed.entry, self._wanted(pieces))
-            self._note(placed)
-        except BaseException:
-            self._end()  # nothing may follow half a member
-            raise
-        self._written += placed.packed
+        with self._work():
+            volume, placed = self._take(new)
+            try:
+                volume.fill(placed, self._wanted(pieces))
+                self._done(volume, placed)
+            except BaseException:
+                volume.free(placed.offset)
+                raise
         return placed
 
-    def sync_due(self) -> bool:
-        """Whether so much was written that :meth:`sync` shall be called, now and once."""
-        if self.syncing or self._written - self._synced < SYNC:
-            return False
-        self.syncing = True
-        return True
+    def _settle(self, new: Placed, place: Place) -> Placed:
+        blank = place.blank
+        placed = msgspec.structs.replace(new, volume=blank.volume, offset=blank.offset)
+        with self._work():
+            self._done(place.complete(placed), placed)
+        return placed
 
-    def sync(self) -> None:
+    def _take(self, new: Placed) -> tuple[Volume, Placed]:
+        size = new.end
+        with self._lock:
+            for number, volume in enumerate(self._volumes, 1):
+                limit = self._limit if number == len(self._volumes) else 0
+                offset = volume.take(size, limit)
+                if offset is not None:
+                    break
+            else:
+                number = len(self._volumes) + 1
+                volume = Volume(self._path(number), "x+b")
+                self._volumes.append(volume)
+                offset = volume.take(size, self._limit)
+            assert offset is not None
+            return volume, msgspec.structs.replace(new, volume=number, offset=offset)
+
+    def _done(self, volume: Volume, placed: Placed) -> None:
+        with self._lock:
+            self._journal.note(placed)
+            self._whole += placed.packed
+        volume.settle(placed)
+
+    def asides(self) -> list[Callable[[], None]]:
+        """What shall be called now, on other threads, as so much was written since."""
+        due: list[Callable[[], None]] = []
+        if self._whole - self._followed >= FOLLOW and not self.following:
+            self.following = True
+            due.append(self._follow)
+        if self.claimed - self._synced >= SYNC and not self.syncing:
+            self.syncing = True
+            due.append(self._sync)
+        return due
+
+    def _follow(self) -> None:
+        """Hash what was written, so that closing need not."""
+        # Given up meanwhile; or closing will meet the same error.
+        with contextlib.suppress(ValueError, OSError), self._work():
+            self._followed = self._whole
+            for volume in self._volumes[-2:]:
+                while not self._closed and volume.follow():
+                    pass
+        self.following = False
+
+    def _sync(self) -> None:
         """Let what was written begin its way to the disk; closing has to wait for the rest."""
-        written, volume = self._written, self._volumes[-1]
-        end = volume.offset
-        begin = max(0, end - (written - self._synced))
-        # By a descriptor of its own: the other may be closed meanwhile. Not fdatasync: writers
-        # would wait for its commits. What is dirty is written by this, and stays in memory.
-        with contextlib.suppress(OSError), open(volume.path, "rb") as file:
-            os.posix_fadvise(file.fileno(), begin, end - begin, os.POSIX_FADV_DONTNEED)
-        self._synced = written
+        with contextlib.suppress(ValueError), self._work():
+            self._synced = self.claimed
+            for volume in self._volumes[-2:]:
+                begin_writing(volume.file.fileno())
         self.syncing = False
 
     def _wanted(self, pieces: Iterable[bytes]) -> Iterator[bytes]:
@@ -190,19 +247,21 @@ class Archive:
         encoder = Encoder("deflate")
         packed = encoder.update(content) + encoder.flush()
         closed = []
-        with self._lock:
-            if self._closed:
-                raise ValueError("the archive has been given up")
-            for volume in self._volumes:
-                members = len(volume.entries)
-                entry = Entry(
-                    last.encode(), encoder.method or STORED, encoder.crc, encoder.size,
-                    len(packed), modified, volume.offset,
-                )  # fmt: skip
-                volume.add(entry, [packed])
-                closed.append((volume.path, *volume.close(), members))
-            self._end()
-        (self.folder / JOURNAL).unlink()
+        self._seal()
+        for number, volume in enumerate(self._volumes, 1):
+            volume.join(self._journal.note)
+            members = len(volume.members)
+            note = Placed(
+                name=last, volume=number, offset=volume.offset, method=encoder.method or STORED,
+                crc=encoder.crc, size=encoder.size, packed=len(packed), modified=modified,
+                sha256="",
+            )  # fmt: skip
+            volume.take(note.end - note.offset, sys.maxsize)
+            volume.fill(note, [packed])
+            volume.settle(note)
+            closed.append((volume.path, *volume.close(), members))
+        self._journal.close()
+        self._journal.remove()
         return closed
 
     def drop(self) -> list[tuple[Path, int, str, int]]:
@@ -210,8 +269,7 @@ class Archive:
 
         :returns: the files that are left: none
         """
-        with self._lock:
-            self._end()
+        self.abandon()
         for path in self.folder.iterdir():
             path.unlink()
         return []
@@ -219,11 +277,19 @@ class Archive:
     def abandon(self) -> None:
         """Give up; writes that are on their way end with an error. The files stay."""
         self._abandoned = True
-        with self._lock:
-            self._end()
-
-    def _end(self) -> None:
-        self._closed = True
+        with contextlib.suppress(ValueError):
+            self._seal()
         self._journal.close()
         for volume in self._volumes:
             volume.file.close()
+
+    def _seal(self) -> None:
+        """Let nobody else use the files any more.
+
+        :raises ValueError: that was so before
+        """
+        with self._left:
+            before, self._closed = self._closed, True
+            self._left.wait_for(lambda: not self._at_work)
+        if before:
+            raise ValueError("the archive has been given up")

@@ -111,6 +111,10 @@ class Body(TwistedProtocol):
         if self._count.received > self._patience.most:
             self._fail(MemberError("too_large", f"more than {self._patience.most} bytes"))
             return
+        if self._count.length is not None and self._count.received > self._count.length:
+            self.done.callback(True)  # what it was counts as an end shows that it is too long
+            self.abort()
+            return
         try:
             busy = self._sink.write(data)
         except Exception as problem:

@@ -1,11 +1,12 @@
 """A member on its way into an archive.
 
-Small ones pass through memory, large ones through a file of their own beside the
-archive; a busy writer says so, and the reading of the socket waits.
+Small ones pass through memory. Large ones are written to their place in the archive as they
+come, if it is known how large they will be there, or else to a file of their own beside it. A
+busy writer says so, and the reading of the socket waits.
 """
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -13,12 +14,14 @@ from twisted.python.failure import Failure
 
 from twisted_bulk.archive import Archive
 from twisted_bulk.errors import MemberError
-from twisted_bulk.packer import SAMPLE, Encoder, Packer, write_at
+from twisted_bulk.packer import SAMPLE, Encoder, Packer
+from twisted_bulk.spool import Place, Scratch, Spool
 from twisted_bulk.volume import Placed
 from twisted_bulk.zipformat import DEFLATED, STORED
 
-SMALL = 1 << 20  # larger members go through a file
-MEMORY = 48 << 20  # bytes of members in memory on this node, beyond which small ones do, too
+SMALL = 1 << 20  # larger members do not wait in memory
+MEMORY = 48 << 20  # bytes of members in memory on this node, beyond which small ones do not
+RESERVED = 4 << 30  # the largest for which room is kept: who knows whether all of it comes
 
 
 class MemberSink:
@@ -51,8 +54,9 @@ class MemberSink:
         self._encoder = Encoder(archive.mode)
         self._pieces: list[bytes] = []
         self._buffered = 0
+        self._length = length
         self._spooling = length is not None and length > SMALL
-        self._spool: Any = None
+        self._spool: Spool | None = None
         self._spooled = 0
         self._lock = threading.Lock()  # of the spool: an attempt may be dropped while it writes
         self._discarded = self._finishing = False
@@ -97,9 +101,14 @@ class MemberSink:
             self._packer.held -= count
             if self._flushing is flushing and result is None:
                 self._flushing = None
+                self._aside()
             return result
 
         flushing.addBoth(flushed)
+
+    def _aside(self) -> None:
+        for work in self._archive.asides():
+            self._packer.run_aside(work)
 
     async def finish(self) -> None:
         """Put the member into the archive.
@@ -112,18 +121,13 @@ class MemberSink:
             await self._put()
         finally:
             self._hold(-self._buffered)
-        if self._archive.sync_due():
-            self._packer.run_aside(self._archive.sync)
+        self._aside()
 
     async def _put(self) -> None:
-        turn = self._archive.copying
         self._finishing = True
         if self._spooling:
-            await turn.run(self._packer.run_long, self._finish_spool, self._take())
-            return
-        if turn.locked:
-            await turn.run(lambda: None)
-        if self._buffered > SAMPLE:
+            await self._packer.run_long(self._finish_spool, self._take())
+        elif self._buffered > SAMPLE:
             await self._packer.run(self._finish_memory, self._take())
         else:
             await self._packer.run_small(self._finish_memory, self._take())
@@ -148,9 +152,10 @@ class MemberSink:
 
     def _add(self, packed: int, pieces: Callable[[], Iterable[bytes]]) -> None:
         verified, attempts = self._about()
+        place = self._spool if isinstance(self._spool, Place) else None
         self.placed = self._archive.add(
             self._names, self._encoder, packed, pieces, self._modified,
-            verified=verified, attempts=attempts,
+            verified=verified, attempts=attempts, place=place,
         )  # fmt: skip
 
     def _finish_memory(self, pieces: list[bytes]) -> None:
@@ -172,28 +177,33 @@ class MemberSink:
     def _write_spool(self, pieces: list[bytes]) -> None:
         if self._discarded:
             raise ValueError("the attempt was dropped")
-        if self._spool is None:
-            path = self._archive.folder / f"{id(self):x}.member"
-            self._spool = open(path, "w+b", buffering=0)  # noqa: SIM115
-            path.unlink()  # gone with its descriptor, whatever happens
         data = b"".join(pieces)
         self._archive.claim(len(data))
-        self._spooled = write_at(self._spool, self._encoder.update(data), self._spooled)
+        encoded = self._encoder.update(data)
+        if self._spool is None:
+            self._spool = self._open()
+        self._append(self._spool, encoded)
+
+    def _open(self) -> Spool:
+        length = self._length
+        if self._encoder.method == STORED and length is not None and length <= RESERVED:
+            return self._archive.reserve(self._names[0], length, self._modified)
+        return Scratch(self._archive.folder)
+
+    def _append(self, spool: Spool, encoded: bytes) -> None:
+        spool.write(encoded)
+        self._spooled += len(encoded)
 
     def _finish_spool(self, pieces: list[bytes]) -> None:
         with self._lock:
             try:
                 self._write_spool(pieces)
-                self._spooled = write_at(self._spool, self._encoder.flush(), self._spooled)
+                assert self._spool is not None
+                self._append(self._spool, self._encoder.flush())
                 self._check()
-                self._add(self._spooled, self._blocks)
+                self._add(self._spooled, self._spool.read)
             finally:
                 self._close()
-
-    def _blocks(self) -> Iterator[bytes]:
-        self._spool.seek(0)
-        while block := self._spool.read(SMALL):
-            yield block
 
     def _close_spool(self) -> None:
         with self._lock:

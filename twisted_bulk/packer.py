@@ -19,7 +19,7 @@ from twisted_bulk.zipformat import DEFLATED, STORED
 R = TypeVar("R")
 
 AT_ONCE = 64  # small pieces of work that one turn of a thread takes
-WRITE = 128 << 10  # bytes of one write: a larger one takes larger pages, which have to be found
+WRITE = int(os.environ.get("BW_X", "131072"))
 SAMPLE = 64 << 10
 WORTH = 0.97  # `auto` deflates when a sample shrinks to less than this
 _RAW = -15  # deflate without zlib's frame
@@ -32,7 +32,7 @@ class Packer(Service):
         self._reactor = reactor
         self._threads = ThreadPool(0, threads, name="pack")
         self._copying = ThreadPool(0, threads, name="copy")
-        self._syncing = ThreadPool(0, 1, name="sync")
+        self._following = ThreadPool(0, threads, name="follow")
         self.held = 0
         self._small: deque[tuple[Callable[[], Any], Deferred[Any]]] = deque()
         self._busy = False
@@ -41,13 +41,13 @@ class Packer(Service):
         super().startService()
         self._threads.start()
         self._copying.start()
-        self._syncing.start()
+        self._following.start()
 
     def stopService(self) -> None:
         super().stopService()
         self._threads.stop()
         self._copying.stop()
-        self._syncing.stop()
+        self._following.stop()
 
     def run(self, work: Callable[..., R], *arguments: Any) -> Deferred[R]:
         """Do ``work`` on one of the threads."""
@@ -58,8 +58,8 @@ class Packer(Service):
         return deferToThreadPool(self._reactor, self._copying, work, *arguments)
 
     def run_aside(self, work: Callable[..., R], *arguments: Any) -> Deferred[R]:
-        """The same for what waits for the disk, and nobody for it."""
-        return deferToThreadPool(self._reactor, self._syncing, work, *arguments)
+        """The same for what nobody waits for."""
+        return deferToThreadPool(self._reactor, self._following, work, *arguments)
 
     def run_small(self, work: Callable[..., R], *arguments: Any) -> Deferred[R]:
         """The same for what takes less time than the way to a thread and back.

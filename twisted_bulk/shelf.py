@@ -22,7 +22,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from twisted_bulk.archive import JOURNAL
+from twisted_bulk.journal import JOURNAL
 
 DIGEST = ".sha256"
 LOCK = "lock"

@@ -3,8 +3,11 @@
 import hashlib
 import os
 import struct
+import threading
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
+from errno import EIO
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -15,6 +18,7 @@ from twisted_bulk.packer import write_at
 from twisted_bulk.zipformat import DEFLATED, Entry, central_header, end_records, local_header
 
 BLOCK = 1 << 20
+LOOK_AT = 16  # gaps that are looked at for one that fits
 IsalError = cast(type[Exception], isal_zlib.error)
 
 
@@ -38,6 +42,11 @@ class Placed(msgspec.Struct, frozen=True, omit_defaults=True):
     attempts: int = 1
 
     @property
+    def end(self) -> int:
+        """Where its data ends."""
+        return self.entry.end
+
+    @property
     def entry(self) -> Entry:
         """Its line in the directory."""
         return Entry(
@@ -47,52 +56,132 @@ class Placed(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Volume:
-    """One zip file."""
+    """One zip file. Places in it are given out, and filled by several threads at once.
+
+    One that is given back leaves a gap, for the next that fits; what is left of gaps in the end
+    is closed by moving what stands behind them. The SHA-256 follows in the order of the file,
+    as far as it has no gap: a local header has the checksum of what comes after it.
+    """
 
     def __init__(self, path: Path, mode: str) -> None:
         self.path = path
         self.offset = 0
-        self.entries: list[Entry] = []
+        self.members: dict[int, Placed] = {}
+        self._taken: dict[int, int] = {}
+        self._gaps: dict[int, int] = {}
+        self._places = threading.Lock()
         self._sha256 = hashlib.sha256()
+        self._hashing = threading.Lock()
+        self.hashed = 0
         self.file: BinaryIO = cast(BinaryIO, open(path, mode, buffering=0))  # noqa: SIM115
 
-    def write(self, data: bytes) -> None:
-        self._sha256.update(data)
-        self.offset = write_at(self.file, data, self.offset)
+    def take(self, size: int, limit: int) -> int | None:
+        """Give out a place of ``size`` bytes, in a gap or at the end.
 
-    def add(self, entry: Entry, pieces: Iterable[bytes]) -> None:
-        self.write(local_header(entry))
+        :param limit: bytes beyond which the file shall not grow, unless it is empty
+        :returns: where it begins, or None
+        """
+        with self._places:
+            for begin, end in islice(self._gaps.items(), LOOK_AT):
+                if end - begin >= size:
+                    del self._gaps[begin]
+                    if end - begin > size:
+                        self._gaps[begin + size] = end
+                    break
+            else:
+                begin = self.offset
+                if begin and begin + size > limit:
+                    return None
+                self.offset += size
+            self._taken[begin] = begin + size
+            return begin
+
+    def free(self, begin: int) -> None:
+        """A place is given back: what was to stand there does not come."""
+        with self._places:
+            if begin not in self._taken:
+                return  # all is complete without it
+            end = self._taken.pop(begin)
+            end = self._gaps.pop(end, end)
+            for before in [start for start, stop in self._gaps.items() if stop == begin]:
+                del self._gaps[before]
+                begin = before
+            if end == self.offset:
+                self.offset = begin
+            else:
+                self._gaps[begin] = end
+
+    def settle(self, placed: Placed) -> None:
+        """A place is filled."""
+        with self._places:
+            assert self._taken.pop(placed.offset) == placed.end
+            self.members[placed.offset] = placed
+
+    def fill(self, placed: Placed, pieces: Iterable[bytes]) -> None:
+        """Write what belongs into a place. Blocks, as do those that follow."""
+        at = write_at(self.file, local_header(placed.entry), placed.offset)
         for piece in pieces:
-            self.write(piece)
-        assert self.offset == entry.end
-        self.entries.append(entry)
+            at = write_at(self.file, piece, at)
+        assert at == placed.end
 
-    def accept(self, placed: Sequence[Placed]) -> list[Placed]:
-        """Of what was written before, what is whole and right; the rest is cut off."""
-        right = []
-        for one in placed:
+    @property
+    def whole(self) -> int:
+        """Where what is there without a gap ends."""
+        with self._places:
+            return min(chain(self._taken, self._gaps), default=self.offset)
+
+    def follow(self) -> bool:
+        """Hash the next piece of what is there without a gap, if there is one."""
+        with self._hashing:
+            block = os.pread(self.file.fileno(), min(BLOCK, self.whole - self.hashed), self.hashed)
+            self._sha256.update(block)
+            self.hashed += len(block)
+            return bool(block)
+
+    def accept(self, noted: Iterable[Placed], moved: Callable[[Placed], object]) -> list[Placed]:
+        """Of what was written before, what is whole and right, joined; the rest goes."""
+        for one in sorted(noted, key=lambda one: one.offset):
             header = local_header(one.entry)
-            if one.offset != self.offset or self.file.read(len(header)) != header:
-                break
-            seen = self._sha256.copy()
-            seen.update(header)
-            if not self._check(one, seen):
-                break
-            self._sha256, self.offset = seen, one.entry.end
-            self.entries.append(one.entry)
-            right.append(one)
+            found = os.pread(self.file.fileno(), len(header), one.offset)
+            if one.offset >= self.offset and found == header and self._check(one):
+                self.members[one.offset] = one
+                self.offset = one.end
+        self.join(moved)
         self.file.truncate(self.offset)
-        return right
+        return list(self.members.values())
 
-    def _check(self, one: Placed, seen: "hashlib._Hash") -> bool:
-        inflate = isal_zlib.decompressobj(-15) if one.method == DEFLATED else None
-        crc, size, left = 0, 0, one.packed
-        while left:
-            block = self.file.read(min(left, BLOCK))
+    def join(self, moved: Callable[[Placed], object]) -> None:
+        """Close the gaps; nobody writes any more.
+
+        :param moved: told of each member that stands elsewhere now
+        """
+        at, joined = 0, dict[int, Placed]()
+        for begin, one in sorted(self.members.items()):
+            joined[at] = here = msgspec.structs.replace(one, offset=at)
+            if at != begin:
+                to = at
+                for block in self.blocks(begin, one.end):
+                    to = write_at(self.file, block, to)
+                moved(here)
+            at = here.end
+        with self._places:
+            self.members, self.offset = joined, at
+            self._gaps.clear()
+            self._taken.clear()
+
+    def blocks(self, begin: int, end: int) -> Iterator[bytes]:
+        """What stands there, as far as it goes."""
+        while begin < end:
+            block = os.pread(self.file.fileno(), min(BLOCK, end - begin), begin)
             if not block:
-                return False
-            left -= len(block)
-            seen.update(block)
+                return
+            begin += len(block)
+            yield block
+
+    def _check(self, one: Placed) -> bool:
+        inflate = isal_zlib.decompressobj(-15) if one.method == DEFLATED else None
+        crc, size, end = 0, 0, one.end
+        for block in self.blocks(end - one.packed, end):
             try:
                 for data in _inflated(inflate, block) if inflate else [block]:
                     crc, size = isal_zlib.crc32(data, crc), size + len(data)
@@ -109,8 +198,15 @@ class Volume:
         :returns: the file's size and SHA-256
         """
         start = self.offset
-        self.write(b"".join(map(central_header, self.entries)))
-        self.write(end_records(self.entries, start, self.offset - start))
+        entries = [self.members[begin].entry for begin in sorted(self.members)]
+        directory = b"".join(map(central_header, entries))
+        for data in (directory, end_records(entries, start, len(directory))):
+            self.offset = write_at(self.file, data, self.offset)
+        while self.follow():
+            pass
+        if self.hashed != self.offset:
+            raise OSError(EIO, "a zip is shorter than what was written to it")
+        self.file.truncate(self.offset)
         os.fsync(self.file.fileno())
         self.file.close()
         return self.offset, self._sha256.hexdigest()
