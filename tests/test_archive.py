@@ -14,6 +14,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
@@ -24,6 +25,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from tests.reactor import reactor
 from tests.servers import need
 from twisted_bulk import archive as module
+from twisted_bulk import member
 from twisted_bulk.archive import Archive
 from twisted_bulk.errors import MemberError
 from twisted_bulk.journal import Journal
@@ -237,6 +239,11 @@ class VolumeTests(SynchronousTestCase):
                 file.seek(150_000)
                 file.write(b"\0\0\0\0")
 
+        def rename(path: Path) -> None:
+            with open(path, "r+b") as file:
+                file.seek(100_031 + 30)
+                file.write(b"B")
+
         def garble(path: Path) -> None:
             with open(path, "ab") as file:
                 file.write(b"half a mem")
@@ -244,6 +251,7 @@ class VolumeTests(SynchronousTestCase):
         cases: list[tuple[str, Any, str]] = [
             ("1.zip", halve, "ac"),
             ("1.zip", flip, "ac"),
+            ("1.zip", rename, "ac"),
             ("1.zip", garble, "abc"),
             ("1.zip", os.unlink, "c"),
             ("2.zip", os.unlink, "ab"),
@@ -257,7 +265,13 @@ class VolumeTests(SynchronousTestCase):
             self.left()
             damage(self.folder / file)
             archive = self.archive(limit=250_000)
-            self.assertEqual([one.name for one in archive.resume()], list(kept), (file, damage))
+            right = archive.resume()
+            self.assertEqual([one.name for one in right], list(kept), (file, damage))
+            for volume in archive._volumes:
+                self.assertEqual(volume.path.stat().st_size, volume.offset)
+            archive.abandon()  # once more, as it is now
+            archive = self.archive(limit=250_000)
+            self.assertEqual(archive.resume(), right)
             add(archive, b"x" * 9, "x")
             merged = {n for data in finish(archive) for n in content(data)}
             self.assertEqual(merged, {*kept, "x"})
@@ -297,7 +311,8 @@ class VolumeTests(SynchronousTestCase):
             encoder.update(NOISE)
             with self.assertRaises(OSError):
                 archive.add(["b"], encoder, len(NOISE), broken, 0)
-            add(archive, NOISE[5:], "c")
+            (after,) = add(archive, NOISE[5:], "c")
+            self.assertEqual(after.offset, place.blank.end)
             if crash:
                 archive.abandon()
                 archive = self.archive()
@@ -385,6 +400,128 @@ class PlacesTests(SynchronousTestCase):
         place = archive.reserve("last", 9000, 0)
         place.close()
         self.assertEqual(archive.reserve("end", 5000, 0).blank.offset, third.end)
+
+    def test_gaps_join(self) -> None:
+        """Places side by side that are given back are one gap; at the end they are the end."""
+        archive = Archive(Path(tempfile.mkdtemp(prefix="bw")), "store", 1 << 40)
+        places = [archive.reserve(f"{number}", 3000, 0) for number in range(3)]
+        add(archive, b"behind", "behind")
+        for number in (0, 2, 1):
+            places[number].close()
+        self.assertEqual(archive.reserve("all", 9000, 0).blank.offset, 0)
+        places = [archive.reserve(f"{number}", 3000, 0) for number in range(3)]
+        end = places[0].blank.offset
+        for number in (1, 0, 2):
+            places[number].close()
+        self.assertEqual(archive.reserve("more", 9999, 0).blank.offset, end)
+
+    def test_given_back_once(self) -> None:
+        """Who gives a place back twice does not take it from its next owner."""
+        archive = Archive(Path(tempfile.mkdtemp(prefix="bw")), "store", 1 << 40)
+        first = archive.reserve("a", 3000, 0)
+        first.close()
+        second = archive.reserve("b", 3000, 0)
+        first.close()
+        third = archive.reserve("c", 3000, 0)
+        self.assertEqual((second.blank.offset, third.blank.offset), (0, second.blank.end))
+
+    def test_hash_waits_for_gaps(self) -> None:
+        """What is hashed does not move any more."""
+        archive = Archive(Path(tempfile.mkdtemp(prefix="bw")), "store", 1 << 40)
+        add(archive, NOISE, "first")
+        place = archive.reserve("gone", 3000, 0)
+        add(archive, NOISE, "behind")
+        archive._follow()
+        place.close()
+        archive._follow()
+        (found,) = finish(archive)
+        self.assertEqual(set(streamed(found)), {"first", "behind", LAST})
+
+    def test_close_that_fails(self) -> None:
+        """A disk that fails in the very end, when members have moved already, loses none."""
+        folder = Path(tempfile.mkdtemp(prefix="bw"))
+        archive = Archive(folder, "store", 1 << 40)
+        archive.reserve("gone", 3000, 0).write(NOISE[:2000])
+        for name in "abc":
+            add(archive, NOISE[: 100_000 + ord(name)], name)
+
+        def broken(descriptor: int) -> None:
+            raise OSError(5, "broken")
+
+        with self.assertRaises(OSError), self.patch(os, "fsync", broken):
+            archive.close(LAST, b"[]", 0)
+        archive.abandon()
+        archive = Archive(folder, "store", 1 << 40)
+        self.assertEqual([one.name for one in archive.resume()], ["a", "b", "c"])
+        self.assertEqual(set(streamed(*finish(archive))), {"a", "b", "c", LAST})
+
+    def test_lost_volume(self) -> None:
+        """Where nothing of one file was whole, the next takes its place; also the time after."""
+        folder = Path(tempfile.mkdtemp(prefix="bw"))
+        archive = Archive(folder, "store", 5000)
+        archive.reserve("lost", 4000, 0).write(NOISE[:3000])
+        add(archive, NOISE[:4000], "a")
+        add(archive, NOISE[:4000], "b")
+        archive.abandon()
+        for _ in range(2):
+            archive = Archive(folder, "store", 5000)
+            self.assertEqual([(p.name, p.volume) for p in archive.resume()], [("a", 1), ("b", 2)])
+            self.assertEqual(sorted(path.name for path in folder.glob("*.zip")), ["1.zip", "2.zip"])
+            archive.abandon()
+
+    def test_nested(self) -> None:
+        """A member within a member is none, whatever the journal says."""
+        folder = Path(tempfile.mkdtemp(prefix="bw"))
+        archive = Archive(folder, "store", 1 << 40)
+        (inner,) = add(archive, b"inner", "inner")
+        data = (folder / "1.zip").read_bytes()
+        (outer,) = add(archive, data, "outer")
+        archive.abandon()
+        journal = Journal(folder)
+        journal.restart([outer, msgspec.structs.replace(inner, offset=outer.end - len(data))])
+        journal.close()
+        archive = Archive(folder, "store", 1 << 40)
+        self.assertEqual([one.name for one in archive.resume()], ["outer"])
+
+    def test_half_a_line(self) -> None:
+        """What is noted after half a line can be read."""
+        folder = Path(tempfile.mkdtemp(prefix="bw"))
+        archive = Archive(folder, "store", 1 << 40)
+        add(archive, b"a", "a")
+        add(archive, b"b", "b")
+        archive.abandon()
+        size = (folder / "journal").stat().st_size
+        os.truncate(folder / "journal", size - 9)
+        archive = Archive(folder, "store", 1 << 40)  # whose resume is not called
+        archive._journal.note(Placed("c", 1, 0, 0, 0, 0, 0, 0, ""))
+        self.assertEqual(set(Journal(folder).read()[1]), {"a", "c"})
+
+    def test_abandoning_waits(self) -> None:
+        """Files are not closed, nor left to others, while a thread writes to them."""
+        archive = Archive(Path(tempfile.mkdtemp(prefix="bw")), "store", 1 << 40)
+        writing, go = threading.Event(), threading.Event()
+
+        def pieces() -> Any:
+            writing.set()
+            go.wait(10)
+            yield b"late"
+
+        encoder = Encoder("store")
+        encoder.update(b"late")
+        adding = threading.Thread(
+            target=lambda: self.assertRaises(ValueError, archive.add, ["a"], encoder, 4, pieces, 0)
+        )
+        adding.start()
+        writing.wait(10)
+        leaving = threading.Thread(target=archive.abandon)
+        leaving.start()
+        leaving.join(0.1)
+        self.assertTrue(leaving.is_alive())
+        self.assertFalse(archive._volumes[0].file.closed)
+        go.set()
+        adding.join(10)
+        leaving.join(10)
+        self.assertTrue(archive._volumes[0].file.closed)
 
     def test_no_more_than_it_takes(self) -> None:
         """A place cannot be overrun, and not be left half-filled."""
@@ -501,6 +638,28 @@ class SinkTests(TestCase):
                     busy.addErrback(lambda _: None)
                     break
             sink.discard()
+        await self.put(self.sink("kept"), TEXT)
+        self.assertEqual(set(await self.content()), {"kept"})
+
+    async def test_reserved(self) -> None:
+        """A place is kept for what is stored, is not too large, and tells how large it is."""
+        self.patch(member, "RESERVED", 20 * len(NOISE))
+        for length, data, kind in (
+            (None, NOISE, Scratch),
+            (20 * len(NOISE), TEXT, Scratch),
+            (20 * len(NOISE), NOISE, Place),
+            (20 * len(NOISE) + 1, NOISE, Scratch),
+        ):
+            sink = self.sink("a", length=length)
+            sink.write(data * (1 + SMALL // len(data)))
+            while sink._spool is None:
+                await deferLater(reactor, 0.001)
+            self.assertIsInstance(sink._spool, kind)
+            sink.discard()
+            while sink._flushing is not None:
+                await deferLater(reactor, 0.001)
+            with self.assertRaises(ValueError):  # a thread that comes late
+                sink._to_spool([b"late"])
         await self.put(self.sink("kept"), TEXT)
         self.assertEqual(set(await self.content()), {"kept"})
 

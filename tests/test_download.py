@@ -680,6 +680,8 @@ class ResumeTests(DownloadTestCase):
             self.sinks.clear()
             self.site.answers["/b"] = answers
             self.assertEqual((await self.fails("/b"))[0], "body_long")
+            # There may be room for as much as was announced, and no more.
+            self.assertLessEqual(max(len(sink.data) for sink in self.sinks), length)
 
     async def test_partials_are_bounded(self) -> None:
         """Of what waits for its next try only so much is kept: each may hold a file."""

@@ -76,11 +76,10 @@ class Place:
         """
         if not self._end == self.blank.end == placed.end:
             raise ValueError("fewer bytes than there is room for")
-        self._open = False
         write_at(self._volume.file, local_header(placed.entry), placed.offset)
         return self._volume
 
     def close(self) -> None:
-        if self._open:
+        if self._open:  # a second time the place may be another's
             self._open = False
             self._volume.free(self.blank.offset)
