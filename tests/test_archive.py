@@ -218,7 +218,10 @@ class VolumeTests(SynchronousTestCase):
         """All that was noted is there, and the rest can follow; also a second time."""
         noted = self.left()
         archive = self.archive(limit=250_000)
+        self.patch(module, "FOLLOW", 300_000)
+        self.assertEqual(archive.asides(), [])
         self.assertEqual(archive.resume(), noted)
+        self.assertEqual(archive.asides(), [archive._follow])
         self.assertEqual([one.verified for one in noted], [True, False, True])
         add(archive, b"d" * 100_000, "d")
         archive.abandon()
@@ -254,6 +257,7 @@ class VolumeTests(SynchronousTestCase):
             ("1.zip", rename, "ac"),
             ("1.zip", garble, "abc"),
             ("1.zip", os.unlink, "c"),
+            ("1.zip", lambda path: os.truncate(path, 0), "c"),
             ("2.zip", os.unlink, "ab"),
             ("journal", halve, "a"),
             ("journal", garble, "abc"),

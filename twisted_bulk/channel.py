@@ -5,7 +5,8 @@ sections 3, 5.2 and 6.3), with absolute deadlines, and with caps on connections.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, cast
 
@@ -266,11 +267,25 @@ class Channel(HTTPChannel):
             code=error.code,
         )
 
-    def flush(self) -> None:
-        """Send what there is at once, where that is possible: a turn of the reactor less."""
-        send = getattr(self.transport, "doWrite", None)
-        if send is not None and not self.transport.disconnecting:
-            send()  # what goes wrong will go wrong again, in the reactor's turn
+    @contextmanager
+    def prompt(self) -> Iterator[None]:
+        """Send what is written meanwhile at once, as far as that goes.
+
+        Twisted would ask the system when it may write, and take that back: two calls of it.
+        """
+        transport = self.transport
+        if not hasattr(transport, "doWrite") or "startWriting" in vars(transport):
+            yield  # TLS; or within another such
+            return
+        transport.startWriting = lambda: None
+        try:
+            yield
+        finally:
+            del transport.startWriting
+            # What goes wrong now will go wrong again, in the reactor's turn.
+            sent = not transport._tempDataLen or transport.doWrite() is None
+            if not sent or transport.dataBuffer or transport.disconnecting:
+                transport.startWriting()
 
     def loseConnection(self) -> None:
         # Twisted waits for ever until a client has taken what is left for it.

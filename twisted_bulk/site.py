@@ -132,9 +132,16 @@ class BoundedRequest(Request):
                 del bodies[key]
         self._held = 0
 
+    def write(self, data: bytes) -> None:
+        if self.startedWriting:
+            super().write(data)
+        else:
+            with self._channel.prompt():
+                super().write(data)
+
     def finish(self) -> None:
-        super().finish()
-        self._channel.flush()
+        with self._channel.prompt():
+            super().finish()
         self._drop_body()
 
     def _too_large(self) -> None:

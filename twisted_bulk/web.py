@@ -7,7 +7,6 @@ from http import HTTPStatus
 from typing import Any, cast
 
 import msgspec
-from klein import Klein
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from twisted.internet.threads import deferToThread
@@ -35,7 +34,7 @@ from twisted_bulk.gate import Quota
 from twisted_bulk.intake import Intake
 from twisted_bulk.openapi import document
 from twisted_bulk.port import FilePort
-from twisted_bulk.routed import Routed, release
+from twisted_bulk.routed import App, Routed, release
 from twisted_bulk.site import BoundedRequest, Pieces, header, problem
 from twisted_bulk.submission import Change, Control, Rates, read, read_order
 from twisted_bulk.tokens import Access, Token
@@ -85,7 +84,7 @@ class Api:
     :param request_rate: requests a second of one token or address, or 0 for any number
     """
 
-    app = Klein()
+    app = App()
 
     def __init__(
         self,
