@@ -67,13 +67,14 @@ def ambiguity(version: bytes, headers: Headers) -> str:
 class Channel(HTTPChannel):
     """A connection, from its start to its end.
 
-    ``client`` is whom it comes from, ``key`` what stands for that in limits.
+    ``client`` is whom it comes from, ``key`` what stands for that in limits; ``passes_on``: its
+    requests come from others.
     """
 
     site: "BoundedSite"
     transport: Any
     client = key = ""
-    refused = False
+    refused = passes_on = False
     _entered: bool | None = None  # whether it was let in, once that is known
     _greeting: bytes | None = None  # what has come of the PROXY header that is due
     _deadline: float | None = None  # when ``_due`` is to be called
@@ -94,7 +95,8 @@ class Channel(HTTPChannel):
     def _enter(self) -> None:
         origins = self.site.origins
         # A proxy that says for each request whom it brings has connections for many.
-        self.key = UNLIMITED if origins.passes_on(self.client) else origins.key(self.client)
+        self.passes_on = origins.passes_on(self.client)
+        self.key = UNLIMITED if self.passes_on else origins.key(self.client)
         refusal = self.site.gate.enter(self.key)
         self._entered = refusal is None
         if refusal and self.site.gate.swamped(self.key):

@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from io import BytesIO
 from typing import Any, cast
 
@@ -57,6 +58,7 @@ class BoundedRequest(Request):
     """A request whose body ends the connection when it exceeds the site's limit."""
 
     transfer: IPushProducer | None = None  # stopped when the client goes
+    gone = False  # the client, before it was answered
     _held = 0  # bytes of its body
 
     def __init__(self, channel: Channel, *arguments: Any, **more: Any) -> None:
@@ -64,17 +66,21 @@ class BoundedRequest(Request):
         self._channel = channel
         self.began = channel.site.reactor.seconds()
 
-    @property
+    @cached_property
     def origin(self) -> str:
         """The client's address, as far as trusted proxies tell it."""
+        if not self._channel.passes_on:
+            return self._channel.client
         hops = self.requestHeaders.getRawHeaders(b"X-Forwarded-For", [])
         return self._channel.site.origins.behind(
             self._channel.client, [hop.decode("latin-1") for hop in hops]
         )
 
-    @property
+    @cached_property
     def origin_key(self) -> str:
         """What stands for the client's address in limits."""
+        if not self._channel.passes_on:
+            return self._channel.key
         return self._channel.site.origins.key(self.origin)
 
     def gotLength(self, length: int | None) -> None:
@@ -162,6 +168,7 @@ class BoundedRequest(Request):
         super().render(resrc)
 
     def connectionLost(self, reason: Failure) -> None:
+        self.gone = True
         self._drop_body()
         if self.transfer is not None:
             self.transfer.stopProducing()

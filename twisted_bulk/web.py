@@ -7,13 +7,13 @@ from http import HTTPStatus
 from typing import Any, cast
 
 import msgspec
+from klein import Klein
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.http import Request
-from twisted.web.iweb import IRequest
 from twisted.web.resource import Resource
 from werkzeug.exceptions import HTTPException
 
@@ -34,7 +34,7 @@ from twisted_bulk.gate import Quota
 from twisted_bulk.intake import Intake
 from twisted_bulk.openapi import document
 from twisted_bulk.port import FilePort
-from twisted_bulk.routed import App, Routed, release
+from twisted_bulk.routed import Routed, release
 from twisted_bulk.site import BoundedRequest, Pieces, header, problem
 from twisted_bulk.submission import Change, Control, Rates, read, read_order
 from twisted_bulk.tokens import Access, Token
@@ -84,7 +84,7 @@ class Api:
     :param request_rate: requests a second of one token or address, or 0 for any number
     """
 
-    app = App()
+    app = Klein()
 
     def __init__(
         self,
@@ -104,7 +104,7 @@ class Api:
         if port is not None:
             self._metrics.register(port)
         self.stopping = False
-        self.resource: Resource = Routed(self.app.resource())
+        self.resource: Resource = Routed(self.app, self._failed)
 
     def stop(self) -> None:
         """Take no more batches in."""
@@ -280,33 +280,24 @@ class Api:
         await self._intake.ready()
         return _json(request, {"status": "ready"})
 
-    @app.handle_errors(BulkError)
-    def refused(self, request: IRequest, failure: Failure) -> bytes:
-        """Answer with one of our own errors."""
-        error = failure.value
-        assert isinstance(error, BulkError)
+    def _failed(self, request: Request, error: Exception) -> bytes:
+        if isinstance(error, HTTPException):
+            return self._not_routed(request, error)
+        if not isinstance(error, BulkError):
+            log.failure("{path} broke", Failure(error), path=request.path.decode("latin-1"))
+            release(error)
+            return problem(request, BulkError("an internal error; the log tells more"))
         if isinstance(error, Unavailable):
             log.warn("{path}: {error}", path=request.path.decode("latin-1"), error=str(error))
+        release(error)
         if isinstance(error, QueueUnavailable):  # where the server is concerns nobody else
             error = QueueUnavailable("the queue does not answer", error.retry_after)
-        release(failure)
-        return problem(cast(Request, request), error)
+        return problem(request, error)
 
-    @app.handle_errors(HTTPException)
-    def not_routed(self, request: IRequest, failure: Failure) -> bytes:
+    def _not_routed(self, request: Request, error: HTTPException) -> bytes:
         """Answer for a path or a method that there is not."""
-        error = failure.value
-        assert isinstance(error, HTTPException)
         for name, value in error.get_headers():
             if name.lower() in ("allow", "location"):
                 request.setHeader(name, value)
         said = f"{request.method.decode('latin-1')} is not possible here"
-        kind = MethodNotAllowed if error.code == 405 else NotFound
-        return problem(cast(Request, request), kind(said))
-
-    @app.handle_errors(Exception)
-    def broken(self, request: IRequest, failure: Failure) -> bytes:
-        """Answer for a mistake of ours without showing it."""
-        log.failure("{path} broke", failure, path=request.path.decode("latin-1"))
-        release(failure)
-        return problem(cast(Request, request), BulkError("an internal error; the log tells more"))
+        return problem(request, (MethodNotAllowed if error.code == 405 else NotFound)(said))
