@@ -1,8 +1,8 @@
 """Batches in the queue: taken in, looked up, listed, cancelled, deleted."""
 
 import hashlib
+import os
 import re
-import secrets
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,7 +84,7 @@ class Intake:
         """
         digest = hashlib.sha256(f"{owner} {order.digest}".encode()).hexdigest()
         named = order.submission.task_id
-        task_id = secrets.token_hex(8) if named is None else str(named)
+        task_id = os.urandom(8).hex() if named is None else str(named)
         refusal = None
         try:
             self._check()
