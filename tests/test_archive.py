@@ -32,7 +32,7 @@ from twisted_bulk.journal import Journal
 from twisted_bulk.member import MEMORY, SMALL, MemberSink
 from twisted_bulk.packer import Encoder, Packer
 from twisted_bulk.spool import Place, Scratch
-from twisted_bulk.volume import Placed
+from twisted_bulk.volume import Placed, Volume
 from twisted_bulk.zipformat import (
     DEFLATED,
     STORED,
@@ -486,6 +486,85 @@ class PlacesTests(SynchronousTestCase):
         journal.close()
         archive = Archive(folder, "store", 1 << 40)
         self.assertEqual([one.name for one in archive.resume()], ["outer"])
+
+    def test_crash_while_volumes_move(self) -> None:
+        """A second crash, between a file's new name and the journal's new beginning."""
+        folder = Path(tempfile.mkdtemp(prefix="bw"))
+        archive = Archive(folder, "store", 5000)
+        archive.reserve("lost", 4000, 0).write(NOISE[:3000])
+        for name in "abc":
+            add(archive, NOISE[:4000], name)
+        archive.abandon()
+
+        def crash(journal: Journal, members: Any) -> None:
+            raise OSError(5, "broken")
+
+        patched = self.patch(Journal, "restart", crash)
+        archive = Archive(folder, "store", 5000)
+        self.assertRaises(OSError, archive.resume)
+        archive.abandon()
+        patched.restore()
+        archive = Archive(folder, "store", 5000)
+        found = [(one.name, one.volume) for one in archive.resume()]
+        self.assertEqual(found, [("a", 1), ("b", 2), ("c", 3)])
+
+    def test_nothing_left_in_a_file(self) -> None:
+        """A file whose members all failed goes."""
+        archive = Archive(Path(tempfile.mkdtemp(prefix="bw")), "store", 5000)
+        first = archive.reserve("a", 4000, 0)
+        add(archive, NOISE[:4000], "b")
+        last = archive.reserve("c", 4000, 0)
+        first.close()
+        last.close()
+        self.assertEqual(archive.used(), [2])
+        self.assertEqual([set(streamed(data)) for data in finish(archive)], [{"b", LAST}])
+        self.assertEqual(os.listdir(archive.folder), ["2.zip"])
+
+    def test_too_late(self) -> None:
+        """While an archive is closed, and after it, nobody gets a place or writes to one."""
+        archive = Archive(Path(tempfile.mkdtemp(prefix="bw")), "store", 1 << 40)
+        add(archive, NOISE, "a")
+        place = archive.reserve("late", 4000, 0)
+        fsync, seen = os.fsync, []
+
+        def meanwhile(descriptor: int) -> None:
+            for late in (lambda: archive.reserve("b", 9, 0), lambda: place.write(b"x")):
+                self.assertRaises(ValueError, late)
+            place.close()
+            leaving = threading.Thread(target=archive.abandon)
+            leaving.start()
+            leaving.join(0.1)
+            seen.append(leaving)
+            self.assertTrue(leaving.is_alive())
+            fsync(descriptor)
+
+        self.patch(os, "fsync", meanwhile)
+        (found,) = finish(archive)
+        self.assertEqual(set(streamed(found)), {"a", LAST})
+        seen[0].join(10)
+        self.assertFalse(seen[0].is_alive())
+
+    def test_resume_is_waited_for(self) -> None:
+        """Who gives up while an archive is read again waits until nobody touches its files."""
+        folder = Path(tempfile.mkdtemp(prefix="bw"))
+        archive = Archive(folder, "store", 1 << 40)
+        archive.reserve("lost", 4000, 0)
+        add(archive, NOISE, "a")
+        archive.abandon()
+        archive = Archive(folder, "store", 1 << 40)
+        leaving = threading.Thread(target=archive.abandon)
+        check = Volume._check
+
+        def slowly(volume: Volume, one: Placed, wanted: Any) -> bool:
+            leaving.start()
+            while not archive._abandoned:
+                pass
+            return check(volume, one, wanted)
+
+        self.patch(Volume, "_check", slowly)
+        self.assertRaises(ValueError, archive.resume)
+        leaving.join(10)
+        self.assertFalse(leaving.is_alive())
 
     def test_half_a_line(self) -> None:
         """What is noted after half a line can be read."""

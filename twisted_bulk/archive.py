@@ -66,7 +66,10 @@ class Archive:
 
     def resume(self) -> list[Placed]:
         """What an attempt before this one had put in, as far as it is right."""
-        noted = self._journal.read()
+        with self._work():
+            return self._resume(self._journal.read())
+
+    def _resume(self, noted: dict[int, dict[str, Placed]]) -> list[Placed]:
         right: list[Placed] = []
         for number in sorted(noted):
             if self._path(number).exists():
@@ -80,15 +83,23 @@ class Archive:
     def _resume_volume(self, path: Path, noted: Iterable[Placed]) -> list[Placed]:
         """What is right in one file; those without anything do not count."""
         volume = Volume(path, "r+b")
-        right = volume.accept(noted, self._journal.note)
+        try:
+            right = volume.accept(noted, self._wanted, self._journal.note)
+        except BaseException:
+            volume.file.close()
+            raise
         if not right:
             volume.file.close()
             return []
         self._volumes.append(volume)
         self._whole += volume.offset
         number = len(self._volumes)
-        volume.path = path.rename(self._path(number))
-        return [msgspec.structs.replace(one, volume=number) for one in right]
+        right = [msgspec.structs.replace(one, volume=number) for one in right]
+        if path != self._path(number):
+            for one in right:  # first: after a crash between the two, the old lines still hold
+                self._journal.note(one)
+            volume.path = path.rename(self._path(number))
+        return right
 
     def _path(self, number: int) -> Path:
         return self.folder / f"{number}.zip"
@@ -97,7 +108,8 @@ class Archive:
         """Room for a member that shall be stored, of ``size`` bytes."""
         blank = Placed(name=name, volume=0, offset=0, method=STORED, crc=0, size=size, packed=size,
                        modified=modified, sha256="")  # fmt: skip
-        return Place(*self._take(blank), self._work)
+        with self._work():
+            return Place(*self._take(blank), self._work)
 
     def add(
         self,
@@ -239,6 +251,10 @@ class Archive:
                 raise ValueError("the archive has been given up")
             yield piece
 
+    def used(self) -> list[int]:
+        """The numbers of the files that have members; all but these go when it is closed."""
+        return [number for number, volume in enumerate(self._volumes, 1) if volume.members]
+
     def close(self, last: str, content: bytes, modified: float) -> list[tuple[Path, int, str, int]]:
         """Append one more member to each file, write the directories, make all durable.
 
@@ -247,21 +263,25 @@ class Archive:
         encoder = Encoder("deflate")
         packed = encoder.update(content) + encoder.flush()
         closed = []
-        self._seal()
-        for number, volume in enumerate(self._volumes, 1):
-            volume.join(self._journal.note)
-            members = len(volume.members)
-            note = Placed(
-                name=last, volume=number, offset=volume.offset, method=encoder.method or STORED,
-                crc=encoder.crc, size=encoder.size, packed=len(packed), modified=modified,
-                sha256="",
-            )  # fmt: skip
-            volume.take(note.end - note.offset, sys.maxsize)
-            volume.fill(note, [packed])
-            volume.settle(note)
-            closed.append((volume.path, *volume.close(), members))
-        self._journal.close()
-        self._journal.remove()
+        with self._alone():
+            for volume in self._volumes:
+                if not volume.members:
+                    volume.file.close()
+                    volume.path.unlink()
+                    continue
+                volume.join(self._journal.note)
+                members = len(volume.members)
+                note = Placed(
+                    name=last, volume=0, offset=volume.offset, method=encoder.method or STORED,
+                    crc=encoder.crc, size=encoder.size, packed=len(packed), modified=modified,
+                    sha256="",
+                )  # fmt: skip
+                volume.take(note.end - note.offset, sys.maxsize)
+                volume.fill(note, [packed])
+                volume.settle(note)
+                closed.append((volume.path, *volume.close(), members))
+            self._journal.close()
+            self._journal.remove()
         return closed
 
     def drop(self) -> list[tuple[Path, int, str, int]]:
@@ -277,19 +297,21 @@ class Archive:
     def abandon(self) -> None:
         """Give up; writes that are on their way end with an error. The files stay."""
         self._abandoned = True
-        with contextlib.suppress(ValueError):
-            self._seal()
-        self._journal.close()
-        for volume in self._volumes:
-            volume.file.close()
-
-    def _seal(self) -> None:
-        """Let nobody else use the files any more.
-
-        :raises ValueError: that was so before
-        """
         with self._left:
-            before, self._closed = self._closed, True
+            self._closed = True
             self._left.wait_for(lambda: not self._at_work)
-        if before:
-            raise ValueError("the archive has been given up")
+            self._journal.close()
+            for volume in self._volumes:
+                volume.file.close()
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """From now on nobody else uses the files.
+
+        :raises ValueError: they are closed
+        """
+        with self._work():
+            with self._left:
+                self._closed = True
+                self._left.wait_for(lambda: self._at_work == 1)
+            yield

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 import msgspec
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IDelayedCall, ISSLTransport
+from twisted.internet.tcp import Connection
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel, Request
@@ -75,6 +76,7 @@ class Channel(HTTPChannel):
     transport: Any
     client = key = ""
     refused = passes_on = False
+    _paused: Any = None  # the producer of an answer that was told to wait
     _entered: bool | None = None  # whether it was let in, once that is known
     _greeting: bytes | None = None  # what has come of the PROXY header that is due
     _deadline: float | None = None  # when ``_due`` is to be called
@@ -276,18 +278,20 @@ class Channel(HTTPChannel):
         Twisted would ask the system when it may write, and take that back: two calls of it.
         """
         transport = self.transport
-        if not hasattr(transport, "doWrite") or "startWriting" in vars(transport):
+        if not isinstance(transport, Connection) or "startWriting" in vars(transport):
             yield  # TLS; or within another such
             return
-        transport.startWriting = lambda: None
+        asked: list[None] = []
+        vars(transport)["startWriting"] = lambda: asked.append(None)
         try:
             yield
         finally:
-            del transport.startWriting
-            # What goes wrong now will go wrong again, in the reactor's turn.
-            sent = not transport._tempDataLen or transport.doWrite() is None
-            if not sent or transport.dataBuffer or transport.disconnecting:
-                transport.startWriting()
+            del vars(transport)["startWriting"]
+            if asked:
+                # What goes wrong now will go wrong again, in the reactor's turn.
+                sent = bool(transport._tempDataLen) and transport.doWrite() is None
+                if not sent or transport.dataBuffer or transport.disconnecting:
+                    transport.startWriting()
 
     def loseConnection(self) -> None:
         # Twisted waits for ever until a client has taken what is left for it.
@@ -297,7 +301,11 @@ class Channel(HTTPChannel):
 
     def pauseProducing(self) -> None:
         # TLS asks for this when it has to read before it can write the refusal.
-        if not self.refused:
+        if self.refused:
+            return
+        # Asked again at each write; who makes pieces counts how often, and is resumed once.
+        if not self._waitingForTransport or self._paused is not self._requestProducer:
+            self._paused = self._requestProducer
             super().pauseProducing()
 
     def _stop(self, name: str) -> None:

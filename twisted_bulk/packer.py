@@ -19,7 +19,7 @@ from twisted_bulk.zipformat import DEFLATED, STORED
 R = TypeVar("R")
 
 AT_ONCE = 64  # small pieces of work that one turn of a thread takes
-WRITE = int(os.environ.get("BW_X", "131072"))
+WRITE = 128 << 10  # bytes of one write: a larger one takes larger pages, which have to be found
 SAMPLE = 64 << 10
 WORTH = 0.97  # `auto` deflates when a sample shrinks to less than this
 _RAW = -15  # deflate without zlib's frame

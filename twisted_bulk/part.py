@@ -157,6 +157,7 @@ class PartMaker:
         :returns: the folder's name, and what is in it
         """
         spec = part.spec
+        part.renumber(archive.used())
         manifest = msgspec.json.encode(part.outcomes)
         if part.done and part.failed <= spec.spare:
             closed = archive.close(MANIFEST, manifest, part.started)

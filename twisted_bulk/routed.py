@@ -7,13 +7,14 @@ from typing import Any, cast
 from klein import Klein
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from twisted.web.http import Request
 from twisted.web.iweb import IRequest
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
-from twisted_bulk.errors import BadRequest
-from twisted_bulk.site import BoundedRequest, header
+from twisted_bulk.errors import BadRequest, BulkError
+from twisted_bulk.site import BoundedRequest, abort, header
 
 log = Logger()
 
@@ -52,28 +53,34 @@ class Routed(Resource):
             for method in rule.methods or ()
         }
 
-    def render(self, request: Request) -> int:
-        answering = Deferred.fromCoroutine(self._answer(cast(BoundedRequest, request)))
+    def render(self, request: BoundedRequest) -> int:
+        answering = Deferred.fromCoroutine(self._answer(request))
         if not answering.called:
             request.notifyFinish().addErrback(lambda gone: answering.cancel())
-        answering.addErrback(lambda failure: failure.trap(CancelledError))
-        answering.addErrback(lambda failure: log.failure("an answer broke", failure))
+        answering.addErrback(self._broken, request)
         return NOT_DONE_YET
+
+    def _broken(self, failure: Failure, request: BoundedRequest) -> None:
+        if not failure.check(CancelledError, BulkError):
+            log.failure("{path} broke", failure, path=request.path.decode("latin-1"))
+        if not request.gone:
+            abort(request)
 
     async def _answer(self, request: BoundedRequest) -> None:
         try:
             answer = await self._handled(request)
-        except CancelledError:
-            raise
         except Exception as error:
+            if request.gone:
+                raise
             answer = self._failed(request, error)
         if request.gone:
             return
         if isinstance(answer, Resource):
             request.render(answer)
         else:
-            request.write(answer)
-            request.finish()
+            with request.prompt():
+                request.write(answer)
+                request.finish()
 
     async def _handled(self, request: BoundedRequest) -> Any:
         endpoint, values = self._fixed.get((request.method, request.path)), dict[str, Any]()

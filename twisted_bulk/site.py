@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from functools import cached_property
 from io import BytesIO
 from typing import Any, cast
@@ -40,7 +41,9 @@ def problem(request: HTTPRequest, error: BulkError) -> bytes:
         request.setHeader("Retry-After", str(error.retry_after))
     if isinstance(error, Unauthorized):
         request.setHeader("WWW-Authenticate", BEARER)
-    return problem_body(error.status, error.code, str(error))
+    body = problem_body(error.status, error.code, str(error))
+    request.setHeader("Content-Length", str(len(body)))
+    return body
 
 
 def abort(request: HTTPRequest) -> None:
@@ -138,15 +141,12 @@ class BoundedRequest(Request):
                 del bodies[key]
         self._held = 0
 
-    def write(self, data: bytes) -> None:
-        if self.startedWriting:
-            super().write(data)
-        else:
-            with self._channel.prompt():
-                super().write(data)
+    def prompt(self) -> AbstractContextManager[None]:
+        """See :meth:`Channel.prompt`."""
+        return self._channel.prompt()
 
     def finish(self) -> None:
-        with self._channel.prompt():
+        with self.prompt():
             super().finish()
         self._drop_body()
 

@@ -1,7 +1,7 @@
 """Where a large member waits until it is whole and checked."""
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -76,10 +76,13 @@ class Place:
         """
         if not self._end == self.blank.end == placed.end:
             raise ValueError("fewer bytes than there is room for")
+        self._open = False
         write_at(self._volume.file, local_header(placed.entry), placed.offset)
         return self._volume
 
     def close(self) -> None:
         if self._open:  # a second time the place may be another's
             self._open = False
-            self._volume.free(self.blank.offset)
+            # Where all is complete without it, or was given up, there is nothing to give back.
+            with suppress(ValueError), self._work():
+                self._volume.free(self.blank.offset)

@@ -1,7 +1,7 @@
 """The members of one part, and what has become of them."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -56,6 +56,15 @@ class Tally:
         """Member ``number`` is not."""
         self._note(number, status="failed", code=error.code, detail=error.detail, attempts=attempts)
         self.failed += 1
+
+    def renumber(self, used: Sequence[int]) -> None:
+        """Only these of the part's zips remain: count them from 1."""
+        new = {old: number for number, old in enumerate(used, 1)}
+        if list(new) != list(new.values()):
+            self.outcomes = [
+                msgspec.structs.replace(one, volume=new[one.volume]) if one and one.sha256 else one
+                for one in self.outcomes
+            ]
 
     def _note(self, number: int, **what: Any) -> None:
         empty: dict[str, Any] = {"code": "", "detail": "", "bytes": 0, "sha256": ""}

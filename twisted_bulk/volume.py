@@ -98,8 +98,6 @@ class Volume:
     def free(self, begin: int) -> None:
         """A place is given back: what was to stand there does not come."""
         with self._places:
-            if begin not in self._taken:
-                return  # all is complete without it
             end = self._taken.pop(begin)
             end = self._gaps.pop(end, end)
             for before in [start for start, stop in self._gaps.items() if stop == begin]:
@@ -113,7 +111,8 @@ class Volume:
     def settle(self, placed: Placed) -> None:
         """A place is filled."""
         with self._places:
-            assert self._taken.pop(placed.offset) == placed.end
+            end = self._taken.pop(placed.offset)
+            assert end == placed.end
             self.members[placed.offset] = placed
 
     def fill(self, placed: Placed, pieces: Iterable[bytes]) -> None:
@@ -137,12 +136,21 @@ class Volume:
             self.hashed += len(block)
             return bool(block)
 
-    def accept(self, noted: Iterable[Placed], moved: Callable[[Placed], object]) -> list[Placed]:
-        """Of what was written before, what is whole and right, joined; the rest goes."""
+    def accept(
+        self,
+        noted: Iterable[Placed],
+        wanted: Callable[[Iterable[bytes]], Iterable[bytes]],
+        moved: Callable[[Placed], object],
+    ) -> list[Placed]:
+        """Of what was written before, what is whole and right, joined; the rest goes.
+
+        :param wanted: passes pieces on for as long as they are
+        :param moved: see :meth:`join`
+        """
         for one in sorted(noted, key=lambda one: one.offset):
             header = local_header(one.entry)
             found = os.pread(self.file.fileno(), len(header), one.offset)
-            if one.offset >= self.offset and found == header and self._check(one):
+            if one.offset >= self.offset and found == header and self._check(one, wanted):
                 self.members[one.offset] = one
                 self.offset = one.end
         self.join(moved)
@@ -151,6 +159,8 @@ class Volume:
 
     def join(self, moved: Callable[[Placed], object]) -> None:
         """Close the gaps; nobody writes any more.
+
+        A crash costs the one member that is being moved, where it moves over itself.
 
         :param moved: told of each member that stands elsewhere now
         """
@@ -177,10 +187,10 @@ class Volume:
             begin += len(block)
             yield block
 
-    def _check(self, one: Placed) -> bool:
+    def _check(self, one: Placed, wanted: Callable[[Iterable[bytes]], Iterable[bytes]]) -> bool:
         inflate = isal_zlib.decompressobj(-15) if one.method == DEFLATED else None
         crc, size, end = 0, 0, one.end
-        for block in self.blocks(end - one.packed, end):
+        for block in wanted(self.blocks(end - one.packed, end)):
             try:
                 for data in _inflated(inflate, block) if inflate else [block]:
                     crc, size = isal_zlib.crc32(data, crc), size + len(data)
