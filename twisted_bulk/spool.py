@@ -64,7 +64,7 @@ class Place:
         if self._end + len(data) > self.blank.end:
             raise ValueError("more bytes than there is room for")
         with self._work():
-            self._end = write_at(self._volume.file, data, self._end)
+            self._end = self._volume.write(data, self._end)
 
     def read(self) -> Iterator[bytes]:
         return self._volume.blocks(self._begin, self._end)
@@ -77,7 +77,7 @@ class Place:
         if not self._end == self.blank.end == placed.end:
             raise ValueError("fewer bytes than there is room for")
         self._open = False
-        write_at(self._volume.file, local_header(placed.entry), placed.offset)
+        self._volume.write(local_header(placed.entry), placed.offset)
         return self._volume
 
     def close(self) -> None:
