@@ -1,5 +1,6 @@
 """The zip writer, judged by other people's readers."""
 
+import contextlib
 import hashlib
 import io
 import os
@@ -11,6 +12,7 @@ import tempfile
 import threading
 import zipfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -557,8 +559,8 @@ class PlacesTests(SynchronousTestCase):
 
         def slowly(volume: Volume, one: Placed, wanted: Any) -> bool:
             leaving.start()
-            while not archive._abandoned:
-                pass
+            leaving.join(0.1)
+            self.assertTrue(archive._abandoned and leaving.is_alive())
             return check(volume, one, wanted)
 
         self.patch(Volume, "_check", slowly)
@@ -579,24 +581,28 @@ class PlacesTests(SynchronousTestCase):
         archive._journal.note(Placed("c", 1, 0, 0, 0, 0, 0, 0, ""))
         self.assertEqual(set(Journal(folder).read()[1]), {"a", "c"})
 
-    def test_abandoning_waits(self) -> None:
-        """Files are not closed, nor left to others, while a thread writes to them."""
+    def leave(self, how: Callable[[Archive], Any]) -> Any:
+        """Do that in a thread while another one writes; it has to wait."""
         archive = Archive(Path(tempfile.mkdtemp(prefix="bw")), "store", 1 << 40)
         writing, go = threading.Event(), threading.Event()
+        add(archive, b"first", "first")
 
         def pieces() -> Any:
             writing.set()
             go.wait(10)
             yield b"late"
 
-        encoder = Encoder("store")
+        encoder, found = Encoder("store"), list[Any]()
         encoder.update(b"late")
-        adding = threading.Thread(
-            target=lambda: self.assertRaises(ValueError, archive.add, ["a"], encoder, 4, pieces, 0)
-        )
+
+        def write() -> None:
+            with contextlib.suppress(ValueError):
+                archive.add(["late"], encoder, 4, pieces, 0)
+
+        adding = threading.Thread(target=write)
         adding.start()
         writing.wait(10)
-        leaving = threading.Thread(target=archive.abandon)
+        leaving = threading.Thread(target=lambda: found.append(how(archive)))
         leaving.start()
         leaving.join(0.1)
         self.assertTrue(leaving.is_alive())
@@ -605,6 +611,13 @@ class PlacesTests(SynchronousTestCase):
         adding.join(10)
         leaving.join(10)
         self.assertTrue(archive._volumes[0].file.closed)
+        return found[0]
+
+    def test_waits_for_writers(self) -> None:
+        """Files are not closed, nor left to others, while a thread writes to them."""
+        self.leave(Archive.abandon)
+        (found,) = self.leave(finish)
+        self.assertEqual(set(streamed(found)), {"first", "late", LAST})
 
     def test_no_more_than_it_takes(self) -> None:
         """A place cannot be overrun, and not be left half-filled."""

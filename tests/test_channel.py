@@ -41,6 +41,7 @@ class Seen(Resource):
     def render(self, request: Any) -> bytes:
         self.asked.append((request.method, request.path, request.content.read()))
         request.setHeader("From", request.origin)
+        request.setHeader("Key", request.origin_key)
         return b"here"
 
 
@@ -544,7 +545,7 @@ class ProxyTests(ChannelTestCase):
             data = self.hello + GET + b"\r\n"
             for at in range(0, len(data), cut):
                 channel.dataReceived(data[at : at + cut])
-            self.assertIn(b"From: 9.8.7.6\r\n", transport.value())
+            self.assertIn(b"From: 9.8.7.6\r\nKey: 9.8.7.6\r\n", transport.value())
         self.assertEqual([self.site.gate.of(key) for key in ("9.8.7.6", "1.2.3.4")], [3, 0])
 
     def test_swamped(self) -> None:
@@ -568,7 +569,7 @@ class ProxyTests(ChannelTestCase):
         self.site = self.make(64, (), networks("1.2.3.4/32"))
         for _ in range(25):
             _, transport = self.say(GET + b"X-Forwarded-For: 7.7.7.7, 9.8.7.6\r\n\r\n")
-            self.assertIn(b"From: 9.8.7.6\r\n", transport.value())
+            self.assertIn(b"From: 9.8.7.6\r\nKey: 9.8.7.6\r\n", transport.value())
         for value, host, origin in (
             (b"9.8.7.6", "5.5.5.5", b"5.5.5.5"),
             (b"\xff", "5.5.5.5", b"5.5.5.5"),

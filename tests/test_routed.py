@@ -5,9 +5,10 @@ from http import HTTPStatus
 from typing import Any
 
 from klein import Klein
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
+from twisted.internet.tcp import Connection
 from twisted.internet.testing import StringTransport
 from twisted.internet.threads import deferToThread
 from twisted.python.failure import Failure
@@ -61,6 +62,14 @@ class Application:
     def _cancel(self, waiting: Any) -> None:
         self.cancelled += 1
 
+    @app.route("/stubborn", methods=["GET"])
+    async def stubborn(self, request: Any) -> bytes:
+        """Ends in its own way when its client is gone."""
+        try:
+            return await self.waits(request)
+        except CancelledError:
+            return b"nevertheless"
+
     @app.route("/refuses", methods=["GET"])
     async def refuses(self, request: Any) -> bytes:
         """One of our own errors."""
@@ -111,6 +120,7 @@ class RoutedTests(SynchronousTestCase):
             ("/plain?a=b", b"plain"),
             ("/%70lain", b"plain"),
             ("/of/me", b"of me"),
+            ("/of/<name>", b"of <name>"),
             ("/of/%C3%A9", "of é".encode()),
         ):
             status, body = self.get(path)
@@ -126,6 +136,7 @@ class RoutedTests(SynchronousTestCase):
             ("POST", "/plain", 405),
             ("POST", "/of/me", 405),
             ("GET", "/of/%ff", 400),
+            ("GET", "plain", 400),
             ("GET", "*", 404),
         ):
             self.assertEqual(self.get(path, method)[0], status, path)
@@ -146,10 +157,11 @@ class RoutedTests(SynchronousTestCase):
 
     def test_gone(self) -> None:
         """A handler is cancelled with its client, and what it says then goes nowhere."""
-        channel, transport = self.say(b"GET /waits HTTP/1.1\r\nHost: h\r\n\r\n")
-        channel.connectionLost(Failure(ConnectionDone()))
-        self.assertEqual((self.application.cancelled, transport.value()), (1, b""))
-        self.assertEqual(self.application.errors, [])
+        for number, path in enumerate(("/waits", "/stubborn"), 1):
+            channel, transport = self.say(f"GET {path} HTTP/1.1\r\nHost: h\r\n\r\n".encode())
+            channel.connectionLost(Failure(ConnectionDone()))
+            self.assertEqual((self.application.cancelled, transport.value()), (number, b""))
+        self.assertEqual((self.application.errors, self.flushLoggedErrors()), ([], []))
 
     def test_late(self) -> None:
         """An answer that was waited for, and one behind it on the connection."""
@@ -183,6 +195,15 @@ class SocketTests(TestCase):
                 found += data
         return found
 
+    def ask_and_stay(self, until: bytes, path: str) -> bytes:
+        found = b""
+        with socket.create_connection(("127.0.0.1", self.port.getHost().port)) as client:
+            client.settimeout(10)
+            client.sendall(f"GET {path} HTTP/1.1\r\nHost: h\r\n\r\n".encode())
+            while not found.endswith(until):
+                found += client.recv(1 << 20)
+        return found
+
     async def test_answers(self) -> None:
         """Small, larger than a socket takes at once, in pieces, several in a row, to the end."""
         found = await deferToThread(self.ask, "/plain")
@@ -195,8 +216,18 @@ class SocketTests(TestCase):
 
     async def test_in_one(self) -> None:
         """An answer without a length is not sent in two: the second would wait for the first."""
-        with socket.create_connection(("127.0.0.1", self.port.getHost().port)) as client:
-            client.settimeout(10)
-            client.sendall(b"GET /plain HTTP/1.1\r\nHost: h\r\n\r\n")
-            found = await deferToThread(client.recv, 10_000)
-        self.assertTrue(found.endswith(b"0\r\n\r\n"), found)
+        sent: list[bytes] = []
+        send = Connection.writeSomeData
+
+        def count(transport: Any, data: Any) -> Any:
+            sent.append(bytes(data))
+            return send(transport, data)
+
+        self.patch(Connection, "writeSomeData", count)
+        found = await deferToThread(self.ask_and_stay, b"plain\r\n0\r\n\r\n", "/plain")
+        self.assertEqual(sent, [found])
+
+    async def test_stays(self) -> None:
+        """The rest of a large answer follows, also where nothing else does."""
+        found = await deferToThread(self.ask_and_stay, LARGE, "/large")
+        self.assertTrue(found.endswith(LARGE))

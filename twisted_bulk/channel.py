@@ -290,7 +290,7 @@ class Channel(HTTPChannel):
             if asked:
                 # What goes wrong now will go wrong again, in the reactor's turn.
                 sent = bool(transport._tempDataLen) and transport.doWrite() is None
-                if not sent or transport.dataBuffer or transport.disconnecting:
+                if not sent or transport.dataBuffer:
                     transport.startWriting()
 
     def loseConnection(self) -> None:
