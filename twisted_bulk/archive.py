@@ -1,7 +1,7 @@
 """The zip writer: members in, one file out, or several where one would grow too large.
 
-A member is whole and checked before its first byte is written, so nothing truncated gets
-in; several may be written at once, each to a place of its own. What has been written is
+A member gets its header, and its line in the directory, once it is whole and checked, so nothing
+truncated gets in; several may be written at once, each to a place of its own. What is whole is
 noted in a journal beside the files: after a crash an archive is read again, and goes on
 behind its members that are right.
 """

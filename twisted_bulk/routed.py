@@ -34,8 +34,7 @@ class Routed(Resource):
     """The resource of a Klein application whose handlers are coroutines, or plain.
 
     ``Klein.resource()`` would bind and search its rules for each request, also for paths without
-    variables, and leave closures that hold the request and each other: together a fifth of
-    what it costs to take a batch in.
+    variables, and leave closures that hold the request and each other, for Python to find.
 
     :param failed: makes the answer for an error that a handler raised, or the search for one
     """
@@ -63,6 +62,7 @@ class Routed(Resource):
     def _broken(self, failure: Failure, request: BoundedRequest) -> None:
         if not failure.check(CancelledError, BulkError):
             log.failure("{path} broke", failure, path=request.path.decode("latin-1"))
+        release(failure.value)
         if not request.gone:
             abort(request)
 
