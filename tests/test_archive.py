@@ -34,6 +34,7 @@ from twisted_bulk.journal import Journal
 from twisted_bulk.member import MEMORY, SMALL, MemberSink
 from twisted_bulk.packer import Encoder, Packer
 from twisted_bulk.spool import Place, Scratch
+from twisted_bulk.turns import Turns
 from twisted_bulk.volume import Placed, Volume
 from twisted_bulk.zipformat import (
     DEFLATED,
@@ -630,6 +631,20 @@ class PlacesTests(SynchronousTestCase):
         self.assertRaises(ValueError, archive.add, ["a"], encoder, 9, place.read, 0, place=place)
 
 
+class TurnsTests(SynchronousTestCase):
+    """What is next of what many wait for."""
+
+    def test_order(self) -> None:
+        """Owners in turn; of each the lowest rank, and of two alike the first."""
+        turns: Turns[str] = Turns()
+        for rank, item in ((5, "e"), (1, "b"), (1, "c"), (0, "a")):
+            turns.add("big", rank, item)
+        turns.add("small", 9, "z")
+        self.assertEqual("".join(turns.take() for _ in range(3)), "azb")
+        turns.add("new", 0, "n")
+        self.assertEqual("".join(turns.take() for _ in range(3)), "cne")
+
+
 class SinkTests(TestCase):
     """Members on their way in, with real threads."""
 
@@ -679,6 +694,48 @@ class SinkTests(TestCase):
         found = await self.content()
         expected = {f"{name} {n}": d for name, d in members.items() for n in (None, len(d))}
         self.assertEqual(found, expected)
+
+    async def test_oldest_first(self) -> None:
+        """What came first is packed first, of each archive; archives take turns."""
+        sizes: list[int] = []
+        archives = [
+            Archive(Path(tempfile.mkdtemp(prefix="bw")), "store", 1 << 40, sizes.append)
+            for _ in range(2)
+        ]
+        packer, go = Packer(reactor, 1), threading.Event()
+        packer.startService()
+        self.addCleanup(packer.stopService)
+        blocked = packer.run(go.wait, 10)
+        sinks = [
+            MemberSink(packer, archives[number // 3], [f"{number}"], length=SMALL * 2, modified=0.0)
+            for number in range(4)
+        ]
+        for number in (2, 0, 1, 3):
+            self.assertIsNone(sinks[number].write(b"x" * (SMALL + number)))
+        go.set()
+        await blocked
+        while any(sink._flushing for sink in sinks):
+            await deferLater(reactor, 0.001)
+        for sink in sinks:
+            sink.discard()
+        self.assertEqual([size - SMALL for size in sizes], [0, 3, 1, 2])
+        for archive in archives:
+            await packer.run(archive.abandon)
+
+    async def test_full_while_in_turn(self) -> None:
+        """What goes wrong on the thread is told to whom it concerns."""
+
+        def full(size: int) -> None:
+            raise OSError("full")
+
+        self.archive._room = full
+        sink = self.sink("a", length=SMALL * 4)
+        sink.write(b"x" * SMALL)
+        busy = sink.write(b"x" * SMALL)
+        assert busy is not None
+        with self.assertRaises(OSError):
+            await busy
+        sink.discard()
 
     async def test_disk_keeps_up(self) -> None:
         """What was written goes to the disk, and is hashed, before the end."""

@@ -261,7 +261,7 @@ class Archive:
         :returns: of each file: where it is, its size, its SHA-256, and how many members it has
         """
         encoder = Encoder("deflate")
-        packed = encoder.update(content) + encoder.flush()
+        packed = encoder.whole(content)
         closed = []
         with self._alone():
             for volume in self._volumes:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -107,6 +108,7 @@ class PartResult(msgspec.Struct, frozen=True):
 _members = msgspec.msgpack.Decoder(list[Member])
 
 
+@lru_cache(maxsize=512)  # asked four times for each member on its way
 def host_of(url: str) -> str:
     """The lower-case ``host[:port]`` of a checked URL: what per-host limits count by."""
     match = _URL.fullmatch(url)

@@ -5,15 +5,13 @@ sections 3, 5.2 and 6.3), with absolute deadlines, and with caps on connections.
 """
 
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IDelayedCall, ISSLTransport
-from twisted.internet.tcp import Connection
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel, Request
@@ -270,28 +268,6 @@ class Channel(HTTPChannel):
             whole=True,
             code=error.code,
         )
-
-    @contextmanager
-    def prompt(self) -> Iterator[None]:
-        """Send what is written meanwhile at once, as far as that goes.
-
-        Twisted would ask the system when it may write, and take that back: two calls of it.
-        """
-        transport = self.transport
-        if not isinstance(transport, Connection) or "startWriting" in vars(transport):
-            yield  # TLS; or within another such
-            return
-        asked: list[None] = []
-        vars(transport)["startWriting"] = lambda: asked.append(None)
-        try:
-            yield
-        finally:
-            del vars(transport)["startWriting"]
-            if asked:
-                # What goes wrong now will go wrong again, in the reactor's turn.
-                sent = bool(transport._tempDataLen) and transport.doWrite() is None
-                if not sent or transport.dataBuffer:
-                    transport.startWriting()
 
     def loseConnection(self) -> None:
         # Twisted waits for ever until a client has taken what is left for it.

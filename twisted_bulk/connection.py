@@ -8,14 +8,16 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IHandshakeListener
 from twisted.internet.protocol import Factory, Protocol
 from twisted.python.failure import Failure
-from twisted.web._newclient import BODY, DONE
+from twisted.web._newclient import BODY, DONE, HTTPClientParser
 from twisted.web._newclient import HTTP11ClientProtocol as ClientProtocol
 from twisted.web.client import HTTPConnectionPool
 from twisted.web.iweb import IResponse
 from zope.interface import implementer
 
 from twisted_bulk.errors import MemberError
+from twisted_bulk.transport import prompt, steady
 
+HEAD_END = b"\r\n\r\n"
 MAX_HEADERS = 64 * 1024  # bytes of one response's headers
 IDLE_FOR = 15  # seconds that a connection is kept for the next request
 IDLE = 256  # such connections in all
@@ -29,23 +31,41 @@ class _Connection(ClientProtocol):
         super().__init__(quiescentCallback)
         self.secured: Deferred[None] = Deferred()
         self._heads = 0
+        self._behind = b""
 
     def handshakeCompleted(self) -> None:
         self.secured.callback(None)
 
     def request(self, request: Any) -> Deferred[IResponse]:
         self._heads = 0
-        responding = super().request(request)
+        with prompt(self.transport):
+            responding = super().request(request)
         if self._parser is not None:
-            vars(self._parser)["lineLengthExceeded"] = lambda line: self._refuse()
+            own = vars(self._parser)
+            own["lineLengthExceeded"] = lambda line: self._refuse()
+            own["allHeadersReceived"] = self._headers_end
         return responding
 
     def dataReceived(self, data: bytes) -> None:
-        super().dataReceived(data)
-        if self._parser is not None and self._parser.state not in (BODY, DONE):
+        if self._in_headers():
+            # For each line of the headers the parser copies what is behind it.
+            head, end, self._behind = data.partition(HEAD_END)
+            data = head + end
+        with steady(self.transport):
+            super().dataReceived(data)
+        if self._in_headers():
             self._heads += len(data)
             if self._heads > MAX_HEADERS:
                 self._refuse()
+
+    def _in_headers(self) -> bool:
+        return self._parser is not None and self._parser.state not in (BODY, DONE)
+
+    def _headers_end(self) -> None:
+        parser: Any = self._parser
+        behind, self._behind = self._behind, b""
+        parser.dataReceived(behind)  # it is at the headers, and keeps this for its next step
+        HTTPClientParser.allHeadersReceived(parser)
 
     def _refuse(self) -> None:
         what = f"more than {MAX_HEADERS} bytes of headers, or an endless one"

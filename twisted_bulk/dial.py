@@ -35,7 +35,7 @@ from zope.interface import implementer
 from twisted_bulk.errors import MemberError
 from twisted_bulk.guard import Guard
 
-RECEIVE_BUFFER = 256 * 1024  # Twisted's 64 KiB costs two to three times the CPU a byte
+RECEIVE_BUFFER = 512 * 1024  # Twisted's 64 KiB costs two to three times the CPU a byte
 
 
 @implementer(IReactorPluggableNameResolver, IHostnameResolver)

@@ -220,7 +220,10 @@ class Fetcher:
         raise MemberError("too_many_redirects", f"more than {MAX_REDIRECTS} redirects")
 
     async def _get(self, url: str, headers: dict[str, str], deadline: float) -> IResponse:
-        late = MemberError("header_timeout", f"no answer within {self._header_timeout:g} s")
+        def late(*_: object) -> Failure:
+            what = f"no answer within {self._header_timeout:g} s"
+            return Failure(MemberError("header_timeout", what))
+
         try:
             asked = self._client.get(
                 plain(url),
@@ -230,7 +233,7 @@ class Fetcher:
                 unbuffered=True,
             )
             left = max(0.0, deadline - self._clock.seconds())
-            asked.addTimeout(left, self._clock, lambda *_: Failure(late))
+            asked.addTimeout(left, self._clock, late)
             response: IResponse = await asked
         except (MemberError, CancelledError):
             raise

@@ -7,6 +7,7 @@ busy writer says so, and the reading of the socket waits.
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from itertools import count
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -21,6 +22,7 @@ from twisted_bulk.zipformat import DEFLATED, STORED
 
 SMALL = 1 << 20  # larger members do not wait in memory
 MEMORY = 48 << 20  # bytes of members in memory on this node, beyond which small ones do not
+ARRIVALS = count()
 RESERVED = 4 << 30  # the largest for which room is kept: who knows whether all of it comes
 
 
@@ -44,6 +46,7 @@ class MemberSink:
         sha256: str = "",
         about: Callable[[], tuple[bool, int]] = lambda: (True, 1),
     ) -> None:
+        self._arrival = next(ARRIVALS)
         self._packer = packer
         self._archive = archive
         self._names = names
@@ -95,7 +98,10 @@ class MemberSink:
     def _flush(self) -> None:
         count = self._buffered
         self._buffered = 0
-        self._flushing = flushing = self._packer.run(self._to_spool, self._take())
+        # The archive's SHA-256 follows in its order: what stands first is to be whole first.
+        self._flushing = flushing = self._packer.run_in_turn(
+            self._archive, self._arrival, self._to_spool, self._take()
+        )
 
         def flushed(result: Any) -> Any:
             self._packer.held -= count
@@ -164,7 +170,7 @@ class MemberSink:
             encoder.begin(DEFLATED)  # all of it is no more work than a sample
         # In one piece: each step gives the interpreter's lock away, and has to wait for it again.
         data = b"".join(pieces)
-        packed = encoder.update(data) + encoder.flush()
+        packed = encoder.whole(data)
         self._check()
         if len(packed) >= len(data) and self._archive.mode == "auto":
             encoder.method, packed = STORED, data

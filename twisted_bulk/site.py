@@ -21,6 +21,7 @@ from twisted_bulk.errors import BulkError, DiskFull, TooLarge, Unauthorized, Una
 from twisted_bulk.gate import Gate
 from twisted_bulk.origin import Origins
 from twisted_bulk.throttle import UNLIMITED
+from twisted_bulk.transport import prompt
 
 log = Logger(namespace="access")
 
@@ -142,8 +143,8 @@ class BoundedRequest(Request):
         self._held = 0
 
     def prompt(self) -> AbstractContextManager[None]:
-        """See :meth:`Channel.prompt`."""
-        return self._channel.prompt()
+        """See :func:`twisted_bulk.transport.prompt`."""
+        return prompt(self._channel.transport)
 
     def finish(self) -> None:
         with self.prompt():

@@ -1,0 +1,229 @@
+"""Connections to servers: the same answers as Twisted's client, with less to do for them."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
+from twisted.internet.protocol import ClientCreator, Factory, Protocol
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+from twisted.web._newclient import HTTP11ClientProtocol, Request
+from twisted.web.http_headers import Headers
+
+from tests.reactor import reactor
+from twisted_bulk.connection import _Connection
+from twisted_bulk.transport import prompt, steady
+
+ANSWERS = {
+    "length": b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX: y\r\n\r\nab\r\n\r",
+    "ends of headers in it": b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\n\r\n\r\n\r\n\r\n",
+    "continue": b"HTTP/1.1 100 Go on\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nab",
+    "chunked": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n",
+    "until it closes": b"HTTP/1.1 200 OK\r\n\r\nabc\r\n\r\nd",
+    "nothing": b"HTTP/1.1 204 No\r\nX: y\r\n\r\n",
+    "more than nothing": b"HTTP/1.1 204 No\r\nX: y\r\n\r\nab",
+    "too long": b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nabcd\r\n\r\n",
+    "short": b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nab",
+    "closes": b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nab",
+    "bare line feeds": b"HTTP/1.1 200 OK\nContent-Length: 6\n\nab\r\n\r\n",
+    "folded": b"HTTP/1.1 200 OK\r\nX: y\r\n z\r\nContent-Length: 2\r\n\r\nab",
+    "no status": b"\r\n\r\nHTTP/1.1 200 OK\r\n\r\n",
+    "no code": b"HTTP/1.1 no\r\n\r\nabc",
+    "bad coding": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: x\r\n\r\nabc",
+    "bad chunk": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\nab",
+    "headers only": b"HTTP/1.1 200 OK\r\nContent-Le",
+}
+
+
+class Taken(Protocol):
+    """Notes a body."""
+
+    def __init__(self, said: list[Any]) -> None:
+        self.said = said
+        self.data = b""
+
+    def dataReceived(self, data: bytes) -> None:
+        self.data += data
+
+    def connectionLost(self, reason: Any = None) -> None:
+        self.said += [self.data, reason.type]
+
+
+def said(kind: Callable[..., Any], pieces: Iterable[bytes]) -> list[Any]:
+    """What a client makes of an answer."""
+    idle: list[Any] = []
+    client, transport = kind(idle.append), StringTransport()
+    client.makeConnection(transport)
+    heard: list[Any] = []
+
+    def answered(response: Any) -> None:
+        headers = sorted(response.headers.getAllRawHeaders())
+        heard.append((response.code, response.phrase, response.length, headers))
+        response.deliverBody(Taken(heard))
+
+    request = Request(b"GET", b"/", Headers({b"Host": [b"h"]}), None, persistent=True)
+    asked = client.request(request)
+    asked.addCallbacks(answered, lambda failure: heard.append(failure.type))
+    for piece in pieces:
+        if client._parser is not None and not transport.disconnecting:
+            client.dataReceived(piece)
+    heard += [transport.value(), transport.disconnecting, transport.producerState, len(idle)]
+    client.connectionLost(Failure(ConnectionDone()))
+    return heard
+
+
+class AnswerTests(SynchronousTestCase):
+    """Headers are read apart from what is behind them."""
+
+    def test_the_same(self) -> None:
+        """However an answer comes in pieces, it is what Twisted's own client makes of it."""
+        for name, answer in ANSWERS.items():
+            ways: list[tuple[bytes, ...]]
+            ways = [(answer[:at], answer[at:]) for at in range(1, len(answer))]
+            ways += [(answer, b""), tuple(answer[n : n + 1] for n in range(len(answer)))]
+            for pieces in ways:
+                whole = [piece for piece in pieces if piece]
+                expected = said(HTTP11ClientProtocol, whole)
+                self.assertEqual(said(_Connection, whole), expected, (name, whole))
+
+    def test_copied_once(self) -> None:
+        """The parser does not have a body before its headers are through."""
+        lines: list[int] = []
+        client = _Connection(lambda idle: None)
+        client.makeConnection(StringTransport())
+        request = Request(b"GET", b"/", Headers({b"Host": [b"h"]}), None, persistent=True)
+        client.request(request).addErrback(lambda _: None)
+        parser: Any = client._parser
+        header_received = parser.headerReceived
+
+        def noted(name: bytes, value: bytes) -> None:
+            lines.append(len(parser._buffer))
+            header_received(name, value)
+
+        parser.headerReceived = noted
+        client.dataReceived(
+            b"HTTP/1.1 200 OK\r\nA: b\r\nContent-Length: 9999\r\n\r\n" + b"x" * 9999
+        )
+        self.assertEqual(len(lines), 2)
+        self.assertLess(max(lines), 100)
+
+
+class TransportTests(TestCase):
+    """What is asked of the system, with real sockets."""
+
+    timeout = 20
+
+    async def pair(self) -> tuple[Any, Any]:
+        """Two ends of a connection."""
+        accepted: Deferred[Protocol] = Deferred()
+
+        class End(Protocol):
+            def __init__(self) -> None:
+                self.got = b""
+                self.told: Callable[[bytes], None] = lambda data: None
+                self.lost: Deferred[None] = Deferred()
+
+            def dataReceived(self, data: bytes) -> None:
+                self.got += data
+                self.told(data)
+
+            def connectionLost(self, reason: Any = None) -> None:
+                self.lost.callback(None)
+
+        class Ends(Factory):
+            noisy = False
+
+            def buildProtocol(self, addr: Any) -> Protocol:
+                end = End()
+                reactor.callLater(0, accepted.callback, end)
+                return end
+
+        port = reactor.listenTCP(0, Ends(), interface="127.0.0.1")
+        self.addCleanup(port.stopListening)
+        made = ClientCreator(reactor, End).connectTCP("127.0.0.1", port.getHost().port)
+        mine = await made
+        self.addCleanup(mine.transport.abortConnection)
+        other: Any = await accepted
+        self.addCleanup(other.transport.abortConnection)
+        return mine, other
+
+    def calls(self, name: str) -> list[Any]:
+        """Those of the reactor, from now on."""
+        found: list[Any] = []
+        original = getattr(reactor, name)
+
+        def noted(selectable: Any) -> None:
+            found.append(selectable)
+            original(selectable)
+
+        self.patch(reactor, name, noted)
+        return found
+
+    async def until(self, done: Callable[[], bool]) -> None:
+        """Wait for it."""
+        while not done():
+            turn: Deferred[None] = Deferred()
+            reactor.callLater(0.001, turn.callback, None)
+            await turn
+
+    async def test_prompt(self) -> None:
+        """What fits goes at once; the rest, when the system says so."""
+        mine, other = await self.pair()
+        writers = self.calls("addWriter")
+        with prompt(mine.transport):
+            mine.transport.write(b"a")
+            with prompt(mine.transport):
+                mine.transport.write(b"b")
+        await self.until(lambda: bool(other.got == b"ab"))
+        self.assertNotIn(mine.transport, writers)
+        other.transport.pauseProducing()
+        with prompt(mine.transport):
+            mine.transport.write(b"c" * 20_000_000)
+        self.assertIn(mine.transport, writers)
+        other.transport.resumeProducing()
+        await self.until(lambda: len(other.got) == 20_000_002)
+
+    async def test_steady(self) -> None:
+        """Stopped and gone on with within a turn: nothing. Stopped: stopped."""
+        mine, other = await self.pair()
+        removed, added = self.calls("removeReader"), self.calls("addReader")
+
+        def rests(data: bytes) -> None:
+            with steady(mine.transport):
+                mine.transport.pauseProducing()
+                mine.transport.resumeProducing()
+
+        mine.told = rests
+        other.transport.write(b"a")
+        await self.until(lambda: bool(mine.got == b"a"))
+        self.assertNotIn(mine.transport, removed + added)
+
+        def stops(data: bytes) -> None:
+            with steady(mine.transport):
+                mine.transport.resumeProducing()
+                mine.transport.pauseProducing()
+
+        mine.told = stops
+        other.transport.write(b"b")
+        await self.until(lambda: bool(mine.got == b"ab"))
+        self.assertIn(mine.transport, removed)
+        mine.told = lambda data: None
+        mine.transport.resumeProducing()
+        other.transport.write(b"c")
+        await self.until(lambda: bool(mine.got == b"abc"))
+
+    async def test_steady_to_the_end(self) -> None:
+        """A connection that is closed while what came is handled is closed."""
+        for how in ("loseConnection", "abortConnection"):
+            mine, other = await self.pair()
+
+            def closes(data: bytes, mine: Any = mine, how: str = how) -> None:
+                with steady(mine.transport):
+                    getattr(mine.transport, how)()
+
+            mine.told = closes
+            other.transport.write(b"a")
+            await mine.lost
+            await other.lost

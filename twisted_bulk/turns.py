@@ -1,0 +1,34 @@
+"""What is done next of what many wait for: owners take turns, each with its oldest first."""
+
+import heapq
+from collections import OrderedDict
+from collections.abc import Hashable
+from itertools import count
+from threading import Lock
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Turns(Generic[T]):
+    """Items waiting by owner. Threads may share it."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._added = count()
+        self._owners: OrderedDict[Hashable, list[tuple[int, int, T]]] = OrderedDict()
+
+    def add(self, owner: Hashable, rank: int, item: T) -> None:
+        """Put an item in front of those of its owner that have a higher rank."""
+        with self._lock:
+            heapq.heappush(self._owners.setdefault(owner, []), (rank, next(self._added), item))
+
+    def take(self) -> T:
+        """The next item. There has to be one."""
+        with self._lock:
+            owner, items = next(iter(self._owners.items()))
+            item = heapq.heappop(items)[2]
+            self._owners.move_to_end(owner)
+            if not items:
+                del self._owners[owner]
+            return item
