@@ -21,6 +21,7 @@ from twisted_bulk.volume import Placed
 from twisted_bulk.zipformat import DEFLATED, STORED
 
 SMALL = 1 << 20  # larger members do not wait in memory
+PIECE = 512 << 10  # bytes of a large one that are written together
 MEMORY = 48 << 20  # bytes of members in memory on this node, beyond which small ones do not
 ARRIVALS = count()
 RESERVED = 4 << 30  # the largest for which room is kept: who knows whether all of it comes
@@ -68,7 +69,7 @@ class MemberSink:
     def write(self, data: bytes) -> Deferred[None] | None:
         self._pieces.append(data)
         self._hold(len(data))
-        if self._buffered < SMALL and self._packer.held < MEMORY:
+        if self._buffered < (PIECE if self._spooling else SMALL) and self._packer.held < MEMORY:
             return None
         self._spooling = True
         if self._flushing is None:
