@@ -30,6 +30,7 @@ from tests.daemon import Daemon
 
 DISTINCT = 50
 PARALLEL = 32
+LOOK = 0.05  # seconds between two looks whether a batch has ended: each costs its process 3 ms
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ def bulkwav(daemon: Daemon, urls: list[str], number: int, work: Workload) -> tup
     cpu, wall = daemon.cpu(), time.perf_counter()
     for name in names:
         daemon.post({"task_id": name, "download": urls, "compress": work.compress})
-    ended = [daemon.wait(name, 600) for name in names]
+    ended = [daemon.wait(name, 600, LOOK) for name in names]
     wall, cpu = time.perf_counter() - wall, daemon.cpu() - cpu
     for name, done in zip(names, ended, strict=True):
         if done["status"] != "done":

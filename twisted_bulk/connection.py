@@ -47,10 +47,12 @@ class _Connection(ClientProtocol):
         return responding
 
     def dataReceived(self, data: bytes) -> None:
-        if self._in_headers():
-            # For each line of the headers the parser copies what is behind it.
-            head, end, self._behind = data.partition(HEAD_END)
-            data = head + end
+        if not self._in_headers():
+            super().dataReceived(data)
+            return
+        # For each line of the headers the parser copies what is behind it.
+        head, end, self._behind = data.partition(HEAD_END)
+        data = head + end
         with steady(self.transport):
             super().dataReceived(data)
         if self._in_headers():
