@@ -134,14 +134,14 @@ class Daemon:
         """Submit a batch."""
         return self.call("POST", "/v1/batches", body)
 
-    def wait(self, batch: str, seconds: float = 30, pause: float = 0.02) -> Any:
-        """The batch once it has ended; looked at every ``pause`` seconds."""
+    def wait(self, batch: str, seconds: float = 30) -> Any:
+        """The batch once it has ended."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             shown = self.call("GET", f"/v1/batches/{batch}")
             if shown["schedule"] == 100:
                 return shown
-            time.sleep(pause)
+            time.sleep(0.02)
         raise AssertionError(f"{shown}\n{self.log.read_text()}")
 
     def redis_pid(self) -> int:
