@@ -31,7 +31,7 @@ from twisted_bulk import member
 from twisted_bulk.archive import Archive
 from twisted_bulk.errors import MemberError
 from twisted_bulk.journal import Journal
-from twisted_bulk.member import MEMORY, SMALL, MemberSink
+from twisted_bulk.member import MEMORY, PIECE, SMALL, MemberSink
 from twisted_bulk.packer import Encoder, Packer
 from twisted_bulk.spool import Place, Scratch
 from twisted_bulk.turns import Turns
@@ -768,6 +768,20 @@ class SinkTests(TestCase):
         for sink in sinks:
             await sink.finish()
         self.assertEqual(await self.content(), {str(n): NOISE[:100_000] * 9 for n in range(80)})
+
+    async def test_large_ones_wait_in_small_pieces(self) -> None:
+        """Of one that is known to be large little is kept while it waits to be written."""
+        go = threading.Event()
+        blocked = [self.packer.run(go.wait, 10) for _ in range(2)]
+        sink = self.sink("a", length=SMALL * 9)
+        written = 0
+        while (busy := sink.write(NOISE[:50_000])) is None:
+            written += 50_000
+        self.assertLess(written, 2 * PIECE + 50_000)
+        go.set()
+        for each in [*blocked, busy]:
+            await each
+        sink.discard()
 
     async def test_checksum(self) -> None:
         """Content with another SHA-256 than was asked for stays out, small or large."""

@@ -14,6 +14,7 @@ from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.error import ConnectionLost
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock, deferLater
+from twisted.internet.tcp import Client
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
@@ -266,6 +267,33 @@ class DownloadTests(DownloadTestCase):
         headers = self.site.headers()
         self.assertEqual((headers["x-batch"], headers["x-own"]), ("b", "o"))
         self.assertEqual(headers["accept-encoding"], "identity")
+
+    async def test_little_is_asked_of_the_system(self) -> None:
+        """A further request over a connection is sent, and its answer read, without a change of
+        what the reactor waits for."""
+        asked: list[Any] = []
+
+        def watch(name: str) -> None:
+            original = getattr(reactor, name)
+
+            def note(selectable: Any) -> None:
+                if isinstance(selectable, Client):
+                    asked.append(name)
+                original(selectable)
+
+            self.patch(reactor, name, note)
+
+        watch("removeReader")
+        watch("addWriter")
+        self.site.answers["/a"] = ok(b"hello")
+        downloader = self.start()
+        await downloader.fetch(Crew(left=1), [self.one("/a")])
+        self.assertTrue(asked)  # to connect
+        asked.clear()
+        for _ in range(5):
+            await downloader.fetch(Crew(left=1), [self.one("/a")])
+        self.assertEqual((self.site.connections, asked), (1, []))
+        self.assertEqual([sink.data for sink in self.sinks], [b"hello"] * 6)
 
     async def test_chunked(self) -> None:
         """A chunked body's end is certain."""
