@@ -779,8 +779,9 @@ class SinkTests(TestCase):
             written += 50_000
         self.assertLess(written, 2 * PIECE + 50_000)
         go.set()
-        for each in [*blocked, busy]:
+        for each in blocked:
             await each
+        await busy
         sink.discard()
 
     async def test_checksum(self) -> None:
