@@ -31,7 +31,7 @@ class _Connection(ClientProtocol):
         super().__init__(quiescentCallback)
         self.secured: Deferred[None] = Deferred()
         self._heads = 0
-        self._behind = b""
+        self._behind = b""  # what came with the end of the headers
 
     def handshakeCompleted(self) -> None:
         self.secured.callback(None)
