@@ -31,7 +31,7 @@ from tests.daemon import Daemon
 DISTINCT = 50
 PARALLEL = 32
 LOOK = 0.005  # seconds between two looks whether a zip is there
-LONGEST = 600  # seconds for a batch
+LONGEST = 60  # seconds for a batch
 
 
 @dataclass(frozen=True)

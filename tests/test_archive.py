@@ -34,7 +34,7 @@ from twisted_bulk.journal import Journal
 from twisted_bulk.member import MEMORY, PIECE, SMALL, MemberSink
 from twisted_bulk.packer import Encoder, Packer
 from twisted_bulk.spool import Place, Scratch
-from twisted_bulk.turns import Turns
+from twisted_bulk.turns import FAIR, Turns
 from twisted_bulk.volume import Placed, Volume
 from twisted_bulk.zipformat import (
     DEFLATED,
@@ -643,6 +643,14 @@ class TurnsTests(SynchronousTestCase):
         self.assertEqual("".join(turns.take() for _ in range(3)), "azb")
         turns.add("new", 0, "n")
         self.assertEqual("".join(turns.take() for _ in range(3)), "cne")
+
+    def test_nobody_waits_for_ever(self) -> None:
+        """The youngest has its turn, however many older ones come meanwhile."""
+        turns: Turns[int] = Turns()
+        turns.add("a", 99, 99)
+        for rank in range(FAIR):
+            turns.add("a", rank, rank)
+        self.assertEqual([turns.take() for _ in range(FAIR + 1)], [*range(FAIR - 1), 99, FAIR - 1])
 
 
 class SinkTests(TestCase):

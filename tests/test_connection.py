@@ -13,13 +13,16 @@ from twisted.web._newclient import HTTP11ClientProtocol, Request
 from twisted.web.http_headers import Headers
 
 from tests.reactor import reactor
-from twisted_bulk.connection import _Connection
+from twisted_bulk import connection
+from twisted_bulk.answer import explain
+from twisted_bulk.connection import MAX_HEADERS, STEP, _Connection
 from twisted_bulk.transport import prompt, steady
 
 ANSWERS = {
     "length": b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX: y\r\n\r\nab\r\n\r",
     "ends of headers in it": b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\n\r\n\r\n\r\n\r\n",
     "continue": b"HTTP/1.1 100 Go on\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nab",
+    "hints": b"HTTP/1.1 103 Hint\r\nLink: a\r\n\r\n" * 3 + b"HTTP/1.1 204 No\r\n\r\n",
     "chunked": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n",
     "until it closes": b"HTTP/1.1 200 OK\r\n\r\nabc\r\n\r\nd",
     "nothing": b"HTTP/1.1 204 No\r\nX: y\r\n\r\n",
@@ -51,6 +54,11 @@ class Taken(Protocol):
         self.said += [self.data, reason.type]
 
 
+def asking() -> Request:
+    """A request."""
+    return Request(b"GET", b"/", Headers({b"Host": [b"h"]}), None, persistent=True)
+
+
 def said(kind: Callable[..., Any], pieces: Iterable[bytes]) -> list[Any]:
     """What a client makes of an answer."""
     idle: list[Any] = []
@@ -63,8 +71,7 @@ def said(kind: Callable[..., Any], pieces: Iterable[bytes]) -> list[Any]:
         heard.append((response.code, response.phrase, response.length, headers))
         response.deliverBody(Taken(heard))
 
-    request = Request(b"GET", b"/", Headers({b"Host": [b"h"]}), None, persistent=True)
-    asked = client.request(request)
+    asked = client.request(asking())
     asked.addCallbacks(answered, lambda failure: heard.append(failure.type))
     for piece in pieces:
         if client._parser is not None and not transport.disconnecting:
@@ -75,7 +82,7 @@ def said(kind: Callable[..., Any], pieces: Iterable[bytes]) -> list[Any]:
 
 
 class AnswerTests(SynchronousTestCase):
-    """Headers are read apart from what is behind them."""
+    """Headers are read in steps."""
 
     def test_the_same(self) -> None:
         """However an answer comes in pieces, it is what Twisted's own client makes of it."""
@@ -88,13 +95,52 @@ class AnswerTests(SynchronousTestCase):
                 expected = said(HTTP11ClientProtocol, whole)
                 self.assertEqual(said(_Connection, whole), expected, (name, whole))
 
+    def test_the_same_in_steps(self) -> None:
+        """Where a step ends makes no difference, but that more than was asked for closes."""
+        for step in range(1, 80):
+            self.patch(connection, "STEP", step)
+            for name, answer in ANSWERS.items():
+                expected, got = said(HTTP11ClientProtocol, [answer]), said(_Connection, [answer])
+                if name in ("more than nothing", "too long"):
+                    expected[-3] = got[-3] = None
+                self.assertEqual(got, expected, (name, step))
+
+    def test_more_than_was_asked_for(self) -> None:
+        """A connection with bytes that nobody waits for is not used again."""
+        answer = ANSWERS["nothing"]
+        self.patch(connection, "STEP", len(answer))
+        self.assertFalse(said(_Connection, [answer])[-3])
+        self.assertTrue(said(_Connection, [answer + b"ab"])[-3])
+
+    def test_bounded(self) -> None:
+        """What never comes to its answer is refused, also in one large piece."""
+        for endless in (
+            b"HTTP/1.1 100 Go on\r\n\r\n" * 20_000,
+            b"HTTP/1.1 100 Go on\r\n\r\nHTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 50_000,
+            b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 50_000,
+        ):
+            seen: list[bytes] = []
+            client, failed = _Connection(lambda idle: None), list[Failure]()
+            client.makeConnection(StringTransport())
+            client.request(asking()).addErrback(failed.append)
+            parser: Any = client._parser
+            received = parser.lineReceived
+
+            def noted(line: bytes, seen: list[bytes] = seen, to: Any = received) -> None:
+                seen.append(line)
+                to(line)
+
+            parser.lineReceived = noted
+            client.dataReceived(endless)
+            self.assertEqual(explain(failed[0]).code, "headers_too_large")
+            self.assertLess(sum(map(len, seen)), MAX_HEADERS + STEP)
+
     def test_copied_once(self) -> None:
-        """The parser does not have a body before its headers are through."""
+        """The parser has little of a body before its headers are through."""
         lines: list[int] = []
         client = _Connection(lambda idle: None)
         client.makeConnection(StringTransport())
-        request = Request(b"GET", b"/", Headers({b"Host": [b"h"]}), None, persistent=True)
-        client.request(request).addErrback(lambda _: None)
+        client.request(asking()).addErrback(lambda _: None)
         parser: Any = client._parser
         header_received = parser.headerReceived
 
@@ -104,10 +150,10 @@ class AnswerTests(SynchronousTestCase):
 
         parser.headerReceived = noted
         client.dataReceived(
-            b"HTTP/1.1 200 OK\r\nA: b\r\nContent-Length: 9999\r\n\r\n" + b"x" * 9999
+            b"HTTP/1.1 200 OK\r\nA: b\r\nContent-Length: 999999\r\n\r\n" + b"x" * 999_999
         )
         self.assertEqual(len(lines), 2)
-        self.assertLess(max(lines), 100)
+        self.assertLess(max(lines), STEP)
 
 
 class TransportTests(TestCase):

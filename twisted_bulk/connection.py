@@ -1,6 +1,7 @@
 """HTTP connections: with bounds on what comes, and kept for the next request."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 from twisted.internet import error
@@ -8,7 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IHandshakeListener
 from twisted.internet.protocol import Factory, Protocol
 from twisted.python.failure import Failure
-from twisted.web._newclient import BODY, DONE, HTTPClientParser
+from twisted.web._newclient import BODY, DONE
 from twisted.web._newclient import HTTP11ClientProtocol as ClientProtocol
 from twisted.web.client import HTTPConnectionPool
 from twisted.web.iweb import IResponse
@@ -17,8 +18,8 @@ from zope.interface import implementer
 from twisted_bulk.errors import MemberError
 from twisted_bulk.transport import prompt, steady
 
-HEAD_END = b"\r\n\r\n"
-MAX_HEADERS = 64 * 1024  # bytes of one response's headers
+MAX_HEADERS = 64 * 1024  # bytes of one response's headers, and of what may come before it
+STEP = 16 * 1024  # bytes that are looked through for headers at once
 IDLE_FOR = 15  # seconds that a connection is kept for the next request
 IDLE = 256  # such connections in all
 
@@ -31,43 +32,43 @@ class _Connection(ClientProtocol):
         super().__init__(quiescentCallback)
         self.secured: Deferred[None] = Deferred()
         self._heads = 0
-        self._behind = b""  # what came with the end of the headers
 
     def handshakeCompleted(self) -> None:
         self.secured.callback(None)
 
     def request(self, request: Any) -> Deferred[IResponse]:
         self._heads = 0
-        with prompt(self.transport):
+        # A body comes later, and shall go with its headers.
+        with prompt(self.transport) if request.bodyProducer is None else nullcontext():
             responding = super().request(request)
         if self._parser is not None:
-            own = vars(self._parser)
-            own["lineLengthExceeded"] = lambda line: self._refuse()
-            own["allHeadersReceived"] = self._headers_end
+            vars(self._parser)["lineLengthExceeded"] = lambda line: self._refuse()
         return responding
 
     def dataReceived(self, data: bytes) -> None:
+        parser = self._parser
         if not self._in_headers():
             super().dataReceived(data)
             return
-        # For each line of the headers the parser copies what is behind it.
-        head, end, self._behind = data.partition(HEAD_END)
-        data = head + end
         with steady(self.transport):
-            super().dataReceived(data)
-        if self._in_headers():
-            self._heads += len(data)
-            if self._heads > MAX_HEADERS:
-                self._refuse()
+            while data and self._parser is parser:
+                # For each line of the headers the parser copies what is behind it.
+                size = STEP if self._in_headers() else len(data)
+                piece, data = data[:size], data[size:]
+                super().dataReceived(piece)
+                if self._parser is parser and self._in_headers():
+                    self._count(len(piece))
+        if data and self._parser is None:
+            assert self.transport is not None
+            self.transport.loseConnection()  # more than was asked for
 
     def _in_headers(self) -> bool:
         return self._parser is not None and self._parser.state not in (BODY, DONE)
 
-    def _headers_end(self) -> None:
-        parser: Any = self._parser
-        behind, self._behind = self._behind, b""
-        parser.dataReceived(behind)  # it is at the headers, and keeps this for its next step
-        HTTPClientParser.allHeadersReceived(parser)
+    def _count(self, size: int) -> None:
+        self._heads += size
+        if self._heads > MAX_HEADERS:
+            self._refuse()
 
     def _refuse(self) -> None:
         what = f"more than {MAX_HEADERS} bytes of headers, or an endless one"

@@ -131,7 +131,8 @@ class Encoder:
 
     def whole(self, data: bytes) -> bytes:
         """The encoded form of a member that is there whole."""
-        self._buffers = _ROOMY
+        if len(data) > SAMPLE:
+            self._buffers = _ROOMY
         return self.update(data) + self.flush()
 
     def begin(self, method: int) -> None:
@@ -151,7 +152,7 @@ class Encoder:
 
     def flush(self) -> bytes:
         """The rest of the encoded form."""
-        deflate, self._deflate = self._deflate, None  # its state takes 100 KB
+        deflate, self._deflate = self._deflate, None  # its state takes hundreds of KB
         return b"" if deflate is None else deflate.flush()
 
     def _pays(self, piece: bytes) -> bool:

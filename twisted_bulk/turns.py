@@ -1,13 +1,19 @@
-"""What is done next of what many wait for: owners take turns, each with its oldest first."""
+"""What is done next of what many wait for: owners take turns, each with its oldest first.
+
+So that the youngest do not wait for all the others, every :data:`FAIR`-th turn of an owner
+is that of the item that has waited longest.
+"""
 
 import heapq
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Hashable
 from itertools import count
 from threading import Lock
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
+
+FAIR = 8
 
 
 class Turns(Generic[T]):
@@ -16,6 +22,7 @@ class Turns(Generic[T]):
     def __init__(self) -> None:
         self._lock = Lock()
         self._added = count()
+        self._taken: Counter[Hashable] = Counter()
         self._owners: OrderedDict[Hashable, list[tuple[int, int, T]]] = OrderedDict()
 
     def add(self, owner: Hashable, rank: int, item: T) -> None:
@@ -27,8 +34,13 @@ class Turns(Generic[T]):
         """The next item. There has to be one."""
         with self._lock:
             owner, items = next(iter(self._owners.items()))
-            item = heapq.heappop(items)[2]
+            self._taken[owner] += 1
+            if self._taken[owner] % FAIR:
+                item = heapq.heappop(items)[2]
+            else:
+                item = items.pop(min(range(len(items)), key=lambda at: items[at][1]))[2]
+                heapq.heapify(items)
             self._owners.move_to_end(owner)
             if not items:
-                del self._owners[owner]
+                del self._owners[owner], self._taken[owner]
             return item
