@@ -1,6 +1,5 @@
 """Reserve jobs, run a function on each, keep the leases, say how it ended."""
 
-import contextlib
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -78,7 +77,7 @@ class Runner(Service):
         self._awake = False
         self._beating = LoopingCall(self._beat_soundly)
         self._beating.clock = clock
-        self._unsure = False
+        self._doubts = 0  # of what the queue believes that we have, since it was last asked
         self._prepared = False
         self.ended: Deferred[None] = Deferred()
         self._stopping: Deferred[None] = succeed(None)
@@ -170,13 +169,14 @@ class Runner(Service):
         closed = self._hours.closed_for(time.time())
         if closed:
             return Reserved("closed", closed, [])
-        if self._unsure:
+        if self._doubts:
             # The reply of a reserve may have been lost; nothing must stay with us unknown.
             held = [task.job for task in self._tasks.values()]
             await self._queue.reconcile(self._worker, held)
-        self._unsure = True
+        self._doubts = own = self._doubts + 1
         reserved = await self._queue.reserve(self._worker, free)
-        self._unsure = False
+        if self._doubts == own:  # no further one came up meanwhile
+            self._doubts = 0
         return reserved
 
     def occupied(self) -> int:
@@ -214,7 +214,7 @@ class Runner(Service):
         except GiveBack as back:
             if not back.delay:
                 log.warn("job {job} is given back: {why}", job=job.id, why=back)
-            self._unsure = True  # and with it goes what a lost reply would have left
+            self._doubts += 1  # and with it goes what a lost reply would have left
             await self._release(job, back.delay)
         except Retry as again:
             await self._nack(job, str(again), again.delay)
@@ -240,8 +240,10 @@ class Runner(Service):
         return await Deferred.fromCoroutine(call()).addTimeout(self._timeout, self._clock)
 
     async def _release(self, job: Job, delay: float) -> None:
-        with contextlib.suppress(Unavailable):  # the next reserve does it
+        try:
             await self._queue.release(self._worker, [job], delay)
+        except Unavailable:
+            self._doubts += 1  # the next reserve does it
 
     async def _nack(self, job: Job, error: str, delay: float) -> None:
         """Say that a job failed, for as long as the broker is away."""
