@@ -9,10 +9,11 @@ from tests.reactor import reactor
 from tests.servers import RedisServer, RedisTestCase
 from tests.test_redis import eventually
 from twisted_bulk import runner
+from twisted_bulk.errors import Unavailable
 from twisted_bulk.jobs import Work
 from twisted_bulk.runner import Runner
 from twisted_bulk.scripted import ScriptedQueue
-from twisted_bulk.task import Result, Retry, Task
+from twisted_bulk.task import GiveBack, Result, Retry, Task
 
 
 def tell(waiting: Deferred[None]) -> None:
@@ -167,8 +168,43 @@ class RunnerTests(RunnerTestCase):
 
         # As after a reserve whose answer did not come.
         consumer = self.make(function)
-        consumer._unsure = True
+        consumer._doubts = 1
         consumer.startService()
+        await self.until("a", b"done")
+
+    async def test_given_back_in_vain(self) -> None:
+        """The queue goes away while a job is given back, and while more is asked for: the job is
+        given back later."""
+        asked, go = Deferred[None](), Deferred[None]()
+        reserve, release = self.queue.reserve, self.queue.release
+        calls: list[str] = []
+
+        async def slow(worker: str, count: int) -> Any:
+            calls.append("reserve")
+            found = await reserve(worker, count)
+            if len(calls) == 2:
+                tell(asked)
+                await go
+            return found
+
+        async def away(*arguments: Any) -> None:
+            if "release" in calls:
+                await release(*arguments)
+                return
+            calls.append("release")
+            reactor.callLater(0, go.callback, None)
+            raise Unavailable("away")
+
+        async def function(task: Task) -> Result:
+            if "release" not in calls:
+                await asked
+                raise GiveBack("no room")
+            return Result()
+
+        self.patch(self.queue, "reserve", slow)
+        self.patch(self.queue, "release", away)
+        await self.queue.enqueue([Work(id="a", payload=b"")])
+        self.consume(function)
         await self.until("a", b"done")
 
 
