@@ -12,16 +12,27 @@ from twisted.python.failure import Failure
 from twisted.web._newclient import BODY, DONE
 from twisted.web._newclient import HTTP11ClientProtocol as ClientProtocol
 from twisted.web.client import HTTPConnectionPool
-from twisted.web.iweb import IResponse
+from twisted.web.iweb import UNKNOWN_LENGTH, IResponse
 from zope.interface import implementer
 
+from twisted_bulk.dial import RECEIVE_BUFFER
 from twisted_bulk.errors import MemberError
 from twisted_bulk.transport import prompt, steady
 
 MAX_HEADERS = 64 * 1024  # bytes of one response's headers, and of what may come before it
 STEP = 16 * 1024  # bytes that are looked through for headers at once
+WHOLE = 1 << 20  # bytes of a body that are read at once, if it has no more: larger ones take memory
 IDLE_FOR = 15  # seconds that a connection is kept for the next request
 IDLE = 256  # such connections in all
+
+
+def _headers_end(data: bytes, at: int) -> int:
+    """How far to look through it from there, so that the body's beginning is in one piece.
+
+    For each line of the headers the parser copies what is behind it.
+    """
+    end = data.find(b"\r\n\r\n", at, at + STEP)
+    return at + STEP if end < 0 else end + 4
 
 
 @implementer(IHandshakeListener)
@@ -32,12 +43,14 @@ class _Connection(ClientProtocol):
         super().__init__(quiescentCallback)
         self.secured: Deferred[None] = Deferred()
         self._heads = 0
+        self._behind = False  # more came together with what the parser is given
 
     def handshakeCompleted(self) -> None:
         self.secured.callback(None)
 
     def request(self, request: Any) -> Deferred[IResponse]:
         self._heads = 0
+        self._read_at_once(WHOLE)
         # A body comes later, and shall go with its headers.
         with prompt(self.transport) if request.bodyProducer is None else nullcontext():
             responding = super().request(request)
@@ -51,16 +64,23 @@ class _Connection(ClientProtocol):
             super().dataReceived(data)
             return
         with steady(self.transport):
-            while data and self._parser is parser:
-                # For each line of the headers the parser copies what is behind it.
-                size = STEP if self._in_headers() else len(data)
-                piece, data = data[:size], data[size:]
+            end = 0
+            while end < len(data) and self._parser is parser:
+                at = end
+                end = _headers_end(data, at) if self._in_headers() else len(data)
+                piece = data[at:end]
+                self._behind = end < len(data)
                 super().dataReceived(piece)
                 if self._parser is parser and self._in_headers():
                     self._count(len(piece))
-        if data and self._parser is None:
-            assert self.transport is not None
-            self.transport.loseConnection()  # more than was asked for
+        if parser is not None and self._parser is parser and not self._in_headers():
+            length = parser.response.length
+            if length is UNKNOWN_LENGTH or length > WHOLE:
+                self._read_at_once(RECEIVE_BUFFER)
+
+    def _read_at_once(self, size: int) -> None:
+        transport: Any = self.transport
+        transport.bufferSize = size
 
     def _in_headers(self) -> bool:
         return self._parser is not None and self._parser.state not in (BODY, DONE)
@@ -75,8 +95,10 @@ class _Connection(ClientProtocol):
         self._giveUp(Failure(MemberError("headers_too_large", what)))
 
     def _finishResponse(self, rest: bytes) -> None:
-        if rest and self._parser is not None:
+        if (rest or self._behind) and self._parser is not None:
             self._parser.response.overlong = True
+            request: Any = self._currentRequest
+            request.persistent = False  # what is too much is not the next answer's
         super()._finishResponse(rest)
 
     def connectionLost(self, reason: Failure = Failure(error.ConnectionDone())) -> None:  # noqa: B008
