@@ -24,7 +24,7 @@ class SpaceTests(SynchronousTestCase):
     """Marks."""
 
     def setUp(self) -> None:
-        self.used = 0
+        self.used = self.asked = 0
         self.patch(os, "statvfs", self.statvfs)
         self.clock = Clock()
         self.space = Space(Path("."), self.clock, 80, 85, 95)
@@ -34,6 +34,7 @@ class SpaceTests(SynchronousTestCase):
         self.addCleanup(self.space.stopService)
 
     def statvfs(self, folder: Any) -> Any:
+        self.asked += 1
         return SimpleNamespace(
             f_blocks=1200, f_bfree=1200 - self.used, f_bavail=1000 - self.used, f_frsize=100
         )
@@ -73,6 +74,28 @@ class SpaceTests(SynchronousTestCase):
         self.assertTrue(self.space.full)
         self.assertEqual(self.states(79), [(False, False)])
         self.assertFalse(self.space.refused(OSError(errno.EIO, "")))
+
+    def test_claims_are_counted(self) -> None:
+        """The system is asked again after a sixteenth of the room, and each second."""
+        self.states(50)  # 45,000 to the hard mark
+        asked = self.asked
+        for _ in range(28):
+            self.space.claim(100)
+        self.assertEqual(self.asked, asked)
+        self.used = 949  # somebody else's
+        self.space.claim(12)
+        self.assertEqual(self.asked, asked)
+        with self.assertRaises(OSError):
+            self.space.claim(100)
+        self.assertEqual(self.asked, asked + 1)
+        self.states(94)  # 1,000 are left
+        self.space.claim(62)
+        self.assertEqual(self.asked, asked + 2)
+        for _ in range(2):  # each leaves less than it wants
+            self.space.claim(63)
+        self.assertEqual(self.asked, asked + 4)
+        with self.assertRaises(OSError):
+            self.space.claim(1000)
 
 
 class TmpfsTests(DaemonTestCase):

@@ -5,6 +5,7 @@ Two marks with a third below them, so that a disk at the edge does not switch to
 
 import errno
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from twisted_bulk.errors import DiskFull
 log = Logger()
 
 EVERY = 1.0  # seconds between looks
+UNSEEN = 1 / 16  # of the room that was there, taken until the system is asked again
 HELD = 2.0  # seconds that a refusal counts of which df shows nothing: a quota, no inodes
 FULL = frozenset((errno.ENOSPC, errno.EDQUOT))
 
@@ -40,6 +42,8 @@ class Space(Service):
         self.tight = self.full = False
         self._clock = clock
         self._held = 0.0
+        self._claiming = threading.Lock()
+        self._granted = 0.0  # bytes for which nobody needs to ask
         self._heard: list[Callable[[], object]] = []
         self._looking = LoopingCall(self._look)
         self._looking.clock = clock
@@ -59,9 +63,11 @@ class Space(Service):
     def _used(self, more: int = 0) -> float:
         """The share in use, as df counts it, with ``more`` bytes."""
         found = os.statvfs(self._folder)
-        used = (found.f_blocks - found.f_bfree) * found.f_frsize
-        free = found.f_bavail * found.f_frsize
-        return (used + more) / max(1, used + free)
+        used = (found.f_blocks - found.f_bfree) * found.f_frsize + more
+        total = max(1, used - more + found.f_bavail * found.f_frsize)
+        with self._claiming:
+            self._granted = UNSEEN * (self._hard * total - used)
+        return used / total
 
     def _look(self) -> None:
         try:
@@ -92,7 +98,10 @@ class Space(Service):
 
         :raises OSError: they would go beyond the hard mark
         """
-        if self._used(size) >= self._hard:
+        with self._claiming:
+            self._granted -= size
+            granted = self._granted >= 0
+        if not granted and self._used(size) >= self._hard:
             raise NoRoom(errno.ENOSPC, "the disk is nearly full")
 
     def fits(self, size: int) -> bool:
