@@ -30,7 +30,7 @@ from tests.daemon import Daemon
 
 DISTINCT = 50
 PARALLEL = 32
-LOOK = 0.005  # seconds between two looks whether a zip is there
+LOOK = 0.01  # seconds between two looks whether a zip is there
 LONGEST = 60  # seconds for a batch
 
 

@@ -12,8 +12,11 @@ import tempfile
 import threading
 import zipfile
 import zlib
+from collections import deque
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -32,7 +35,7 @@ from twisted_bulk.archive import Archive
 from twisted_bulk.errors import MemberError
 from twisted_bulk.journal import Journal
 from twisted_bulk.member import MEMORY, PIECE, SMALL, MemberSink
-from twisted_bulk.packer import Encoder, Packer
+from twisted_bulk.packer import WRITE, Encoder, Packer, write_at
 from twisted_bulk.spool import Place, Scratch
 from twisted_bulk.turns import FAIR, Turns
 from twisted_bulk.volume import Placed, Volume
@@ -651,6 +654,104 @@ class TurnsTests(SynchronousTestCase):
         for rank in range(FAIR):
             turns.add("a", rank, rank)
         self.assertEqual([turns.take() for _ in range(FAIR + 1)], [*range(FAIR - 1), 99, FAIR - 1])
+
+
+class WriteTests(SynchronousTestCase):
+    """What stands in front, and what comes behind it, in one call."""
+
+    def test_in_parts(self) -> None:
+        """However much of it a file takes at once."""
+        path, write = Path(self.mktemp()), os.pwritev
+        for most in (1, 3, 5, 100):
+            calls: list[int] = []
+
+            def some(file: int, pieces: Any, at: int, most: int = most, to: Any = calls) -> int:
+                to.append(at)
+                return write(file, [b"".join(pieces)[:most]], at)
+
+            self.patch(os, "pwritev", some)
+            for head, data in ((b"head", b"data" * 9), (b"head", b""), (b"", b"data"), (b"", b"")):
+                calls.clear()
+                with open(path, "wb", buffering=0) as file:
+                    self.assertEqual(write_at(file, data, 7, head), 7 + len(head + data))
+                self.assertEqual(path.read_bytes()[7:], head + data)
+                self.assertEqual(len(calls), -(-len(head + data) // most))
+
+    def test_large_ones(self) -> None:
+        """They are written in pieces."""
+        sizes: list[int] = []
+        data, write = os.urandom(WRITE * 2 + 1), os.pwritev
+
+        def noted(file: int, pieces: Any, at: int) -> int:
+            sizes.append(sum(map(len, pieces)))
+            return write(file, pieces, at)
+
+        self.patch(os, "pwritev", noted)
+        with tempfile.TemporaryFile(buffering=0) as file:
+            write_at(file, data, 0, b"head")
+            file.seek(0)
+            self.assertEqual(file.read(), b"head" + data)
+        self.assertEqual(sizes, [WRITE + 4, WRITE, 1])
+
+    def test_nothing_behind_it(self) -> None:
+        """A member without a piece has its header."""
+        archive = Archive(Path(tempfile.mkdtemp(prefix="bw")), "store", 1 << 40)
+        archive.add(["empty"], Encoder("store"), 0, list, 0.0)
+        (found,) = finish(archive)
+        self.assertEqual(content(found), {"empty": b""})
+
+
+class PackerTests(SynchronousTestCase):
+    """How the reactor's thread hears of what was done on others."""
+
+    def setUp(self) -> None:
+        self.woken: list[Callable[[], None]] = []
+        self.packer = Packer(SimpleNamespace(callFromThread=self.woken.append), 1)
+        self.packer.startService()
+        self.addCleanup(self.packer.stopService)
+        self.got: list[Any] = []
+
+    def run_to_end(self, *works: Callable[[], Any]) -> None:
+        """Until all that is on the thread by then is done."""
+        for work in works:
+            self.packer.run(work).addBoth(self.got.append)
+        self.packer._threads.submit(str).result()
+
+    def test_woken_once(self) -> None:
+        """It is woken once for all that ends before it comes to that, and nothing is lost."""
+        self.run_to_end(*[partial(int, number) for number in ("0", "1", "x")])
+        self.assertEqual((len(self.woken), self.got), (1, []))
+        self.woken.pop()()
+        self.assertEqual(self.got[:2], [0, 1])
+        self.assertIsInstance(self.got[2].value, ValueError)
+        self.run_to_end(partial(int, 3))
+        self.woken.pop()()
+        self.assertEqual((self.got[3:], self.woken), ([3], []))
+
+    def test_stopped(self) -> None:
+        """Nothing is begun any more, and that is no error."""
+        self.packer.stopService()
+        for run in (self.packer.run, self.packer.run_long, self.packer.run_small):
+            run(self.got.append, 1)
+        self.packer.run_in_turn("owner", 1, self.got.append, 1)
+        self.assertEqual((self.got, self.woken), ([], []))
+
+    def test_too_late_for_this_turn(self) -> None:
+        """What ends just as the reactor's thread has told all is told in another turn."""
+        late, more = [2], self.run_to_end
+
+        class Results(deque[Any]):
+            def __bool__(self) -> bool:
+                found = len(self) > 0
+                if not found and late:
+                    more(late.pop)
+                return found
+
+        self.packer._results = Results()
+        self.run_to_end(partial(int, 1))
+        while self.woken:
+            self.woken.pop(0)()
+        self.assertEqual(self.got, [1, 2])
 
 
 class SinkTests(TestCase):

@@ -3,7 +3,7 @@
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.chaos import bodies, callbacks, downloads, sameid
-from tests.chaos.crashpoints import CrashPoints
+from tests.chaos.crashpoints import WRITE, CrashPoints
 from tests.chaos.storm import Count, Storm
 from tests.servers import need
 
@@ -54,6 +54,7 @@ class CrashPointTests(SynchronousTestCase):
         crash.run(every=16)
         self.assertEqual(crash.wrong, [])
         self.assertGreaterEqual(sum(crash.points.values()), 3)
+        self.assertTrue(crash.points[f"{WRITE} of other threads"])
 
     def test_full(self) -> None:
         """A disk that is full at one of the writes: the same worker ends with one right zip."""
@@ -62,6 +63,7 @@ class CrashPointTests(SynchronousTestCase):
         crash.run(every=4, seconds=15)
         self.assertEqual(crash.wrong, [])
         self.assertGreaterEqual(sum(crash.points.values()), 2)
+        self.assertTrue(crash.points[f"{WRITE} refused"])
 
 
 class DownloadTests(SynchronousTestCase):

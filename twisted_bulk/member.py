@@ -168,7 +168,7 @@ class MemberSink:
     def _finish_memory(self, pieces: list[bytes]) -> None:
         encoder = self._encoder
         if self._archive.mode == "auto" and sum(map(len, pieces)) <= SAMPLE:
-            encoder.begin(DEFLATED)  # all of it is no more work than a sample
+            encoder.method = DEFLATED  # all of it is no more work than a sample
         # In one piece: each step gives the interpreter's lock away, and has to wait for it again.
         data = b"".join(pieces)
         packed = encoder.whole(data)

@@ -118,15 +118,16 @@ class Volume:
 
     def fill(self, placed: Placed, pieces: Iterable[bytes]) -> None:
         """Write what belongs into a place. Blocks, as do those that follow."""
-        at = self.write(local_header(placed.entry), placed.offset)
+        at, head = placed.offset, local_header(placed.entry)
         for piece in pieces:
-            at = self.write(piece, at)
+            at, head = self.write(piece, at, head), b""
+        at = self.write(b"", at, head)  # it may have been an empty one
         assert at == placed.end
 
-    def write(self, data: bytes, at: int) -> int:
-        """Write ``data`` there; returns where it ends."""
+    def write(self, data: bytes, at: int, head: bytes = b"") -> int:
+        """Write ``data`` there, behind ``head``; returns where it ends."""
         with self._writing:  # the system would let one writer in at a time, and the others spin
-            return write_at(self.file, data, at)
+            return write_at(self.file, data, at, head)
 
     @property
     def whole(self) -> int:

@@ -6,10 +6,12 @@ records appear only where a number does not fit without them.
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
+import msgspec
+
 STORED, DEFLATED = 0, 8
+_LOCAL, _ZIP64 = 30, 20  # bytes of a local header without names, and of its zip64 field
 _MAX16, _MAX32 = 0xFFFF, 0xFFFFFFFF
 _UTF8 = 0x0800
 _UNIX = 3 << 8
@@ -18,8 +20,7 @@ _EPOCH = datetime(1980, 1, 1, tzinfo=UTC)
 _END_OF_DOS = datetime(2107, 12, 31, tzinfo=UTC)
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True):
     """One member as the central directory lists it.
 
     :param size: bytes before and ``packed`` after compression
@@ -38,7 +39,8 @@ class Entry:
     @property
     def end(self) -> int:
         """Where its data ends."""
-        return self.offset + len(local_header(self)) + self.packed
+        header = _LOCAL + len(self.name) + (_ZIP64 if _big(self) else 0)
+        return self.offset + header + self.packed
 
 
 def _dos(seconds: float) -> tuple[int, int]:

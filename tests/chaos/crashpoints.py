@@ -27,8 +27,9 @@ from tests.servers import ask, need
 from twisted_bulk.embedded import socket_path
 
 #: What archives are written with; write() is used for pipes as well, which never fill a disk.
-ON_FILES = ("pwrite64", "fsync", "rename", "ftruncate", "mkdir")
-CALLS = ("write", "pwrite64", "writev", "fsync", "fdatasync", "rename", "renameat", "ftruncate")
+WRITE = "pwritev2"
+ON_FILES = (WRITE, "fsync", "rename", "ftruncate", "mkdir")
+CALLS = ("write", WRITE, "writev", "fsync", "fdatasync", "rename", "renameat", "ftruncate")
 
 
 class CrashPoints:
