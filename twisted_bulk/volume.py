@@ -121,7 +121,8 @@ class Volume:
         at, head = placed.offset, local_header(placed.entry)
         for piece in pieces:
             at, head = self.write(piece, at, head), b""
-        at = self.write(b"", at, head)  # it may have been an empty one
+        if head:  # an empty member may come without a piece
+            at = self.write(head, at)
         assert at == placed.end
 
     def write(self, data: bytes, at: int, head: bytes = b"") -> int:
