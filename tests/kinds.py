@@ -26,8 +26,8 @@ from twisted.internet.task import Clock
 from tests.servers import need
 from twisted_bulk.archive import Archive
 from twisted_bulk.batch import Member, PartSpec
+from twisted_bulk.encoder import Encoder
 from twisted_bulk.names import MANIFEST
-from twisted_bulk.packer import Encoder
 from twisted_bulk.tally import Tally
 
 NOISE = random.Random(7).randbytes(200_000)
@@ -167,9 +167,9 @@ def _add(archive: Archive, name: str, data: Content, modified: float) -> None:
         for piece in pieces:
             spool.write(encoder.update(piece))
         spool.write(encoder.flush())
-        packed = spool.tell()
         spool.seek(0)
-        archive.add([name], encoder, packed, lambda: iter(lambda: spool.read(BLOCK), b""), modified)
+        blocks = iter(lambda: spool.read(BLOCK), b"")
+        archive.add([name], encoder.encoded, lambda: blocks, modified)
 
 
 def make(folder: Path, kind: Kind) -> tuple[list[str], list[Path]]:

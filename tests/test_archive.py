@@ -32,10 +32,11 @@ from tests.servers import need
 from twisted_bulk import archive as module
 from twisted_bulk import member
 from twisted_bulk.archive import Archive
+from twisted_bulk.encoder import Encoder
 from twisted_bulk.errors import MemberError
 from twisted_bulk.journal import Journal
 from twisted_bulk.member import MEMORY, PIECE, SMALL, MemberSink
-from twisted_bulk.packer import WRITE, Encoder, Packer, write_at
+from twisted_bulk.packer import WRITE, Packer, write_at
 from twisted_bulk.spool import Place, Scratch
 from twisted_bulk.turns import FAIR, Turns
 from twisted_bulk.volume import Placed, Volume
@@ -60,7 +61,7 @@ def add(archive: Archive, data: bytes, *names: str, **about: Any) -> list[Placed
     encoder = Encoder(archive.mode)
     pieces = [encoder.update(piece) for piece in (data[:70_000], data[70_000:]) if piece]
     pieces.append(encoder.flush())
-    return archive.add(names, encoder, sum(map(len, pieces)), lambda: pieces, 784111777, **about)
+    return archive.add(names, encoder.encoded, lambda: pieces, 784111777, **about)
 
 
 def finish(archive: Archive) -> list[bytes]:
@@ -320,7 +321,7 @@ class VolumeTests(SynchronousTestCase):
             encoder = Encoder("store")
             encoder.update(NOISE)
             with self.assertRaises(OSError):
-                archive.add(["b"], encoder, len(NOISE), broken, 0)
+                archive.add(["b"], encoder.encoded, broken, 0)
             (after,) = add(archive, NOISE[5:], "c")
             self.assertEqual(after.offset, place.blank.end)
             if crash:
@@ -376,7 +377,7 @@ class PlacesTests(SynchronousTestCase):
                 place.write(data[len(data) // 2 :])
                 encoder = Encoder("store")
                 encoder.update(data)
-                archive.add([name], encoder, len(data), place.read, 0, place=place)
+                archive.add([name], encoder.encoded, place.read, 0, place=place)
                 whole[name] = data
             elif step == "free" and value < len(places):
                 places.pop(value)[2].close()
@@ -601,7 +602,7 @@ class PlacesTests(SynchronousTestCase):
 
         def write() -> None:
             with contextlib.suppress(ValueError):
-                archive.add(["late"], encoder, 4, pieces, 0)
+                archive.add(["late"], encoder.encoded, pieces, 0)
 
         adding = threading.Thread(target=write)
         adding.start()
@@ -631,7 +632,9 @@ class PlacesTests(SynchronousTestCase):
         self.assertRaises(ValueError, place.write, b"01")
         encoder = Encoder("store")
         encoder.update(b"123456789")
-        self.assertRaises(ValueError, archive.add, ["a"], encoder, 9, place.read, 0, place=place)
+        self.assertRaises(
+            ValueError, archive.add, ["a"], encoder.encoded, place.read, 0, place=place
+        )
 
 
 class TurnsTests(SynchronousTestCase):
@@ -696,7 +699,7 @@ class WriteTests(SynchronousTestCase):
     def test_nothing_behind_it(self) -> None:
         """A member without a piece has its header."""
         archive = Archive(Path(tempfile.mkdtemp(prefix="bw")), "store", 1 << 40)
-        archive.add(["empty"], Encoder("store"), 0, list, 0.0)
+        archive.add(["empty"], Encoder("store").encoded, list, 0.0)
         (found,) = finish(archive)
         self.assertEqual(content(found), {"empty": b""})
 
@@ -1001,7 +1004,7 @@ class SinkTests(TestCase):
         encoder = Encoder("store")
         encoder.update(NOISE)
         with self.assertRaises(ValueError):
-            self.archive.add(["half"], encoder, len(NOISE), pieces, 0)
+            self.archive.add(["half"], encoder.encoded, pieces, 0)
         sink.discard()
         again = Archive(self.archive.folder, "auto", 1 << 40)
         self.assertEqual([one.name for one in again.resume()], ["whole"])

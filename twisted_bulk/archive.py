@@ -16,8 +16,8 @@ from pathlib import Path
 import msgspec
 
 from twisted_bulk.disk import begin_writing
+from twisted_bulk.encoder import Data, Encoded, encode
 from twisted_bulk.journal import Journal
-from twisted_bulk.packer import Encoder
 from twisted_bulk.spool import Place
 from twisted_bulk.volume import Placed, Volume, packed_data
 from twisted_bulk.zipformat import STORED
@@ -29,7 +29,7 @@ SYNC = 64 << 20  # bytes between two times that the disk is asked to keep up
 class Archive:
     """The zips of one part, being written into ``folder``. Its methods block.
 
-    :param mode: how members are compressed, see :class:`Encoder`
+    :param mode: how members are compressed, see :func:`encode`
     :param limit: bytes beyond which the next member begins another file
     :param claim: asked for room before each write
     """
@@ -114,9 +114,8 @@ class Archive:
     def add(
         self,
         names: Sequence[str],
-        encoder: Encoder,
-        packed: int,
-        pieces: Callable[[], Iterable[bytes]],
+        encoded: Encoded,
+        pieces: Callable[[], Iterable[Data]],
         modified: float,
         *,
         verified: bool = True,
@@ -125,14 +124,13 @@ class Archive:
     ) -> list[Placed]:
         """Put one whole member in, under each of its names.
 
-        :param pieces: its encoded form, ``packed`` bytes in all
+        :param pieces: its encoded form
         :param place: where it stands already, for its first name
         """
-        method = STORED if encoder.method is None else encoder.method
         new = Placed(
-            name="", volume=0, offset=0, method=method, crc=encoder.crc,
-            size=encoder.size, packed=packed, modified=modified,
-            sha256=encoder.sha256, verified=verified, attempts=attempts,
+            name="", volume=0, offset=0, method=encoded.method, crc=encoded.crc,
+            size=encoded.size, packed=encoded.packed, modified=modified,
+            sha256=encoded.sha256, verified=verified, attempts=attempts,
         )  # fmt: skip
         placed: list[Placed] = []
         for name in names:
@@ -175,7 +173,7 @@ class Archive:
                 self._at_work -= 1
                 self._left.notify_all()
 
-    def _append(self, new: Placed, pieces: Iterable[bytes]) -> Placed:
+    def _append(self, new: Placed, pieces: Iterable[Data]) -> Placed:
         self.claim(new.packed)
         with self._work():
             volume, placed = self._take(new)
@@ -245,7 +243,7 @@ class Archive:
                 begin_writing(volume.file.fileno())
         self.syncing = False
 
-    def _wanted(self, pieces: Iterable[bytes]) -> Iterator[bytes]:
+    def _wanted(self, pieces: Iterable[Data]) -> Iterator[Data]:
         for piece in pieces:
             if self._abandoned:
                 raise ValueError("the archive has been given up")
@@ -260,8 +258,7 @@ class Archive:
 
         :returns: of each file: where it is, its size, its SHA-256, and how many members it has
         """
-        encoder = Encoder("deflate")
-        packed = encoder.whole(content)
+        encoded, packed = encode("deflate", content)
         closed = []
         with self._alone():
             for volume in self._volumes:
@@ -272,8 +269,8 @@ class Archive:
                 volume.join(self._journal.note)
                 members = len(volume.members)
                 note = Placed(
-                    name=last, volume=0, offset=volume.offset, method=encoder.method or STORED,
-                    crc=encoder.crc, size=encoder.size, packed=len(packed), modified=modified,
+                    name=last, volume=0, offset=volume.offset, method=encoded.method,
+                    crc=encoded.crc, size=encoded.size, packed=encoded.packed, modified=modified,
                     sha256="",
                 )  # fmt: skip
                 volume.take(note.end - note.offset, sys.maxsize)

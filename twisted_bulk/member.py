@@ -14,11 +14,12 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from twisted_bulk.archive import Archive
+from twisted_bulk.encoder import SAMPLE, Data, Encoded, Encoder, encode
 from twisted_bulk.errors import MemberError
-from twisted_bulk.packer import SAMPLE, Encoder, Packer
+from twisted_bulk.packer import Packer
 from twisted_bulk.spool import Place, Scratch, Spool
 from twisted_bulk.volume import Placed
-from twisted_bulk.zipformat import DEFLATED, STORED
+from twisted_bulk.zipformat import STORED
 
 SMALL = 1 << 20  # larger members do not wait in memory
 PIECE = 512 << 10  # bytes of a large one that are written together
@@ -61,7 +62,6 @@ class MemberSink:
         self._length = length
         self._spooling = length is not None and length > SMALL
         self._spool: Spool | None = None
-        self._spooled = 0
         self._lock = threading.Lock()  # of the spool: an attempt may be dropped while it writes
         self._discarded = self._finishing = False
         self._flushing: Deferred[None] | None = None
@@ -135,7 +135,7 @@ class MemberSink:
         if self._spooling:
             await self._packer.run_long(self._finish_spool, self._take())
         elif self._buffered > SAMPLE:
-            await self._packer.run(self._finish_memory, self._take())
+            await self._packer.run_encoded(self._archive.mode, self._take(), self._put_whole)
         else:
             await self._packer.run_small(self._finish_memory, self._take())
 
@@ -153,29 +153,21 @@ class MemberSink:
 
     # What follows runs on the packer's threads.
 
-    def _check(self) -> None:
-        if self._wanted and self._wanted != self._encoder.sha256:
-            raise MemberError("checksum_mismatch", f"its SHA-256 is {self._encoder.sha256}")
+    def _finish_memory(self, pieces: list[bytes]) -> None:
+        self._put_whole(*encode(self._archive.mode, b"".join(pieces)))
 
-    def _add(self, packed: int, pieces: Callable[[], Iterable[bytes]]) -> None:
+    def _put_whole(self, encoded: Encoded, data: Data) -> None:
+        self._add(encoded, lambda: [data])
+
+    def _add(self, encoded: Encoded, pieces: Callable[[], Iterable[Data]]) -> None:
+        if self._wanted and self._wanted != encoded.sha256:
+            raise MemberError("checksum_mismatch", f"its SHA-256 is {encoded.sha256}")
         verified, attempts = self._about()
         place = self._spool if isinstance(self._spool, Place) else None
         self.placed = self._archive.add(
-            self._names, self._encoder, packed, pieces, self._modified,
+            self._names, encoded, pieces, self._modified,
             verified=verified, attempts=attempts, place=place,
         )  # fmt: skip
-
-    def _finish_memory(self, pieces: list[bytes]) -> None:
-        encoder = self._encoder
-        if self._archive.mode == "auto" and sum(map(len, pieces)) <= SAMPLE:
-            encoder.method = DEFLATED  # all of it is no more work than a sample
-        # In one piece: each step gives the interpreter's lock away, and has to wait for it again.
-        data = b"".join(pieces)
-        packed = encoder.whole(data)
-        self._check()
-        if len(packed) >= len(data) and self._archive.mode == "auto":
-            encoder.method, packed = STORED, data
-        self._add(len(packed), lambda: [packed])
 
     def _to_spool(self, pieces: list[bytes]) -> None:
         with self._lock:
@@ -189,7 +181,7 @@ class MemberSink:
         encoded = self._encoder.update(data)
         if self._spool is None:
             self._spool = self._open()
-        self._append(self._spool, encoded)
+        self._spool.write(encoded)
 
     def _open(self) -> Spool:
         length = self._length
@@ -197,18 +189,13 @@ class MemberSink:
             return self._archive.reserve(self._names[0], length, self._modified)
         return Scratch(self._archive.folder)
 
-    def _append(self, spool: Spool, encoded: bytes) -> None:
-        spool.write(encoded)
-        self._spooled += len(encoded)
-
     def _finish_spool(self, pieces: list[bytes]) -> None:
         with self._lock:
             try:
                 self._write_spool(pieces)
                 assert self._spool is not None
-                self._append(self._spool, self._encoder.flush())
-                self._check()
-                self._add(self._spooled, self._spool.read)
+                self._spool.write(self._encoder.flush())
+                self._add(self._encoder.encoded, self._spool.read)
             finally:
                 self._close()
 

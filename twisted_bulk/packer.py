@@ -1,38 +1,24 @@
 """Threads that pack: checksums, deflate and file writes."""
 
-import hashlib
 import os
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
 
-from isal import igzip_lib, isal_zlib
-from twisted.application.service import Service
+from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
+from twisted_bulk.encoder import Data, Encoded
+from twisted_bulk.encoders import Encoders
 from twisted_bulk.turns import Turns
-from twisted_bulk.zipformat import DEFLATED, STORED
 
 R = TypeVar("R")
 
 AT_ONCE = 64  # small pieces of work that one turn of a thread takes
 WRITE = 256 << 10  # bytes of one write: a larger one takes larger pages, which have to be found
-SAMPLE = 64 << 10
-WORTH = 0.97  # `auto` deflates when a sample shrinks to less than this
-_RAW = -15  # deflate without zlib's frame
-
-
-def _deflated(data: bytes) -> bytes:
-    """All of ``data`` at once: a stream's pieces have to take the interpreter's lock more often.
-
-    The largest buffers, half a megabyte, are an eighth faster than the usual ones.
-    """
-    room = igzip_lib.MEM_LEVEL_DEFAULT if len(data) <= SAMPLE else igzip_lib.MEM_LEVEL_EXTRA_LARGE
-    packed: bytes = igzip_lib.compress(data, 1, igzip_lib.COMP_DEFLATE, room)
-    return packed
 
 
 def _outcome(work: Callable[[], Any]) -> Any:
@@ -43,11 +29,14 @@ def _outcome(work: Callable[[], Any]) -> Any:
         return Failure()
 
 
-class Packer(Service):
+class Packer(MultiService):
     """The threads that pack, and the memory that members may use before they do."""
 
     def __init__(self, reactor: Any, threads: int) -> None:
+        super().__init__()
         self._reactor = reactor
+        self._encoders = Encoders(reactor, threads)
+        self._encoders.setServiceParent(self)
         # Lighter than Twisted's, by a twentieth of the time for a batch of recordings.
         self._threads = ThreadPoolExecutor(threads, "pack")
         self._copying = ThreadPoolExecutor(threads, "copy")
@@ -59,11 +48,12 @@ class Packer(Service):
         self._results: deque[tuple[Deferred[Any], Any]] = deque()
         self._told = False
 
-    def stopService(self) -> None:
-        super().stopService()
+    def stopService(self) -> Deferred[Any]:
+        stopped: Deferred[Any] = super().stopService()
         self._threads.shutdown()
         self._copying.shutdown()
         self._following.shutdown()
+        return stopped
 
     def run(self, work: Callable[..., R], *arguments: Any) -> Deferred[R]:
         """Do ``work`` on one of the threads."""
@@ -88,6 +78,12 @@ class Packer(Service):
     def run_aside(self, work: Callable[..., R], *arguments: Any) -> Deferred[R]:
         """The same for what nobody waits for."""
         return self._run_on(self._following, work, *arguments)
+
+    def run_encoded(
+        self, mode: str, pieces: Iterable[bytes], work: Callable[[Encoded, memoryview], R]
+    ) -> Deferred[R]:
+        """The same with what a process of its own made of ``pieces``, see :class:`Encoders`."""
+        return self._encoders.encode(mode, pieces, partial(self.run, work))
 
     def run_small(self, work: Callable[..., R], *arguments: Any) -> Deferred[R]:
         """The same for what takes less time than the way to a thread and back.
@@ -148,58 +144,7 @@ class Packer(Service):
             done.callback(result)
 
 
-class Encoder:
-    """Checksums and, if that pays, deflate, over one member's pieces.
-
-    :param mode: ``store``, ``deflate``, or ``auto``: by how a sample shrinks
-    """
-
-    def __init__(self, mode: str) -> None:
-        self._mode = mode
-        self._sha256 = hashlib.sha256()
-        self._deflate: Any = None
-        self.method: int | None = None
-        self.crc = 0
-        self.size = 0
-
-    def whole(self, data: bytes) -> bytes:
-        """The encoded form of a member that is there whole."""
-        return _deflated(data) if self._begin(data) == DEFLATED else data
-
-    def update(self, piece: bytes) -> bytes:
-        """The encoded form of the next piece; may come in part with a later one."""
-        if self._begin(piece) == STORED:
-            return piece
-        if self._deflate is None:
-            self._deflate = isal_zlib.compressobj(1, isal_zlib.DEFLATED, _RAW)
-        packed: bytes = self._deflate.compress(piece)
-        return packed
-
-    def _begin(self, piece: bytes) -> int:
-        self._sha256.update(piece)
-        self.crc = isal_zlib.crc32(piece, self.crc)
-        self.size += len(piece)
-        if self.method is None:
-            self.method = DEFLATED if self._pays(piece) else STORED
-        return self.method
-
-    def flush(self) -> bytes:
-        """The rest of the encoded form."""
-        deflate, self._deflate = self._deflate, None  # its state takes hundreds of KB
-        return b"" if deflate is None else deflate.flush()
-
-    def _pays(self, piece: bytes) -> bool:
-        if self._mode != "auto":
-            return self._mode == "deflate"
-        sample = piece[:SAMPLE]
-        return len(_deflated(sample)) < WORTH * len(sample)
-
-    @property
-    def sha256(self) -> str:
-        return self._sha256.hexdigest()
-
-
-def write_at(file: Any, data: bytes, offset: int, head: bytes = b"") -> int:
+def write_at(file: Any, data: Data, offset: int, head: bytes = b"") -> int:
     """Write ``head`` and ``data`` at ``offset``; a file may take them in parts.
 
     :returns: where they end

@@ -13,6 +13,7 @@ from typing import Any, BinaryIO, cast
 import msgspec
 from isal import isal_zlib
 
+from twisted_bulk.encoder import Data
 from twisted_bulk.packer import write_at
 from twisted_bulk.zipformat import DEFLATED, Entry, central_header, end_records, local_header
 
@@ -116,7 +117,7 @@ class Volume:
             assert end == placed.end
             self.members[placed.offset] = placed
 
-    def fill(self, placed: Placed, pieces: Iterable[bytes]) -> None:
+    def fill(self, placed: Placed, pieces: Iterable[Data]) -> None:
         """Write what belongs into a place. Blocks, as do those that follow."""
         at, head = placed.offset, local_header(placed.entry)
         for piece in pieces:
@@ -125,7 +126,7 @@ class Volume:
             at = self.write(head, at)
         assert at == placed.end
 
-    def write(self, data: bytes, at: int, head: bytes = b"") -> int:
+    def write(self, data: Data, at: int, head: bytes = b"") -> int:
         """Write ``data`` there, behind ``head``; returns where it ends."""
         with self._writing:  # the system would let one writer in at a time, and the others spin
             return write_at(self.file, data, at, head)
@@ -147,7 +148,7 @@ class Volume:
     def accept(
         self,
         noted: Iterable[Placed],
-        wanted: Callable[[Iterable[bytes]], Iterable[bytes]],
+        wanted: Callable[[Iterable[Data]], Iterable[Data]],
         moved: Callable[[Placed], object],
     ) -> list[Placed]:
         """Of what was written before, what is whole and right, joined; the rest goes.
@@ -195,7 +196,7 @@ class Volume:
             begin += len(block)
             yield block
 
-    def _check(self, one: Placed, wanted: Callable[[Iterable[bytes]], Iterable[bytes]]) -> bool:
+    def _check(self, one: Placed, wanted: Callable[[Iterable[Data]], Iterable[Data]]) -> bool:
         inflate = isal_zlib.decompressobj(-15) if one.method == DEFLATED else None
         crc, size, end = 0, 0, one.end
         for block in wanted(self.blocks(end - one.packed, end)):
@@ -227,7 +228,7 @@ class Volume:
         return self.offset, self._sha256.hexdigest()
 
 
-def _inflated(inflate: Any, block: bytes) -> Iterator[bytes]:
+def _inflated(inflate: Any, block: Data) -> Iterator[bytes]:
     """In pieces: a block of zeros may have been a thousand times as long."""
     while block:
         yield inflate.decompress(block, BLOCK)
