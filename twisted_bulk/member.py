@@ -134,10 +134,12 @@ class MemberSink:
         self._finishing = True
         if self._spooling:
             await self._packer.run_long(self._finish_spool, self._take())
-        elif self._buffered > SAMPLE:
-            await self._packer.run_encoded(self._archive.mode, self._take(), self._put_whole)
-        else:
+        elif self._buffered <= SAMPLE:
             await self._packer.run_small(self._finish_memory, self._take())
+        elif self._archive.mode == "store":  # too little work to copy it for
+            await self._packer.run(self._finish_memory, self._take())
+        else:
+            await self._packer.run_encoded(self._archive.mode, self._take(), self._put_whole)
 
     def discard(self) -> None:
         """Nothing of this attempt stays; a thread still at work on it ends in vain."""
