@@ -38,6 +38,12 @@ def environment() -> dict[str, str]:
     return kept | {"PYTHONPATH": str(ROOT)}
 
 
+def descendants(pid: int) -> list[int]:
+    """A process, and those that it and they have started."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [pid, *(each for child in children for each in descendants(int(child)))]
+
+
 def status_of(pid: int) -> dict[str, int]:
     """The numbers of ``/proc/<pid>/status``, in bytes where they are sizes."""
     numbers = {}
@@ -158,20 +164,18 @@ class Daemon:
                     return int(entry.name)
         raise AssertionError("no embedded server runs")
 
-    def workers(self) -> list[int]:
-        """The daemon's process and those of ``--workers``."""
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
-        mine = [int(pid) for pid in children.split()]
-        return [self.process.pid, *(pid for pid in mine if pid != self.redis_pid())]
+    def processes(self) -> list[int]:
+        """The daemon's process, those of ``--workers``, and those that encode; not its Redis."""
+        return [pid for pid in descendants(self.process.pid) if pid != self.redis_pid()]
 
     def cpu(self) -> float:
         """CPU seconds used so far by the daemon's processes and its Redis."""
-        return cpu_of([*self.workers(), self.redis_pid()])
+        return cpu_of([*self.processes(), self.redis_pid()])
 
     def peak_memory(self) -> int:
         """The largest resident size of one of its processes in bytes; its Redis's is noted."""
         self.redis_memory = status_of(self.redis_pid())["VmHWM"]
-        return max(status_of(pid)["VmHWM"] for pid in self.workers())
+        return max(status_of(pid)["VmHWM"] for pid in self.processes())
 
     def stop(self) -> int:
         """SIGTERM, and wait; returns the exit status."""

@@ -1,5 +1,6 @@
 """Members are encoded, in place and in processes of their own."""
 
+import contextlib
 import errno
 import hashlib
 import os
@@ -19,9 +20,10 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from tests.daemon import Daemon, environment
 from tests.reactor import reactor
 from tests.test_daemon import DaemonTestCase, until
+from tests.test_worker import alive
 from twisted_bulk import encoders as module
 from twisted_bulk.encoder import ANSWER, ASK, MODES, SAMPLE, SLOT, Data, Encoded, Encoder, encode
-from twisted_bulk.encoders import EncoderDied, Encoders
+from twisted_bulk.encoders import Encoders, EncodingFailed
 from twisted_bulk.member import SMALL
 from twisted_bulk.zipformat import DEFLATED, STORED
 
@@ -138,27 +140,84 @@ class ProcessTests(TestCase):
         lost = self.encode(TEXT)
         kept = self.encode(NOISE)
         os.kill(pid, signal.SIGKILL)
-        with self.assertRaises(EncoderDied):
+        with self.assertRaises(EncodingFailed):
             await lost
         self.assertEqual((await kept)[1], NOISE)
         self.assertEqual((await self.encode(TEXT))[1], TEXT)
         self.assertEqual(len(self.encoders._free), module.SLOTS)
-        while pid in self.pids():
-            await deferLater(reactor, 0.001)
+        self.assertNotIn(pid, self.pids())
 
-    async def test_asked_as_it_dies(self) -> None:
-        """Also when its pipe was closed just before."""
+    async def test_asked_in_vain(self) -> None:
+        """Where it cannot be asked any more it is ended, and others are asked."""
         await self.encode(TEXT)
         (process,) = self.encoders._processes
         transport: Any = process.transport
-        transport.signalProcess("KILL")
+        transport.signalProcess("STOP")
         transport.closeChildFD(module.ASKS)
         while module.ASKS in transport.pipes:
             await deferLater(reactor, 0.001)
-        if not process.lost:
-            with self.assertRaises(EncoderDied):
-                await self.encode(TEXT)
+        with self.assertRaises(EncodingFailed):
+            await self.encode(TEXT)
         self.assertEqual((await self.encode(TEXT))[1], TEXT)
+
+    async def test_at_work_though_broken(self) -> None:
+        """As long as it may write to its slots they are not another's."""
+        self.encoders._free = [0]
+        await self.encode(TEXT)
+        (process,) = self.encoders._processes
+        transport: Any = process.transport
+        transport.signalProcess("STOP")
+        lost, waiting = self.encode(TEXT), self.encode(NOISE)
+        self.patch(process, "kill", lambda: setattr(process, "broken", True))
+        transport.closeChildFD(module.ANSWERS)
+        while not process.broken:
+            await deferLater(reactor, 0.001)
+        self.assertEqual((lost.called, self.encoders._free), (False, []))
+        transport.signalProcess("KILL")
+        with self.assertRaises(EncodingFailed):
+            await lost
+        self.assertEqual((await waiting)[1], NOISE)
+
+    async def test_in_pieces(self) -> None:
+        """Answers may come in any pieces."""
+        under_way = [self.encode(data) for data in CONTENTS.values()]
+        for process in self.encoders._processes:
+            whole = process.childDataReceived
+            self.patch(
+                process,
+                "childDataReceived",
+                lambda fd, data, whole=whole: [whole(fd, bytes([byte])) for byte in data],
+            )
+        for data, done in zip(CONTENTS.values(), under_way, strict=True):
+            self.assertEqual((await done)[1], data)
+
+    async def test_cannot_be_encoded(self) -> None:
+        """It concerns that member, and no other."""
+        await self.encode(TEXT)
+        (pid,) = self.pids()
+        self.patch(module, "MODES", ["store", "deflate", "auto", "unheard of"])
+        with self.assertRaises(EncodingFailed):
+            await self.encode(TEXT, "unheard of")
+        self.assertEqual((await self.encode(TEXT))[1], TEXT)
+        self.assertEqual(self.pids(), [pid])
+
+    async def test_too_long(self) -> None:
+        """What does not fit into a slot does not get into the next."""
+        self.encoders._free = [1, 0]
+        with self.assertRaises(ValueError):
+            await self.encode(bytes(SLOT + 1))
+        self.assertEqual((self.encoders._free, self.encoders._slots[SLOT]), ([1, 0], 0))
+
+    async def test_then_fails(self) -> None:
+        """So does the whole; its slot is free."""
+
+        def then(encoded: Encoded, data: memoryview) -> Deferred[None]:
+            raise RuntimeError("no more threads")
+
+        with self.assertRaises(RuntimeError):
+            await self.encoders.encode("store", [TEXT], then)
+        self.assertEqual(len(self.encoders._free), module.SLOTS)
+        self.assertEqual((await self.encode(NOISE))[1], NOISE)
 
     async def test_nobody_waits(self) -> None:
         """A slot is another's only when whoever works with it is done."""
@@ -191,15 +250,46 @@ class ProcessTests(TestCase):
         self.assertEqual(self.pids(), [pid])
 
     async def test_no_process(self) -> None:
-        """Where none can be made, that is the error; the next tries again."""
+        """Where none can be made, that is the error, for however many; the next tries again."""
 
         def refused(*_: object, **__: object) -> None:
             raise OSError(errno.EAGAIN, "no more processes")
 
-        with self.assertRaises(OSError):
-            self.patch(module.Encoders, "_spawn", refused)
-            await self.encode(TEXT)
-        self.assertEqual(len(self.encoders._free), module.SLOTS)
+        refusing = self.patch(Encoders, "_spawn", refused)
+        self.encoders._free = []
+        waiting = [self.encode(b"a") for _ in range(1000)]
+        self.encoders._free = list(range(module.SLOTS))
+        self.encoders._begin()
+        for done in waiting:
+            self.failureResultOf(done, OSError)
+        refusing.restore()
+        kept = self.encode(TEXT)
+        self.patch(Encoders, "_spawn", refused)
+        self.assertEqual((await self.encode(NOISE))[1], NOISE)
+        self.assertEqual((await kept)[1], TEXT)
+        self.assertEqual((len(self.pids()), len(self.encoders._free)), (1, module.SLOTS))
+
+    async def test_not_begun(self) -> None:
+        """What nobody waits for any more is not begun."""
+        self.encoders._free = []
+        gone, there = self.encode(TEXT), self.encode(NOISE)
+        gone.addErrback(lambda _: None)
+        gone.cancel()
+        filled: list[int] = []
+        self.patch(Encoders, "_fill", self.filled(filled))
+        self.encoders._free = [0]
+        self.encoders._begin()
+        self.assertEqual((await there)[1], NOISE)
+        self.assertEqual(filled, [len(NOISE)])
+
+    def filled(self, sizes: list[int]) -> Any:
+        fill = Encoders._fill
+
+        def filling(encoders: Encoders, number: int, pieces: Any) -> int:
+            sizes.append(fill(encoders, number, pieces))
+            return sizes[-1]
+
+        return filling
 
     async def test_stopped(self) -> None:
         """What is under way comes to nothing; the process is gone."""
@@ -244,9 +334,10 @@ class DaemonTests(DaemonTestCase):
 
     def encoders(self, daemon: Daemon) -> list[int]:
         found = []
-        for pid in daemon.workers()[1:]:
-            if b"twisted_bulk.encoder" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                found.append(pid)
+        for pid in daemon.processes()[1:]:
+            with contextlib.suppress(OSError):  # it has ended
+                if b"twisted_bulk.encoder" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    found.append(pid)
         return found
 
     def begun(self, daemon: Daemon, *options: str) -> list[int]:
@@ -264,13 +355,14 @@ class DaemonTests(DaemonTestCase):
         (pid,) = self.begun(daemon)
         os.kill(pid, signal.SIGSTOP)
         self.source.gate.set()
-        until(lambda: len(self.source.asked) == 3)
+        until(lambda: len(self.encoders(daemon)) == 2)  # as the first has something
         os.kill(pid, signal.SIGKILL)
         self.complete(daemon, "b", 3)
+        self.assertRegex(daemon.log.read_text(), "an encoder ended, with [1-3] members")
 
     def test_parent_killed(self) -> None:
         """They do not outlive the daemon."""
         daemon = self.daemon()
         (pid,) = self.begun(daemon)
         daemon.kill()
-        until(lambda: not Path(f"/proc/{pid}").exists())
+        until(lambda: not alive(pid))

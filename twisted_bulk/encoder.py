@@ -9,6 +9,7 @@ import mmap
 import signal
 import struct
 import sys
+import traceback
 from typing import Any
 
 import msgspec
@@ -23,6 +24,7 @@ SLOT = (1 << 20) + (64 << 10)  # bytes: of the largest member, and what deflate 
 MODES = ["store", "deflate", "auto"]
 ASK = struct.Struct("<HBI")  # the slot, the mode's number, the size
 ANSWER = struct.Struct("<HBIII32s")  # the slot, and the fields of Encoded
+FAILED = 0xFF  # an answer's method: none
 Data = bytes | memoryview
 _RAW = -15  # deflate without zlib's frame
 _TRAILER = struct.Struct("<2I")  # RFC 1952: the content's CRC-32, and its size
@@ -75,7 +77,7 @@ def encode(mode: str, data: Data) -> tuple[Encoded, Data]:
 
 
 class Encoder:
-    """The same over one member's pieces."""
+    """What :func:`encode` does, over one member's pieces."""
 
     def __init__(self, mode: str) -> None:
         self._mode = mode
@@ -119,9 +121,13 @@ def _answer(shared: memoryview, ask: bytes) -> bytes:
     """What came of a slot's content; its encoded form takes its place."""
     number, mode, size = ASK.unpack(ask)
     slot = shared[number * SLOT : (number + 1) * SLOT]
-    encoded, packed = encode(MODES[mode], slot[:size])
-    if encoded.method == DEFLATED:
-        slot[: len(packed)] = packed
+    try:
+        encoded, packed = encode(MODES[mode], slot[:size])
+        if encoded.method == DEFLATED:
+            slot[: len(packed)] = packed
+    except Exception:  # that of one member, and of no other
+        traceback.print_exc()
+        return ANSWER.pack(number, FAILED, 0, 0, 0, b"")
     return ANSWER.pack(
         number, encoded.method, encoded.crc, size, encoded.packed, bytes.fromhex(encoded.sha256)
     )

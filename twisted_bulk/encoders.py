@@ -11,18 +11,17 @@ import os
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from tempfile import TemporaryFile
 from typing import Any, BinaryIO
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from twisted_bulk.encoder import ANSWER, ASK, MODES, SLOT, Encoded
+from twisted_bulk.encoder import ANSWER, ASK, FAILED, MODES, SLOT, Encoded
 
 log = Logger()
 
@@ -32,8 +31,8 @@ MEMORY, ASKS, ANSWERS = 3, 4, 5  # descriptors in a child
 Then = Callable[[Encoded, memoryview], Deferred[Any]]
 
 
-class EncoderDied(Exception):
-    """The process ended before it had answered."""
+class EncodingFailed(Exception):
+    """The process could not do it, or ended before it had answered."""
 
 
 @dataclass
@@ -49,26 +48,30 @@ class _Member:
 class _Process(ProcessProtocol):
     """One process, from the parent's side.
 
-    :param answered: told of each slot, and what came of its content
-    :param lost: told of the slots that it does not answer for any more
+    :param on_answer: told of each slot, and what came of its content: None if it failed
+    :param on_end: told that it is gone, and why
     """
 
     def __init__(
-        self, answered: Callable[[int, Encoded], object], lost: Callable[[set[int]], object]
+        self,
+        on_answer: Callable[[int, Encoded | None], object],
+        on_end: Callable[["_Process", str], object],
     ) -> None:
         self.ended: Deferred[None] = Deferred()
-        self.lost = False
+        self.broken = False  # it will answer no more, but may be at work
         self.asked: set[int] = set()
-        self._answered = answered
-        self._lost = lost
+        self._on_answer = on_answer
+        self._on_end = on_end
         self._received = b""
 
     def ask(self, number: int, mode: str, size: int) -> None:
         """Have it encode what is in a slot."""
         assert self.transport is not None
         self.asked.add(number)
-        with suppress(KeyError):  # that pipe may be closed before the other tells that all is over
+        try:
             self.transport.writeToChild(ASKS, ASK.pack(number, MODES.index(mode), size))
+        except Exception:  # its end, where the pipe is closed already, tells who waits for it
+            self.kill()
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:
         data = self._received + data
@@ -76,19 +79,21 @@ class _Process(ProcessProtocol):
         self._received = data[whole:]
         for number, method, crc, size, packed, sha256 in ANSWER.iter_unpack(data[:whole]):
             self.asked.remove(number)
-            self._answered(number, Encoded(method, crc, size, packed, sha256.hex()))
+            encoded = Encoded(method, crc, size, packed, sha256.hex())
+            self._on_answer(number, None if method == FAILED else encoded)
 
     def childConnectionLost(self, childFD: int) -> None:
         if childFD == ANSWERS:
-            self.lost = True
-            self._lost(self.asked)
+            self.kill()
 
     def processEnded(self, reason: Failure) -> None:
+        self._on_end(self, reason.getErrorMessage())
         self.ended.callback(None)
 
     def kill(self) -> None:
-        """End it now."""
+        """End it now. Until it has ended its slots are not another's: it may write to them."""
         assert self.transport is not None
+        self.broken = True
         if self.transport.pid:
             self.transport.signalProcess("KILL")
 
@@ -115,17 +120,20 @@ class Encoders(Service):
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
-        for process in list(self._processes):
+        processes = list(self._processes)
+        for process in processes:
             process.kill()
+        for process in processes:
             await process.ended
 
     def encode(self, mode: str, pieces: Iterable[bytes], then: Then) -> Deferred[Any]:
         """Encode a member, call ``then`` with what came of it, and wait for what that returns.
 
-        Its bytes are another's afterwards. Not to wait any more takes nothing of this back.
+        Until that fires its data is ``then``'s, also when nobody waits any more.
 
         :param pieces: together shorter than a slot
-        :returns: ``then``'s result; fails with :class:`EncoderDied`
+        :returns: ``then``'s result; fails with :class:`EncodingFailed`, or OSError where no
+            process can be made
         """
         member = _Member(mode, pieces, then)
         self._waiting.append(member)
@@ -134,24 +142,40 @@ class Encoders(Service):
 
     def _begin(self) -> None:
         while self.running and self._free and self._waiting:
-            member, number = self._waiting.popleft(), self._free.pop()
-            self._under_way[number] = member
-            at = begin = number * SLOT
-            for piece in member.pieces:
-                self._slots[at : at + len(piece)] = piece
-                at += len(piece)
-            member.pieces = ()
+            member = self._waiting.popleft()
+            if member.done.called:  # nobody waits any more
+                continue
+            number = self._free[-1]
             try:
-                self._process().ask(number, member.mode, at - begin)
-            except OSError:  # there cannot be another process
-                self._ended(Failure(), number)
+                process, size = self._process(), self._fill(number, member.pieces)
+            except Exception:
+                member.done.errback()
+                continue
+            member.pieces = ()
+            self._under_way[self._free.pop()] = member
+            process.ask(number, member.mode, size)
+
+    def _fill(self, number: int, pieces: Iterable[bytes]) -> int:
+        """Copy into a slot; returns how much it is."""
+        slot, at = self._slot(number), 0
+        for piece in pieces:
+            slot[at : at + len(piece)] = piece  # refuses what would be too long
+            at += len(piece)
+        return at
+
+    def _slot(self, number: int) -> memoryview:
+        return self._slots[number * SLOT : (number + 1) * SLOT]
 
     def _process(self) -> _Process:
         """The one that has least to do; another, as long as all have something."""
-        alive = [process for process in self._processes if not process.lost]
+        alive = [process for process in self._processes if not process.broken]
         least = min(alive, key=lambda process: len(process.asked), default=None)
         if least is None or (least.asked and len(alive) < self._count):
-            least = self._spawn()
+            try:
+                return self._spawn()
+            except OSError:
+                if least is None:
+                    raise
         return least
 
     def _spawn(self) -> _Process:
@@ -161,20 +185,23 @@ class Encoders(Service):
         descriptors = {0: "w", 1: 1, 2: 2, MEMORY: memory, ASKS: "w", ANSWERS: "r"}
         self._reactor.spawnProcess(process, sys.executable, words, env=None, childFDs=descriptors)
         self._processes.append(process)
-        process.ended.addCallback(lambda _: self._processes.remove(process))
         return process
 
-    def _encoded(self, number: int, encoded: Encoded) -> None:
-        begin = number * SLOT
-        data = self._slots[begin : begin + encoded.packed]
+    def _encoded(self, number: int, encoded: Encoded | None) -> None:
+        if encoded is None:
+            self._ended(Failure(EncodingFailed("a member could not be encoded")), number)
+            return
+        then = self._under_way[number].then
+        data = self._slot(number)[: encoded.packed]
         # Whoever does not wait any more may be at work in the slot all the same.
-        self._under_way[number].then(encoded, data).addBoth(self._ended, number)
+        maybeDeferred(then, encoded, data).addBoth(self._ended, number)
 
-    def _lost(self, asked: set[int]) -> None:
+    def _lost(self, process: _Process, why: str) -> None:
+        self._processes.remove(process)
         if self.running:
-            log.warn("a process that encodes ended, with {n} members", n=len(asked))
-        for number in asked:
-            self._ended(Failure(EncoderDied("a process that encodes ended")), number)
+            log.warn("an encoder ended, with {n} members: {why}", n=len(process.asked), why=why)
+        for number in process.asked:
+            self._ended(Failure(EncodingFailed(f"an encoder ended: {why}")), number)
 
     def _ended(self, result: Any, number: int) -> None:
         member = self._under_way.pop(number)

@@ -1,10 +1,11 @@
-"""Threads that pack: checksums, deflate and file writes."""
+"""Threads that pack: file writes, and what encoding processes of their own are too much for."""
 
 import os
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from threading import Barrier
 from typing import Any, TypeVar
 
 from twisted.application.service import MultiService
@@ -30,11 +31,15 @@ def _outcome(work: Callable[[], Any]) -> Any:
 
 
 class Packer(MultiService):
-    """The threads that pack, and the memory that members may use before they do."""
+    """The threads that pack, and the memory that members may use before they do.
+
+    :param threads: of each kind; and processes that encode
+    """
 
     def __init__(self, reactor: Any, threads: int) -> None:
         super().__init__()
         self._reactor = reactor
+        self._count = threads
         self._encoders = Encoders(reactor, threads)
         self._encoders.setServiceParent(self)
         # Lighter than Twisted's, by a twentieth of the time for a batch of recordings.
@@ -47,6 +52,13 @@ class Packer(MultiService):
         self._busy = False
         self._results: deque[tuple[Deferred[Any], Any]] = deque()
         self._told = False
+
+    def startService(self) -> None:
+        super().startService()
+        # All of them now: later it could fail, and what was submitted would be done all the same.
+        together = Barrier(self._count)
+        for _ in range(self._count):
+            self._threads.submit(together.wait)
 
     def stopService(self) -> Deferred[Any]:
         stopped: Deferred[Any] = super().stopService()

@@ -45,7 +45,8 @@ class _Process(ProcessProtocol):
 
     errReceived = outReceived
 
-    def processEnded(self, reason: Failure) -> None:
+    def processExited(self, reason: Failure) -> None:
+        # Not when its pipes are closed: a process that it started may hold them.
         self.ended.callback(reason.getErrorMessage())
 
 
