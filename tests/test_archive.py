@@ -739,6 +739,17 @@ class PackerTests(SynchronousTestCase):
         self.packer.run_in_turn("owner", 1, self.got.append, 1)
         self.assertEqual((self.got, self.woken), ([], []))
 
+    def test_threads_are_there(self) -> None:
+        """No thread has to be begun when there is work: that may fail."""
+
+        def refused(thread: threading.Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        self.patch(threading.Thread, "start", refused)
+        self.run_to_end(partial(int, 1))
+        self.woken.pop()()
+        self.assertEqual(self.got, [1])
+
     def test_too_late_for_this_turn(self) -> None:
         """What ends just as the reactor's thread has told all is told in another turn."""
         late, more = [2], self.run_to_end
