@@ -366,5 +366,6 @@ class DaemonTests(DaemonTestCase):
         """They do not outlive the daemon."""
         daemon = self.daemon()
         (pid,) = self.begun(daemon)
+        self.addCleanup(os.kill, daemon.redis_pid(), signal.SIGKILL)  # which does outlive it
         daemon.kill()
         until(lambda: not alive(pid))
