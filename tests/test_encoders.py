@@ -147,6 +147,19 @@ class ProcessTests(TestCase):
         self.assertEqual(len(self.encoders._free), module.SLOTS)
         self.assertNotIn(pid, self.pids())
 
+    async def test_frozen(self) -> None:
+        """One that does not answer is ended; one that has nothing to do is not."""
+        self.patch(module, "PATIENCE", 0.1)
+        await self.encode(TEXT)
+        (pid,) = self.pids()
+        await deferLater(reactor, 0.3)
+        self.assertEqual(self.pids(), [pid])
+        os.kill(pid, signal.SIGSTOP)
+        with self.assertRaises(EncodingFailed):
+            await self.encode(TEXT)
+        self.patch(module, "PATIENCE", 60)
+        self.assertEqual((await self.encode(TEXT))[1], TEXT)
+
     async def test_asked_in_vain(self) -> None:
         """Where it cannot be asked any more it is ended, and others are asked."""
         await self.encode(TEXT)
@@ -342,7 +355,7 @@ class DaemonTests(DaemonTestCase):
                     found.append(pid)
         return found
 
-    def begun(self, daemon: Daemon, *options: str) -> list[int]:
+    def begun(self, daemon: Daemon) -> list[int]:
         """A batch of which one member is there, the others are not; the encoders' processes."""
         urls = self.urls(3)
         self.source.gate.clear()

@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -26,6 +27,7 @@ from twisted_bulk.encoder import ANSWER, ASK, FAILED, MODES, SLOT, Encoded
 log = Logger()
 
 SLOTS = 16  # members that are encoded, or wait for that or for being written, at once
+PATIENCE = 60.0  # seconds without an answer after which a process that was asked is ended
 MEMORY, ASKS, ANSWERS = 3, 4, 5  # descriptors in a child
 
 Then = Callable[[Encoded, memoryview], Deferred[Any]]
@@ -54,12 +56,15 @@ class _Process(ProcessProtocol):
 
     def __init__(
         self,
+        clock: IReactorTime,
         on_answer: Callable[[int, Encoded | None], object],
         on_end: Callable[["_Process", str], object],
     ) -> None:
         self.ended: Deferred[None] = Deferred()
         self.broken = False  # it will answer no more, but may be at work
         self.asked: set[int] = set()
+        self._clock = clock
+        self._alarm: IDelayedCall | None = None
         self._on_answer = on_answer
         self._on_end = on_end
         self._received = b""
@@ -68,6 +73,8 @@ class _Process(ProcessProtocol):
         """Have it encode what is in a slot."""
         assert self.transport is not None
         self.asked.add(number)
+        if self._alarm is None:
+            self._alarm = self._clock.callLater(PATIENCE, self.kill)
         try:
             self.transport.writeToChild(ASKS, ASK.pack(number, MODES.index(mode), size))
         except Exception:  # its end, where the pipe is closed already, tells who waits for it
@@ -81,12 +88,21 @@ class _Process(ProcessProtocol):
             self.asked.remove(number)
             encoded = Encoded(method, crc, size, packed, sha256.hex())
             self._on_answer(number, None if method == FAILED else encoded)
+        self._calm()
+        if self.asked:
+            self._alarm = self._clock.callLater(PATIENCE, self.kill)
+
+    def _calm(self) -> None:
+        alarm, self._alarm = self._alarm, None
+        if alarm is not None and alarm.active():
+            alarm.cancel()
 
     def childConnectionLost(self, childFD: int) -> None:
         if childFD == ANSWERS:
             self.kill()
 
     def processEnded(self, reason: Failure) -> None:
+        self._calm()
         self._on_end(self, reason.getErrorMessage())
         self.ended.callback(None)
 
@@ -179,7 +195,7 @@ class Encoders(Service):
         return least
 
     def _spawn(self) -> _Process:
-        process = _Process(self._encoded, self._lost)
+        process = _Process(self._reactor, self._encoded, self._lost)
         words = [sys.executable, "-m", "twisted_bulk.encoder", f"{MEMORY}", f"{ASKS}", f"{ANSWERS}"]
         memory = self._memory.fileno()
         descriptors = {0: "w", 1: 1, 2: 2, MEMORY: memory, ASKS: "w", ANSWERS: "r"}

@@ -1,4 +1,4 @@
-"""Threads that pack: file writes, and what encoding processes of their own are too much for."""
+"""Threads that pack: they write, and encode what ``encoders.py`` does not."""
 
 import os
 from collections import deque
