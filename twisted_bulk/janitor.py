@@ -1,10 +1,11 @@
 """What has to be done now and then: lost leases, dead processes, old and orphaned files."""
 
+import contextlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
@@ -69,18 +70,37 @@ class Janitor(Service):
         )
 
     async def _round(self) -> None:
+        """Do each duty that is due; one that fails does not keep the others from their turn."""
+        for duty in self._due():
+            try:
+                await duty()
+            except (Unavailable, CancelledError):
+                raise
+            except Exception:
+                log.failure("housekeeping: {duty} failed", duty=duty.__name__)
+        self._rounds += 1
+
+    def _due(self) -> Iterator[Callable[[], Awaitable[object]]]:
+        yield self._share
+        yield self._maintain
+        yield self._sweep_poked
+        if self._rounds % SWEEP == 0:
+            yield self._bury_workers
+            yield self._sweep
+            yield self._clear
+
+    async def _share(self) -> None:
         if self._shared:
             await self._parts.control(self._shared)
             self._shared = {}
+
+    async def _maintain(self) -> None:
         for queue in self._queues:
             await queue.maintain(self._keep)
+
+    async def _sweep_poked(self) -> None:
         while self._poked:
             await self._sweep(self._poked.pop())
-        if self._rounds % SWEEP == 0:
-            await self._bury_workers()
-            await self._sweep("")
-            await self._clear()
-        self._rounds += 1
 
     async def _bury_workers(self) -> None:
         for worker, folder in self._shelf.dead_workers():
@@ -92,11 +112,12 @@ class Janitor(Service):
                 if freed:
                     log.warn("{worker} died with {n} jobs; they are free", worker=worker, n=freed)
 
-    async def _sweep(self, batch: str) -> None:
+    async def _sweep(self, batch: str = "") -> None:
         for found in self._shelf.published(batch):
             if not found.files:
                 if found.age > self._keep:
-                    found.path.rmdir()
+                    with contextlib.suppress(OSError):  # another node was faster
+                        found.path.rmdir()
                 continue
             pattern = await self._unwanted(found)
             if pattern and any(found.path.glob(pattern)):

@@ -127,6 +127,7 @@ class Shelf:
         with contextlib.suppress(FileNotFoundError):
             for path in list((self._spool / LEFT).iterdir()):
                 yield path.name.rpartition("@")[0], path
+        with contextlib.suppress(OSError):  # what is still wanted stays in it
             (self._spool / LEFT).rmdir()
 
     def published(self, batch: str = "") -> Iterator[Published]:
