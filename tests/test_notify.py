@@ -16,7 +16,7 @@ from twisted.internet.task import deferLater
 from tests.reactor import reactor
 from tests.servers import RedisTestCase
 from tests.web import Exchange, Site, ok, respond
-from twisted_bulk import notify, poster
+from twisted_bulk import connection, notify
 from twisted_bulk.agent import GuardedAgent, Unread
 from twisted_bulk.errors import ConfigError, Unavailable
 from twisted_bulk.groups import GroupQueue
@@ -45,7 +45,9 @@ class NotifyTests(RedisTestCase):
         self.data = Path(tempfile.mkdtemp(prefix="bw"))
         self.host = self.site.url.removeprefix("http://")
         self.reporting: set[tuple[str, str]] = set()
-        poster = Poster(Unread(agent), reactor, load_signer("", self.data))
+        poster = Poster(
+            Unread(agent), Unread(agent, keep=False), reactor, load_signer("", self.data)
+        )
         self.notifier = Notifier(
             self.queue,
             poster,
@@ -208,7 +210,7 @@ class NotifyTests(RedisTestCase):
         self.site.answers["/n"] = [
             respond("500 No"),
             respond("302 Found", b"", "Location: /n"),
-            *[lambda exchange: exchange.abort()] * 2,
+            lambda exchange: exchange.abort(),
             respond("503 No", b"", "Retry-After: 2700"),
             ok(b"x" * 200_000),
         ]
@@ -218,28 +220,43 @@ class NotifyTests(RedisTestCase):
                 await self.notifier.deliver(Task(attempt))
             self.assertTrue(0.8 * expected <= caught.exception.delay <= 1.2 * expected)
         self.assertEqual((await self.notifier.deliver(Task(job))).data, b"delivered")
-        self.assertEqual(len({self.site.headers(n)["webhook-id"] for n in range(6)}), 1)
-        self.assertEqual(len({self.site.requests[n][2] for n in range(6)}), 1)
+        self.assertEqual(len({self.site.headers(n)["webhook-id"] for n in range(5)}), 1)
+        self.assertEqual(len({self.site.requests[n][2] for n in range(5)}), 1)
         self.assertEqual(len(SCHEDULE) + 1, TRIES)
 
-    async def test_stale_connection(self) -> None:
-        """A connection that the receiver has closed is no failed try."""
+    async def test_last_has_its_own_connection(self) -> None:
+        """A last callback uses no kept connection, so it is sent once a try.
+
+        Fails on ecffb8f: it is sent twice at once, and one try is counted.
+        """
         await self.queue.ack("w", [Ack(await self.begin(), 4, b"")])
         self.site.answers["/n"] = [lambda exchange: exchange.abort(), ok(b"")]
-        self.assertEqual((await self.last()).data, b"delivered")
-        self.assertEqual(len(self.site.requests), 2)
+        (job,) = (await self.calls.reserve("w", 1)).jobs
+        with self.assertRaises(Retry):
+            await self.notifier.deliver(Task(job))
+        self.assertEqual(len(self.site.requests), 1)
+        for _ in range(2):
+            self.assertEqual((await self.notifier.deliver(Task(job))).data, b"delivered")
+        self.assertEqual((len(self.site.requests), self.site.connections), (3, 3))
+        self.assertEqual(self.site.headers()["connection"], "close")
 
     async def test_stale_progress(self) -> None:
         """A connection that the receiver has closed costs progress no tick, and no number twice."""
-        self.site.answers["/n"] = [lambda exchange: exchange.abort(), ok(b"")]
+        self.site.answers["/n"] = [ok(b""), lambda exchange: exchange.abort(), ok(b"")]
         await self.begin()
         self.reporting.add(("b", "host"))
         self.notifier.startService()
         await self.posts(1)
         self.notifier._ticking.stop()
-        await self.posts(2)
-        self.assertEqual([self.received(n)["seq"] for n in range(2)], [1, 2])
-        self.notifier._ticking.start(60)
+        while self.notifier._posting:
+            await deferLater(reactor, 0.001)
+        self.notifier._tick()
+        await self.posts(3)
+        while self.notifier._posting:
+            await deferLater(reactor, 0.001)
+        self.assertEqual([self.received(n)["seq"] for n in range(3)], [1, 2, 3])
+        self.assertEqual(self.site.connections, 2)
+        self.notifier._ticking.start(60, now=False)
         self.notifier.stopService()
 
     async def test_tried_again_meanwhile(self) -> None:
@@ -307,7 +324,7 @@ class NotifyTests(RedisTestCase):
 
     async def test_any_reply(self) -> None:
         """Once it is 2xx nothing that follows changes that: an encoding, or a body that stops."""
-        self.patch(poster, "DRAIN", 0.1)
+        self.patch(connection, "UNWANTED_FOR", 0.1)
         for reply in (
             respond("200 OK", b"no gzip", "Content-Encoding: gzip"),
             lambda exchange: exchange.write(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc"),

@@ -16,7 +16,7 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IAgentEndpointFactory, IBodyProducer, IResponse
 from zope.interface import implementer
 
-from twisted_bulk.connection import Pool, hang_up
+from twisted_bulk.connection import Pool, drop
 from twisted_bulk.dial import Dial, Secure, Trust
 from twisted_bulk.errors import MemberError
 from twisted_bulk.guard import Guard
@@ -55,9 +55,15 @@ class GuardedAgent(Service):
         self._pool = Pool(reactor)
         self._pool.maxPersistentPerHost = per_host
         self._proxy = proxy
-        self._agent = Agent.usingEndpointFactory(reactor, self, self._pool)
-        if proxy is not None:
-            self._plain = ProxyAgent(self._dial(proxy.host, proxy.port, None), reactor, self._pool)
+        self._agents = {True: self._make(self._pool), False: self._make(Pool(reactor, False))}
+
+    def _make(self, pool: Pool) -> tuple[IAgent, IAgent]:
+        """Twisted's agents over one pool: for http URLs, and for https URLs."""
+        agent = Agent.usingEndpointFactory(self._reactor, self, pool)
+        if self._proxy is None:
+            return agent, agent
+        through = self._dial(self._proxy.host, self._proxy.port, None)
+        return ProxyAgent(through, self._reactor, pool), agent
 
     def startService(self) -> None:
         super().startService()
@@ -90,7 +96,18 @@ class GuardedAgent(Service):
         headers: Headers | None = None,
         bodyProducer: IBodyProducer | None = None,
     ) -> Deferred[IResponse]:
-        return self.ask(method, uri, headers, bodyProducer).addCallback(_refuse_encoded)
+        asked = self.ask(method, uri, headers, bodyProducer)
+        return asked.addCallback(
+            lambda response: Deferred.fromCoroutine(self._refuse_encoded(response))
+        )
+
+    async def _refuse_encoded(self, response: IResponse) -> IResponse:
+        encodings = response.headers.getRawHeaders(b"Content-Encoding", [])
+        if any(encoding.strip().lower() not in (b"", b"identity") for encoding in encodings):
+            await drop(response, self._reactor)
+            named = encodings[0].decode("ascii", "replace")[:40]
+            raise MemberError("content_encoded", f"the body is encoded as {named!r}, unasked")
+        return response
 
     def ask(
         self,
@@ -98,14 +115,18 @@ class GuardedAgent(Service):
         uri: bytes,
         headers: Headers | None = None,
         bodyProducer: IBodyProducer | None = None,
+        keep: bool = True,
     ) -> Deferred[IResponse]:
-        """The same, and an encoded body may come."""
+        """Send a request whose answer may have an encoded body.
+
+        :param keep: False: on a connection of its own, which is closed after it
+        """
         headers = headers.copy() if headers else Headers()
         # treq asks for gzip on top of whatever its caller asked for.
         headers.setRawHeaders(b"Accept-Encoding", [b"identity"])
         if not headers.hasHeader(b"User-Agent"):
             headers.setRawHeaders(b"User-Agent", [b"bulkwav"])
-        agent: IAgent = self._agent
+        plain, agent = self._agents[keep]
         if self._proxy is not None:
             parsed = URI.fromBytes(uri)
             try:
@@ -113,7 +134,7 @@ class GuardedAgent(Service):
             except MemberError:
                 return fail()
             if parsed.scheme == b"http":
-                agent = self._plain
+                agent = plain
                 if self._proxy.authorization:
                     headers.setRawHeaders(b"Proxy-Authorization", [self._proxy.authorization])
         asked: Deferred[IResponse] = agent.request(method, uri, headers, bodyProducer)
@@ -122,10 +143,15 @@ class GuardedAgent(Service):
 
 @implementer(IAgent)
 class Unread:
-    """The same agent for whom the body does not matter: it comes as it is, whatever it is."""
+    """The same agent for whom the body does not matter: it comes as it is, whatever it is.
 
-    def __init__(self, agent: GuardedAgent) -> None:
+    :param keep: False: each request has a connection of its own, so that a kept one that was
+        closed meanwhile costs none
+    """
+
+    def __init__(self, agent: GuardedAgent, keep: bool = True) -> None:
         self._agent = agent
+        self._keep = keep
 
     def request(
         self,
@@ -134,18 +160,10 @@ class Unread:
         headers: Headers | None = None,
         bodyProducer: IBodyProducer | None = None,
     ) -> Deferred[IResponse]:
-        return self._agent.ask(method, uri, headers, bodyProducer).addCallback(_undeclared)
+        asked = self._agent.ask(method, uri, headers, bodyProducer, self._keep)
+        return asked.addCallback(_undeclared)
 
 
 def _undeclared(response: IResponse) -> IResponse:
     response.headers.removeHeader(b"Content-Encoding")  # treq would decode it
-    return response
-
-
-def _refuse_encoded(response: IResponse) -> IResponse:
-    encodings = response.headers.getRawHeaders(b"Content-Encoding", [])
-    if any(encoding.strip().lower() not in (b"", b"identity") for encoding in encodings):
-        hang_up(response)
-        named = encodings[0].decode("ascii", "replace")[:40]
-        raise MemberError("content_encoded", f"the body is encoded as {named!r}, unasked")
     return response

@@ -1,15 +1,26 @@
-"""HTTP connections: with bounds on what comes, and kept for the next request."""
+"""HTTP connections: with bounds on what comes, and kept for the next request.
+
+A connection is either closed or used again, never both: whoever closes it while its answer is
+still coming also keeps it out of the pool. A request is sent once. Where a kept connection
+ends before a byte of the answer has come, the request fails with :class:`StaleConnection`, and
+its sender decides about another try.
+"""
 
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
 from twisted.internet import error
-from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IAddress, IHandshakeListener
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError
+from twisted.internet.interfaces import IAddress, IHandshakeListener, IReactorTime
 from twisted.internet.protocol import Factory, Protocol
 from twisted.python.failure import Failure
-from twisted.web._newclient import BODY, DONE
+from twisted.web._newclient import (
+    BODY,
+    DONE,
+    RequestTransmissionFailed,
+    ResponseNeverReceived,
+)
 from twisted.web._newclient import HTTP11ClientProtocol as ClientProtocol
 from twisted.web.client import HTTPConnectionPool
 from twisted.web.iweb import UNKNOWN_LENGTH, IResponse
@@ -24,6 +35,16 @@ STEP = 16 * 1024  # bytes that are looked through for headers at once
 WHOLE = 1 << 20  # bytes of a body that are read at once, if it has no more: larger ones take memory
 IDLE_FOR = 15  # seconds that a connection is kept for the next request
 IDLE = 256  # such connections in all
+DISTRUST = 60.0  # seconds for which a host that closes kept connections gets none
+UNWANTED = 64 * 1024  # bytes of a body that nobody wants; a longer one costs its connection
+UNWANTED_FOR = 2.0  # seconds for that body; a slower one costs its connection
+
+
+class StaleConnection(ResponseNeverReceived):
+    """A kept connection ended before a byte of the answer came.
+
+    The server may or may not have got the request.
+    """
 
 
 def _headers_end(data: bytes, at: int) -> int:
@@ -39,9 +60,17 @@ def _headers_end(data: bytes, at: int) -> int:
 class _Connection(ClientProtocol):
     """One connection: with a bound on headers, and the news when TLS stands."""
 
-    def __init__(self, quiescentCallback: Callable[[Any], None]) -> None:
+    def __init__(
+        self,
+        quiescentCallback: Callable[[Any], None],
+        stale: Callable[[], object] = lambda: None,
+    ) -> None:
+        """:param stale: called when a kept connection turns out to be closed"""
         super().__init__(quiescentCallback)
         self.secured: Deferred[None] = Deferred()
+        self._stale = stale
+        self._requests = 0
+        self._heard = False  # something of the answer has come
         self._heads = 0
         self._behind = False  # more came together with what the parser is given
 
@@ -50,15 +79,39 @@ class _Connection(ClientProtocol):
 
     def request(self, request: Any) -> Deferred[IResponse]:
         self._heads = 0
+        self._requests += 1
+        self._heard = False
         self._read_at_once(WHOLE)
         # A body comes later, and shall go with its headers.
         with prompt(self.transport) if request.bodyProducer is None else nullcontext():
             responding = super().request(request)
         if self._parser is not None:
             vars(self._parser)["lineLengthExceeded"] = lambda line: self._refuse()
-        return responding
+            # Called by whoever has the answer's body.
+            proxy: Any = self._transportProxy
+            close = proxy.loseConnection
+
+            def leave() -> None:
+                # The rest of the answer may be here already, and would put the connection
+                # back into the pool.
+                request.persistent = False
+                close()
+
+            proxy.loseConnection = proxy.stopProducing = leave
+        return responding.addErrback(self._explain)
+
+    def _explain(self, failure: Failure) -> Failure:
+        broken = failure.check(ResponseNeverReceived, RequestTransmissionFailed)
+        if not broken or self._heard or self._requests == 1:
+            return failure
+        reasons = getattr(failure.value, "reasons", [])
+        if any(reason.check(CancelledError, MemberError) for reason in reasons):
+            return failure  # it was ended by us
+        self._stale()
+        return Failure(StaleConnection(reasons))
 
     def dataReceived(self, data: bytes) -> None:
+        self._heard = True
         parser = self._parser
         if not self._in_headers():
             super().dataReceived(data)
@@ -114,20 +167,50 @@ class _Connection(ClientProtocol):
 class _Connections(Factory):
     noisy = False
 
-    def __init__(self, quiescentCallback: Callable[[Any], None], metadata: str) -> None:
-        self._quiescentCallback = quiescentCallback
+    def __init__(
+        self, quiescent: Callable[[Any], None], stale: Callable[[], object] = lambda: None
+    ) -> None:
+        self._quiescent = quiescent
+        self._stale = stale
 
     def buildProtocol(self, addr: IAddress | None) -> _Connection:
-        return _Connection(self._quiescentCallback)
+        return _Connection(self._quiescent, self._stale)
 
 
 class Pool(HTTPConnectionPool):
-    """Idle connections, at most :data:`IDLE` whatever the number of hosts."""
+    """Idle connections, at most :data:`IDLE` whatever the number of hosts.
 
-    _factory = _Connections  # type: ignore[assignment]
+    :param persistent: False: each request has a connection of its own
+    """
+
     cachedConnectionTimeout = IDLE_FOR
+    retryAutomatically = False  # Twisted would send a request again without a word
+
+    def __init__(self, reactor: Any, persistent: bool = True) -> None:
+        super().__init__(reactor, persistent)
+        self._distrusted: dict[Any, float] = {}
+
+    def _newConnection(self, key: Any, endpoint: Any) -> Any:
+        return endpoint.connect(
+            _Connections(
+                lambda connection: self._putConnection(key, connection),
+                lambda: self._distrust(key),
+            )
+        )
+
+    def _distrust(self, key: Any) -> None:
+        """A host has closed a kept connection: its others are probably closed as well."""
+        now = self._reactor.seconds()
+        self._distrusted = {each: end for each, end in self._distrusted.items() if end > now}
+        self._distrusted[key] = now + DISTRUST
+        for connection in list(self._connections.get(key, ())):
+            self._timeouts[connection].cancel()
+            self._removeConnection(key, connection)
 
     def _putConnection(self, key: Any, connection: Any) -> None:
+        if self._distrusted.get(key, 0.0) > self._reactor.seconds():
+            connection.transport.loseConnection()
+            return
         connection.key = key
         super()._putConnection(key, connection)
         if len(self._timeouts) > IDLE:
@@ -147,12 +230,41 @@ class Pool(HTTPConnectionPool):
             del self._connections[key]
 
 
-class _HangUp(Protocol):
-    def connectionMade(self) -> None:
-        assert self.transport is not None
-        self.transport.loseConnection()
+class _Unwanted(Protocol):
+    """Reads a body to its end, if it is not longer than :data:`UNWANTED`."""
+
+    def __init__(self) -> None:
+        self.done: Deferred[None] = Deferred(lambda _: self.close())
+        self._left = UNWANTED
+
+    def close(self) -> None:
+        """Close the connection, unless the body has ended."""
+        if self.transport is not None:
+            self.transport.loseConnection()
+
+    def dataReceived(self, data: bytes) -> None:
+        self._left -= len(data)
+        if self._left < 0:
+            self.close()
+
+    def connectionLost(self, reason: Failure | None = None) -> None:
+        self.transport = None
+        if not self.done.called:
+            self.done.callback(None)
 
 
-def hang_up(response: IResponse) -> None:
-    """Close the connection of a response whose body nobody wants."""
-    response.deliverBody(_HangUp())
+async def drop(response: IResponse, clock: IReactorTime) -> None:
+    """Let go of an answer whose body nobody wants.
+
+    A small body is read, so that its connection can be used again. The connection of a long or
+    a slow one is closed. Ends within :data:`UNWANTED_FOR` seconds, when either has been done.
+    """
+    unwanted = _Unwanted()
+    response.deliverBody(unwanted)
+    if isinstance(response.length, int) and response.length > UNWANTED:
+        unwanted.close()
+        return
+    try:
+        await unwanted.done.addTimeout(UNWANTED_FOR, clock)
+    except TimeoutError:
+        return  # its connection is closed

@@ -217,9 +217,14 @@ class Downloader(Service):
 
     def _failed(self, crew: Crew, fetch: Fetch, failed: MemberError) -> None:
         """Try it again later, where that can help."""
+        if failed.stale and not fetch.stale:
+            # It shows in the attempts; the member can do nothing for it.
+            fetch.stale = 1
+            self._add(crew, fetch, first=True)
+            return
         throttled = failed.code == "http_throttled"
         fetch.throttled += throttled
-        tries = fetch.attempts - min(fetch.throttled, THROTTLED)
+        tries = fetch.attempts - fetch.stale - min(fetch.throttled, THROTTLED)
         if not failed.retry or tries > self._retries or not self._retries:
             fetch.forget()
             self._end(crew, fetch, failed)

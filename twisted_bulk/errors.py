@@ -253,16 +253,21 @@ class MemberError(BulkError):
     """One member was not fetched; ``code`` and ``retry`` differ from case to case.
 
     :param code: one of :data:`MEMBER_CODES`
+    :param retry_after: seconds for which the server asked to be left alone
+    :param stale: a kept connection was closed before the answer: no fault of the member's
     """
 
     status = HTTPStatus.BAD_GATEWAY
 
-    def __init__(self, code: str, detail: str, *, retry_after: float | None = None) -> None:
+    def __init__(
+        self, code: str, detail: str, *, retry_after: float | None = None, stale: bool = False
+    ) -> None:
         super().__init__(detail)
         self.code = code
         self.detail = detail
         self.retry = MEMBER_CODES[code].retry
         self.retry_after = retry_after
+        self.stale = stale
 
 
 class Ending(NamedTuple):

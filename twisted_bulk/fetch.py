@@ -27,7 +27,7 @@ from twisted_bulk.answer import (
 )
 from twisted_bulk.batch import Member, is_url
 from twisted_bulk.body import Body, Patience, Sink
-from twisted_bulk.connection import hang_up
+from twisted_bulk.connection import StaleConnection, drop
 from twisted_bulk.errors import MemberError
 from twisted_bulk.url import plain, take_userinfo
 
@@ -75,6 +75,8 @@ class Fetch:
 
     :param modified: what the server said, in seconds since 1970
     :param digest: the SHA-256 that the server said, or empty
+    :param throttled: attempts that were answered with "not now"; ``stale``: attempts on a kept
+        connection that was closed
     :param asked: the URL last asked for, after redirects
     :param deadline: on the clock, for all attempts together; ``late``: it has passed
     """
@@ -84,6 +86,7 @@ class Fetch:
     target: Target
     attempts: int = 0
     throttled: int = 0
+    stale: int = 0
     received: int = 0
     length: int | None = None
     modified: int | None = None
@@ -139,7 +142,7 @@ class Fetcher:
         try:
             sink = self._sink(fetch, response)
         except BaseException:
-            hang_up(response)
+            await drop(response, self._clock)
             raise
         body = Body(fetch, sink, self._clock, self._patience)
         try:
@@ -202,7 +205,7 @@ class Fetcher:
             if response.code == 200 or (response.code == 206 and fetch.partial is not None):
                 return response
             target = location(response)
-            hang_up(response)
+            await drop(response, self._clock)
             if response.code == 416 and fetch.partial is not None:
                 fetch.forget()
                 return await self._ask(fetch, deadline)
@@ -237,6 +240,9 @@ class Fetcher:
             response: IResponse = await asked
         except (MemberError, CancelledError):
             raise
+        except StaleConnection as problem:
+            what = "a kept connection was closed before an answer"
+            raise MemberError("connection_lost", what, stale=True) from problem
         except Exception as problem:
             if is_cancelled(problem):
                 raise CancelledError() from problem

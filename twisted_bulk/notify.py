@@ -17,12 +17,13 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.iweb import IResponse
 
-from twisted_bulk.answer import is_cancelled, retry_after
+from twisted_bulk.answer import retry_after
 from twisted_bulk.batch import Spec, host_of
+from twisted_bulk.connection import StaleConnection
 from twisted_bulk.errors import MemberError, Unavailable
 from twisted_bulk.groups import GroupQueue
 from twisted_bulk.jobs import ENDED, GroupRecord
-from twisted_bulk.poster import BROKEN, Poster
+from twisted_bulk.poster import Poster
 from twisted_bulk.receivers import Receivers
 from twisted_bulk.report import callback, report
 from twisted_bulk.task import GiveBack, Result, Retry, Task
@@ -140,9 +141,9 @@ class Notifier(Service):
                 try:
                     response = await self._poster.post(record, body, f"{seq}", left)
                     break
-                except BROKEN as broken:
-                    # A kept connection was closed meanwhile: another number, at once.
-                    if not again or is_cancelled(broken):
+                except StaleConnection:
+                    # The receiver may have it: the next one has another number.
+                    if not again:
                         raise
             assert response is not None
             answered = _works(response)

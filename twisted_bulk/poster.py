@@ -1,6 +1,5 @@
 """One callback on its way: signed as Standard Webhooks say, as JSON or as a form."""
 
-import contextlib
 import hashlib
 from datetime import UTC, datetime
 from typing import Any
@@ -8,52 +7,29 @@ from urllib.parse import urlencode
 
 import msgspec
 from treq.client import HTTPClient
-from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.protocol import Protocol
-from twisted.python.failure import Failure
-from twisted.web._newclient import RequestTransmissionFailed, ResponseNeverReceived
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IResponse
 
-from twisted_bulk.answer import is_cancelled
 from twisted_bulk.batch import Spec, host_of
+from twisted_bulk.connection import drop
 from twisted_bulk.jobs import GroupRecord
 from twisted_bulk.resolver import OWNER
 from twisted_bulk.signer import Signer
 from twisted_bulk.url import plain, take_userinfo
 
-MAX_REPLY = 64 * 1024
-BROKEN = RequestTransmissionFailed, ResponseNeverReceived  # how a connection ends without answer
-DRAIN = 2.0  # seconds for a reply's body, which changes nothing
-
-
-class _Drain(Protocol):
-    """Read a reply to its end, but not an endless one."""
-
-    def __init__(self) -> None:
-        self.done: Deferred[None] = Deferred(lambda _: self._hang_up())
-        self._left = MAX_REPLY
-
-    def dataReceived(self, data: bytes) -> None:
-        self._left -= len(data)
-        if self._left < 0:
-            self._hang_up()
-
-    def _hang_up(self) -> None:
-        if self.transport is not None:
-            self.transport.loseConnection()
-
-    def connectionLost(self, reason: Failure | None = None) -> None:
-        if not self.done.called:
-            self.done.callback(None)
-
 
 class Poster:
-    """Signed POSTs to callback URLs."""
+    """Signed POSTs to callback URLs.
 
-    def __init__(self, agent: IAgent, clock: IReactorTime, signer: Signer) -> None:
-        self._agent = agent
+    :param agent: for progress; ``last_agent``: for last callbacks. It keeps no connections: what
+        was sent on one that the receiver has closed would be sent twice, or not at all.
+    """
+
+    def __init__(
+        self, agent: IAgent, last_agent: IAgent, clock: IReactorTime, signer: Signer
+    ) -> None:
+        self._client, self._last_client = HTTPClient(agent), HTTPClient(last_agent)
         self._clock = clock
         self._signer = signer
 
@@ -62,7 +38,8 @@ class Poster:
     ) -> IResponse:
         """Send one callback; once there is a status, nothing that follows changes it.
 
-        :param kind: its number, or ``last``, which is sent again at once if there is no answer
+        :param kind: its number, or ``last``
+        :raises StaleConnection: a kept connection was closed; the receiver may have it or not
         """
         spec = msgspec.json.decode(record.spec, type=Spec)
         if spec.notify_format == "form":
@@ -84,27 +61,9 @@ class Poster:
         if authorization:
             headers.addRawHeader("Authorization", authorization)
         OWNER.set(host_of(spec.url))
-        send = self._insist if kind == "last" else self._ask
-        response = await Deferred.fromCoroutine(send(url, data, headers)).addTimeout(
-            timeout, self._clock
-        )
-        drain = _Drain()
-        response.deliverBody(drain)
-        with contextlib.suppress(TimeoutError):
-            await drain.done.addTimeout(DRAIN, self._clock)
-        return response
-
-    async def _insist(self, url: str, data: bytes, headers: Headers) -> IResponse:
-        try:
-            return await self._ask(url, data, headers)
-        except BROKEN as broken:
-            if is_cancelled(broken):
-                raise
-            # A connection that was kept has been closed meanwhile: another one, at once. What
-            # arrives twice has the same id.
-            return await self._ask(url, data, headers)
-
-    async def _ask(self, url: str, data: bytes, headers: Headers) -> IResponse:
-        return await HTTPClient(self._agent).post(
+        client = self._last_client if kind == "last" else self._client
+        response: IResponse = await client.post(
             plain(url), data=data, headers=headers, allow_redirects=False, unbuffered=True
-        )
+        ).addTimeout(timeout, self._clock)
+        await drop(response, self._clock)
+        return response

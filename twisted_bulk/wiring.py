@@ -215,7 +215,12 @@ class Wiring:
         )
         notifier = Notifier(
             self.parts,
-            Poster(Unread(agent), reactor, load_signer(settings.secret, settings.data)),
+            Poster(
+                Unread(agent),
+                Unread(agent, keep=False),
+                reactor,
+                load_signer(settings.secret, settings.data),
+            ),
             reactor,
             speaker=workspace.worker,
             every=settings.notify_every,
