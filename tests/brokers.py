@@ -40,13 +40,20 @@ class Broker(TestCase):
         command, prefix = self.store.command, queue.prefix
         seen: dict[str, str] = {}
         backlog = held = 0
-        for state in ("todo", "later", "doing", "done", "dead"):
-            for member in await command("ZRANGE", prefix + state, 0, -1):
+        small = set(await command("ZRANGE", f"{prefix}small", 0, -1))
+        for line in ("todo", "suspect", "later", "doing", "done", "dead"):
+            for member in await command("ZRANGE", prefix + line, 0, -1):
                 job = member.decode()
-                self.assertNotIn(job, seen, f"also in {state}")
-                seen[job] = state
-                words = await command("HMGET", f"{prefix}j:{job}", "state", "wid", "size")
+                self.assertNotIn(job, seen, f"also in {line}")
+                seen[job] = state = "todo" if line == "suspect" else line
+                names = ("state", "wid", "size", "lost", "gid")
+                words = await command("HMGET", f"{prefix}j:{job}", *names)
                 self.assertEqual(words[0], state.encode(), job)
+                if state == "todo":
+                    self.assertEqual(line == "suspect", int(words[3] or 0) >= 2, job)
+                few = line == "todo" and bool(words[4]) and int(words[2] or 1) <= 100
+                self.assertEqual(member in small, few, job)
+                small.discard(member)
                 if state == "doing":
                     held += 1
                     self.assertIn(
@@ -54,6 +61,7 @@ class Broker(TestCase):
                     )
                 if state not in ("done", "dead"):
                     backlog += int(words[2] or 1)
+        self.assertEqual(small, set())
         keys = await self.keys()
         hashes = {key.removeprefix(f"{prefix}j:") for key in keys if key.startswith(f"{prefix}j:")}
         self.assertEqual(hashes, set(seen))

@@ -16,7 +16,13 @@ class ModelJob:
     digest: str
     state: str = "todo"
     attempt: int = 0
+    free: int = 0
     lost: int = 0
+    solo: int = 0
+    units: int = 0
+    sunits: int = 0
+    skept: int = 0
+    alone: int = 0
     worker: str = ""
     why: str = ""
     expires: bool = False
@@ -95,34 +101,40 @@ class Model:
                 job.state, job.ripe = "todo", False
         for job in self.state("doing"):
             if job.ripe:
-                self._lose(job)
+                self._lose(job, 0, False)
         for job in [*self.state("todo"), *self.state("later")]:
             if job.late:
                 self._end(job, "expired")
 
-    def _lose(self, job: ModelJob) -> None:
-        job.lost += 1
-        job.ripe = False
+    def _lose(self, job: ModelJob, kept: int, blamed: bool) -> None:
+        job.ripe, job.state = False, "todo"
         if not job.losses:
-            job.state = "todo"
             job.attempt -= 1
-        elif job.lost >= job.losses:
-            self._end(job, "poison")
-        elif job.attempt >= job.tries:
-            self._end(job, "retries")
-        else:
-            job.state = "todo"
+            return
+        job.free += 1
+        if job.units > job.sunits or kept > job.skept:
+            job.sunits, job.skept = job.units, max(kept, job.skept)
+            job.lost = job.solo = 0
+            return
+        job.lost += 1
+        if job.alone == 1 or (job.alone == 2 and blamed):
+            job.solo += 1
+            if job.solo >= job.losses:
+                self._end(job, "poison")
 
-    def reserve(self, worker: str, count: int) -> list[tuple[str, int]]:
+    def reserve(self, worker: str, count: int, alone: int = 0) -> list[tuple[str, int]]:
         """Ids and attempts."""
         if self.paused:
             return []
         self.pass_time()
         if self.max_doing is not None:
             count = min(count, self.max_doing - len(self.state("doing")))
+        if alone:
+            count = min(count, 1)
+        line = [job for job in self.state("todo") if (job.lost >= 2) == bool(alone)]
         taken = []
-        for job in sorted(self.state("todo"), key=lambda job: job.place)[: max(0, count)]:
-            job.state, job.worker, job.ripe = "doing", worker, False
+        for job in sorted(line, key=lambda job: job.place)[: max(0, count)]:
+            job.state, job.worker, job.ripe, job.alone = "doing", worker, False, alone
             job.expires = job.late = False
             job.attempt += 1
             taken.append((job.id, job.attempt))
@@ -148,10 +160,11 @@ class Model:
         if job is None or job.state != "doing":
             return False
         job.ripe = not later
-        if fatal or job.attempt >= job.tries:
+        if fatal or job.attempt - job.free >= job.tries:
             self._end(job, "fatal" if fatal else "retries")
         else:
             job.state = "later"
+            job.lost = job.solo = 0
         return True
 
     def release(self, worker: str, id: str, attempt: int, later: bool) -> int:
@@ -163,21 +176,23 @@ class Model:
         job.attempt -= 1
         return 1
 
-    def reclaim(self, worker: str) -> int:
+    def reclaim(self, worker: str, kept: int = 0, blamed: bool = False) -> int:
         """How many."""
         held = [job for job in self.state("doing") if job.worker == worker]
         for job in held:
-            self._lose(job)
+            self._lose(job, kept, blamed)
         return len(held)
 
-    def beat(self, worker: str, id: str, attempt: int) -> bool:
+    def beat(self, worker: str, id: str, attempt: int, units: int = 0) -> bool:
         """Whether it is still held."""
         job = self._held(worker, id, attempt)
         if job is None or job.state not in ("doing", "todo"):
             return False
         if job.state == "todo":
-            job.lost -= 1
+            job.free -= 1
+            job.lost = max(0, job.lost - 1)
         job.state, job.ripe = "doing", False
+        job.units = max(job.units, units)
         return True
 
     def cancel(self, id: str) -> bool:
@@ -204,5 +219,6 @@ class Model:
         if self.backlog >= self.cap:
             return -2
         job.state, job.attempt, job.lost, job.worker, job.why = "todo", 0, 0, "", ""
+        job.free = job.solo = job.units = job.sunits = job.skept = job.alone = 0
         job.ripe = job.expires = job.late = False
         return 1

@@ -23,7 +23,7 @@ from tests.servers import shared_redis
 from twisted_bulk.brokers import Capabilities
 from twisted_bulk.brokers.sqlite import MEMORY, _Database, _word
 from twisted_bulk.errors import QueueFull
-from twisted_bulk.jobs import Ack, Job, Work
+from twisted_bulk.jobs import Ack, Alone, Job, Work
 from twisted_bulk.scripted import ScriptedQueue
 from twisted_bulk.scripts import Script
 
@@ -192,10 +192,10 @@ class Machine(RuleBasedStateMachine):
         (queued,) = now(self.queue.enqueue([work]))
         assert queued.id == known, (queued, known)
 
-    @rule(worker=workers, count=st.integers(1, 4))
-    def reserve(self, worker: str, count: int) -> None:
-        jobs = now(self.queue.reserve(worker, count)).jobs
-        assert [(job.id, job.attempt) for job in jobs] == self.model.reserve(worker, count)
+    @rule(worker=workers, count=st.integers(1, 4), alone=st.sampled_from([*Alone, Alone.NO]))
+    def reserve(self, worker: str, count: int, alone: Alone = Alone.NO) -> None:
+        jobs = now(self.queue.reserve(worker, count, alone=alone)).jobs
+        assert [(job.id, job.attempt) for job in jobs] == self.model.reserve(worker, count, alone)
         assert all(job.payload[: len(job.id)] == job.id.encode() for job in jobs)
         self.held += [(worker, job) for job in jobs]
 
@@ -223,21 +223,28 @@ class Machine(RuleBasedStateMachine):
         reply = now(self.queue.release(worker, [job], FAR if later else 0))
         assert reply == self.model.release(worker, job.id, job.attempt, later)
 
-    @rule(worker=workers, count=st.integers(1, 4))
-    def lose(self, worker: str, count: int) -> None:
-        """A worker takes jobs and dies."""
-        self.reserve(worker, count)
-        self.reclaim(worker)
+    @rule(worker=workers, count=st.integers(1, 4), times=st.integers(1, 5), alone=st.booleans())
+    def lose(self, worker: str, count: int, times: int, alone: bool) -> None:
+        """A worker takes jobs and dies, several times, and one that runs suspects does, too."""
+        for _ in range(times):
+            self.reserve(worker, count)
+            self.reclaim(worker, 0, True)
+            if alone:
+                self.reserve(worker, 1, Alone.WATCHED)
+                self.reclaim(worker, 0, True)
 
-    @rule(worker=workers)
-    def reclaim(self, worker: str) -> None:
-        assert now(self.queue.reclaim(worker)) == self.model.reclaim(worker)
+    @rule(worker=workers, kept=st.integers(0, 2), blamed=st.booleans())
+    def reclaim(self, worker: str, kept: int, blamed: bool) -> None:
+        had = now(self.store.command("SMEMBERS", f"{self.queue.prefix}w:{worker}"))
+        told = {job.decode(): kept for job in had}
+        reply = now(self.queue.reclaim(worker, told, blamed))
+        assert reply == self.model.reclaim(worker, kept, blamed)
 
-    @rule(number=st.integers(0, 2))
-    def beat(self, number: int) -> None:
+    @rule(number=st.integers(0, 2), units=st.integers(0, 3))
+    def beat(self, number: int, units: int) -> None:
         worker, job = self.pick(number)
-        held = not now(self.queue.beat(worker, [(job, 0, b"")])).lost
-        assert held == self.model.beat(worker, job.id, job.attempt)
+        held = not now(self.queue.beat(worker, [(job, units, b"")])).lost
+        assert held == self.model.beat(worker, job.id, job.attempt, units)
 
     @rule(id=ids)
     def cancel(self, id: str) -> None:

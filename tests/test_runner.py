@@ -13,6 +13,7 @@ from twisted_bulk.errors import Unavailable
 from twisted_bulk.jobs import Work
 from twisted_bulk.runner import Runner
 from twisted_bulk.scripted import ScriptedQueue
+from twisted_bulk.slots import Slots
 from twisted_bulk.task import GiveBack, Result, Retry, Task
 
 
@@ -30,7 +31,8 @@ class RunnerTestCase(RedisTestCase):
         self.patch(runner, "BEAT", 0.05)
 
     def make(self, function: Any, **options: Any) -> Runner:
-        given: dict[str, Any] = {"worker": "w1", "slots": 4, "drain": 5.0}
+        slots = Slots(options.pop("slots", 4))
+        given: dict[str, Any] = {"worker": "w1", "slots": slots, "drain": 5.0}
         consumer = Runner(self.queue, function, reactor, **given | options)
         self.addCleanup(lambda: consumer.stopService() if consumer.running else None)
         return consumer
@@ -179,9 +181,9 @@ class RunnerTests(RunnerTestCase):
         reserve, release = self.queue.reserve, self.queue.release
         calls: list[str] = []
 
-        async def slow(worker: str, count: int) -> Any:
+        async def slow(worker: str, count: int, **more: Any) -> Any:
             calls.append("reserve")
-            found = await reserve(worker, count)
+            found = await reserve(worker, count, **more)
             if len(calls) == 2:
                 tell(asked)
                 await go

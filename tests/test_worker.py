@@ -288,18 +288,75 @@ class WishesTests(OnRedis, ConsumerTestCase):
         assert record is not None
         self.assertEqual((record.state, record.tries), ("todo", 0))
 
-    async def test_stop_flag(self) -> None:
-        """A consumer ends when the queue says so; a pause only keeps it waiting."""
+    async def test_pause(self) -> None:
+        """A paused consumer takes nothing until that is taken back."""
         await self.queue.control({"paused": True})
         queued = await self.queue.publisher.push(1)
-        consumer = self.consume(functions.add)
+        self.consume(functions.add)
         await deferLater(reactor, 0.1)
         record = await self.queue.job(queued.id)
         self.assertEqual(record and record.state, "todo")
         await self.queue.control({"paused": False})
         await self.ended(queued.id)
+
+    async def test_stop(self) -> None:
+        """What runs is given back, with no try used up; it goes on when that is taken back.
+
+        Fails on ecffb8f: what runs goes on, and after the stop nothing ever runs again.
+        """
+        self.patch(runner, "PAUSED", 0.05)
+        calls: list[int] = []
+
+        async def function(number: int) -> int:
+            calls.append(number)
+            if len(calls) < 3:
+                await Deferred()
+            return number
+
+        queued = [await self.queue.publisher.push(n) for n in range(2)]
+        consumer = self.consume(function)
+        while len(calls) < 2:
+            await deferLater(reactor, 0.01)
         await self.queue.control({"stop": True})
-        await consumer.ended
+        while (await self.queue.stats()).counts["todo"] < 2:
+            await deferLater(reactor, 0.01)
+        await deferLater(reactor, 0.2)
+        self.assertEqual((len(calls), (await self.queue.stats()).counts["todo"]), (2, 2))
+        (told,) = (await self.queue.stats()).workers
+        self.assertEqual(told.waits_for, "stopped")
+        await self.queue.control({"stop": None})
+        for one in queued:
+            await self.ended(one.id)
+        record = await self.queue.job(queued[0].id)
+        self.assertEqual((record and record.tries, consumer.ended.called), (1, False))
+
+    async def test_suspect(self) -> None:
+        """A call that may have killed two workers runs while nothing else does."""
+        running: set[int] = set()
+        beside: list[set[int]] = []
+        gate: Deferred[None] = Deferred()
+
+        async def function(number: int) -> int:
+            running.add(number)
+            beside.append(set(running))
+            await (deferLater(reactor, 0.1) if number else gate)
+            running.remove(number)
+            return number
+
+        queued = [await self.queue.publisher.push(n) for n in range(3)]
+        for _ in range(2):
+            self.assertEqual(len((await self.queue.reserve("dies", 2)).jobs), 2)
+            await self.queue.reclaim("dies")
+        self.assertEqual((await self.queue.stats()).suspects, 2)
+        self.consume(function, slots=4)
+        while not running:
+            await deferLater(reactor, 0.01)
+        await deferLater(reactor, 0.2)
+        gate.callback(None)
+        for one in queued:
+            await self.ended(one.id)
+        alone = [group for group in beside if group & {0, 1}]
+        self.assertEqual([len(group) for group in alone], [1, 1])
 
     async def test_woken(self) -> None:
         """A waiting consumer hears of a call; it does not look every so often only."""

@@ -174,8 +174,11 @@ class Settings:
         str, "", "FILE", "secrets that sign callbacks [<data>/secret, made at first start]"
     )
     drain: float = _key(duration, "30s", "TIME", "how long a stop waits for running work")
+    quarantine: bool = _key(
+        flag, "no", "", "run suspects only; set for a process of this node's own"
+    )
     lifeline: bool = _key(
-        flag, "no", "", "stop when standard input ends; set for the processes of --workers"
+        flag, "no", "", "stop when standard input ends; set for the processes that this node starts"
     )
 
     # What was said, by key and as it was written.

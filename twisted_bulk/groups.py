@@ -5,8 +5,8 @@ import secrets
 from collections.abc import Sequence
 
 from twisted_bulk.brokers import Argument, Store
-from twisted_bulk.errors import QueueFull
-from twisted_bulk.jobs import Group, GroupRecord, PartRecord, Submitted
+from twisted_bulk.errors import QueueFull, QueueUnavailable
+from twisted_bulk.jobs import Group, GroupRecord, Maintained, PartRecord, Submitted
 from twisted_bulk.scripted import ScriptedQueue, fields, ms, when
 
 ATTACHMENT_WAITS = 3600  # seconds that an attachment lives before its group is submitted
@@ -68,6 +68,8 @@ class GroupQueue(ScriptedQueue):
         status, more = await self.script("submit", *words, deadline=30.0)
         if status == -2:
             raise self._full()
+        if status == -3:
+            raise QueueUnavailable("the batch's members were lost on the way: send it again")
         if status == 1:
             return Submitted.QUEUED, int(more)
         return (
@@ -80,7 +82,7 @@ class GroupQueue(ScriptedQueue):
         reply = await self.script("group", group_id)
         if not reply:
             return None
-        now, place, flat, parts = reply
+        now, skew, place, flat, parts = reply
         f = fields(flat)
         return GroupRecord(
             id=group_id,
@@ -91,10 +93,10 @@ class GroupQueue(ScriptedQueue):
             total=int(f["total"]),
             units=int(f["units"]),
             seq=int(f["seq"]),
-            created=int(f["created"]) / 1000,
-            started=when(f.get("started")),
-            ended=when(f.get("ended")),
-            now=int(now) / 1000,
+            created=when(f["created"], skew) or 0.0,
+            started=when(f.get("started"), skew),
+            ended=when(f.get("ended"), skew),
+            now=when(now, skew) or 0.0,
             place=None if place < 0 else place,
             parts=[_part(*words) for words in parts],
         )
@@ -165,11 +167,11 @@ class GroupQueue(ScriptedQueue):
         holder = await self.store.command("GET", f"{self.prefix}s:{group_id}")
         return bool(holder and holder[:1] == b"!" and holder[1:] != speaker.encode())
 
-    async def maintain(self, keep: float, count: int = 1_000_000) -> list[str]:
-        old = await super().maintain(keep, count)
-        for group_id in old:
+    async def maintain(self, keep: float, count: int = 1_000_000) -> Maintained:
+        done = await super().maintain(keep, count)
+        for group_id in done.groups:
             await self.forget(group_id)
-        return old
+        return done
 
 
 def _part(*words: bytes | None) -> PartRecord:

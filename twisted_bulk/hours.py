@@ -42,6 +42,12 @@ class Hours:
             at = end
         return at - begin
 
+    def text(self, when: float) -> str:
+        """A moment as people read it in this zone: ``06:00``, or ``Mon 06:00`` of another day."""
+        local = datetime.fromtimestamp(when, self.zone)
+        same = local.date() == datetime.now(self.zone).date()
+        return f"{local:%H:%M}" if same else f"{local:%a %H:%M}"
+
     def _end(self, now: float) -> float | None:
         """When the window ends that ``now`` lies in."""
         local = datetime.fromtimestamp(now, self.zone)

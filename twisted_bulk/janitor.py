@@ -3,6 +3,7 @@
 import contextlib
 import shutil
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from pathlib import Path
 
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred
@@ -16,7 +17,7 @@ from twisted_bulk.jobs import ENDED
 from twisted_bulk.ledger import adopt
 from twisted_bulk.report import part_results
 from twisted_bulk.scripted import ScriptedQueue
-from twisted_bulk.shelf import Published, Shelf
+from twisted_bulk.shelf import Published, Shelf, members_kept
 
 log = Logger()
 
@@ -30,6 +31,7 @@ class Janitor(Service):
     :param parts: whose groups own the zips; ``others``: queues that have jobs too
     :param keep: seconds that zips and records stay
     :param shared: settings of ``parts`` that are given to all nodes at the start
+    :param tight: whether the disk has little room
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class Janitor(Service):
         clock: IReactorTime,
         keep: float,
         shared: Mapping[str, float],
+        tight: Callable[[], bool] = lambda: False,
     ) -> None:
         self._parts = parts
         self._queues = [parts, *others]
@@ -50,6 +53,7 @@ class Janitor(Service):
         self._working.clock = clock
         self._poked: set[str] = set()
         self._shared = dict(shared)
+        self._tight = tight
 
     def startService(self) -> None:
         super().startService()
@@ -96,7 +100,19 @@ class Janitor(Service):
 
     async def _maintain(self) -> None:
         for queue in self._queues:
-            await queue.maintain(self._keep)
+            done = await queue.maintain(self._keep)
+            if done.step:
+                log.warn(
+                    "the queue's server had its clock put {way} by {s} s; nothing expires for it",
+                    way="forward" if done.step > 0 else "back",
+                    s=abs(round(done.step)),
+                )
+            if done.forgotten or done.groups:
+                log.info(
+                    "{queue}: {n} records are older than --keep and were dropped",
+                    queue=queue.name,
+                    n=done.forgotten + len(done.groups),
+                )
 
     async def _sweep_poked(self) -> None:
         while self._poked:
@@ -104,13 +120,22 @@ class Janitor(Service):
 
     async def _bury_workers(self) -> None:
         for worker, folder in self._shelf.dead_workers():
-            for queue in self._queues:
-                kept = await adopt(queue, folder)
-                if kept:
-                    log.info("{worker} left {n} results; they count", worker=worker, n=kept)
-                freed = await queue.reclaim(worker)
-                if freed:
-                    log.warn("{worker} died with {n} jobs; they are free", worker=worker, n=freed)
+            await self._bury(worker, folder, blamed=False)
+
+    async def bury(self, pid: int) -> None:
+        """A process of this host has died by itself: its jobs are free, and lose a worker."""
+        for worker, folder in self._shelf.dead_workers(self._shelf.worker_of(pid) or "-"):
+            await self._bury(worker, folder, blamed=True)
+
+    async def _bury(self, worker: str, folder: Path, blamed: bool) -> None:
+        kept = members_kept(folder)
+        for queue in self._queues:
+            counted = await adopt(queue, folder)
+            if counted:
+                log.info("{worker} left {n} results; they count", worker=worker, n=counted)
+            freed = await queue.reclaim(worker, kept, blamed)
+            if freed:
+                log.warn("{worker} died with {n} jobs; they are free", worker=worker, n=freed)
 
     async def _sweep(self, batch: str = "") -> None:
         for found in self._shelf.published(batch):
@@ -125,10 +150,17 @@ class Janitor(Service):
                 self._shelf.withdraw(found.path, pattern)
 
     async def _clear(self) -> None:
-        """Remove unfinished work whose batch does not go on."""
+        """Remove unfinished work whose batch does not go on.
+
+        What a batch that has failed had fetched stays for a retry, while the disk has room.
+        """
         for batch, folder in self._shelf.left():
             record = await self._parts.group(batch)
-            if record is None or record.state in ENDED:
+            kept = record is not None and (
+                record.state not in ENDED
+                or (record.state in ("failed", "partial") and not self._tight())
+            )
+            if not kept:
                 shutil.rmtree(folder, ignore_errors=True)
 
     async def _unwanted(self, found: Published) -> str:

@@ -29,8 +29,9 @@ class Work:
     :param size: units of work in it, as counted by the cap and by its group
     :param delay: seconds before it is due
     :param expires: seconds after which it is too late to start, or 0
-    :param tries: attempts that may fail; ``losses``: workers that may die with it, each with a
-        try; 0: any number, and no try
+    :param tries: attempts that may fail; a lost worker uses up none
+    :param losses: workers that may die in a row with nothing but this job in hand, and without
+        getting further with it; 0: any number
     :param digest: of its parameters: of several jobs with one digest only the first is queued,
         until it ends; and, if it was done, for ``window`` seconds more
     """
@@ -62,12 +63,16 @@ class Queued:
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """A job that this worker holds."""
+    """A job that this worker holds.
+
+    :param size: units of work in it
+    """
 
     id: str
     attempt: int
     attachment: str
     payload: bytes
+    size: int = 1
 
 
 @dataclass(frozen=True)
@@ -77,11 +82,39 @@ class Reserved:
     :param what: ``ok``, or why there are none: ``empty``, ``stop``, ``paused``, ``full`` (as
         many run as may), ``rate`` (as many were started as may be)
     :param wait: seconds until that may have changed, or None: when something is queued
+    :param suspects: jobs that wait to be run alone
     """
 
     what: str
     wait: float | None
     jobs: Sequence[Job]
+    suspects: int = 0
+
+
+class Alone(IntEnum):
+    """How a worker takes jobs.
+
+    A *suspect* is a job that lost two workers in a row, and of which nothing got further with
+    either. It is run with nothing else in its worker's process.
+    """
+
+    NO = 0  # several at once, and no suspects
+    YES = 1  # a suspect; it counts against it if this worker is lost
+    WATCHED = 2  # a suspect; it counts only if somebody saw this worker die by itself
+
+
+@dataclass(frozen=True, kw_only=True)
+class Maintained:
+    """What a round of housekeeping did.
+
+    :param step: seconds by which the server's clock was put forward; below 0: back
+    :param forgotten: ended jobs whose record went
+    :param groups: ids of ended groups whose record went
+    """
+
+    step: float
+    forgotten: int
+    groups: Sequence[str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +135,7 @@ class JobRecord:
     """A job as it stands; times in seconds since 1970 by the queue's clock.
 
     :param place: jobs ahead of it, where it waits
+    :param lost: workers lost in a row without getting further
     :param why: how it died: retries, fatal, poison, expired, cancelled, hopeless
     """
 
@@ -125,25 +159,29 @@ class WorkerRecord:
     """A worker process: how long ago it was heard, and what it holds.
 
     :param jobs: their ids, if there are not too many
+    :param waits_for: what keeps it from taking more, or empty
     """
 
     id: str
     silent: float
     holds: int
     jobs: Sequence[str]
+    waits_for: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stats:
     """A queue as it stands.
 
-    :param counts: jobs by state; ``backlog``: units of work not finished
+    :param counts: jobs by state; ``suspects``: those of the waiting ones that are to be run alone
+    :param backlog: units of work not finished
     :param empty: seconds for which nothing has been waiting or running, or None
     :param minutes: what happened in each of the last minutes, the present one first
     """
 
     now: float
     counts: Mapping[str, int]
+    suspects: int
     backlog: int
     empty: float | None
     settings: Mapping[str, str]

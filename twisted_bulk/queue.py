@@ -11,7 +11,19 @@ from twisted_bulk.brokers import DEADLINE, Argument, Capabilities, Store
 from twisted_bulk.brokers.sqlite import MEMORY, SqliteStore
 from twisted_bulk.embedded import Embedded
 from twisted_bulk.errors import ConfigError, QueueUnavailable
-from twisted_bulk.jobs import Ack, Acked, Beaten, Job, JobRecord, Queued, Reserved, Stats, Work
+from twisted_bulk.jobs import (
+    Ack,
+    Acked,
+    Alone,
+    Beaten,
+    Job,
+    JobRecord,
+    Maintained,
+    Queued,
+    Reserved,
+    Stats,
+    Work,
+)
 from twisted_bulk.publisher import Publisher
 from twisted_bulk.redis import Connection, connection
 from twisted_bulk.scripted import ScriptedQueue
@@ -43,11 +55,28 @@ class JobQueue(Protocol):
         :raises QueueFull: over the cap; jobs before the first refused one were queued
         """
 
-    async def reserve(self, worker: str, count: int, max_bytes: int = ...) -> Reserved:
-        """Take up to ``count`` jobs, at most 500, of up to ``max_bytes`` (but at least one)."""
+    async def reserve(
+        self,
+        worker: str,
+        count: int,
+        max_bytes: int = ...,
+        *,
+        alone: Alone = ...,
+        express: int = ...,
+    ) -> Reserved:
+        """Take up to ``count`` jobs, at most 500, of up to ``max_bytes`` (but at least one).
 
-    async def beat(self, worker: str, held: Sequence[tuple[Job, int, bytes]]) -> Beaten:
-        """Renew the leases of all jobs held, with their units done and progress."""
+        :param alone: take one suspect instead
+        :param express: so many more may come, if they are small ones of groups
+        """
+
+    async def beat(
+        self, worker: str, held: Sequence[tuple[Job, int, bytes]], waits_for: str = ...
+    ) -> Beaten:
+        """Renew the leases of all jobs held, with their units done and progress.
+
+        :param waits_for: what keeps the worker from taking more, or empty
+        """
 
     async def ack(self, worker: str, acks: Sequence[Ack]) -> list[Acked]:
         """End jobs that are done."""
@@ -63,8 +92,14 @@ class JobQueue(Protocol):
     async def reconcile(self, worker: str, held: Sequence[Job]) -> int:
         """Give back what the broker thinks ``worker`` holds and it does not."""
 
-    async def reclaim(self, worker: str) -> int:
-        """Take the jobs of a worker that is known to be dead."""
+    async def reclaim(
+        self, worker: str, kept: Mapping[str, int] | None = ..., blamed: bool = ...
+    ) -> int:
+        """Take the jobs of a worker that is known to be dead.
+
+        :param kept: units of its jobs that are known to be done, by the job's id
+        :param blamed: it died by itself: if it ran a job alone, that counts against the job
+        """
 
     async def cancel(self, job_id: str) -> bool:
         """End a job that has not ended yet."""
@@ -94,9 +129,10 @@ class JobQueue(Protocol):
         ``qps`` are started a second in the whole cluster, ``cap`` units may wait.
         """
 
-    async def maintain(self, keep: float, count: int = ...) -> list[str]:
+    async def maintain(self, keep: float, count: int = ...) -> Maintained:
         """What time brings: due jobs, lost leases, expiry; records that ended ``keep`` seconds
-        ago, or before the last ``count``, go. To be called every second by somebody."""
+        ago, or before the last ``count``, go; steps of the clock are found. To be called every
+        second by somebody."""
 
     def listen(self, heard: Callable[[], object]) -> None:
         """Call ``heard`` when something can be taken: a hint, which may not come."""

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TypeVar
 
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, succeed
@@ -14,35 +13,45 @@ from twisted.logger import Logger
 
 from twisted_bulk.errors import Unavailable
 from twisted_bulk.hours import Hours
-from twisted_bulk.jobs import BEAT, Ack, Job, Reserved
+from twisted_bulk.jobs import BEAT, Ack, Alone, Job, Reserved
 from twisted_bulk.ledger import Ledger
 from twisted_bulk.queue import JobQueue
+from twisted_bulk.slots import Slots
 from twisted_bulk.task import Backoff, Function, GiveBack, Result, Retry, Task
 
 log = Logger()
 
-T = TypeVar("T")
-
 IDLE = (0.05, 0.1, 0.2, 0.5)  # seconds between looks at an empty queue
 AWAY = (0.1, 0.5, 1.0, 2.0)  # seconds between tries while the broker is away
 PAUSED = 1.0
+BUSY = 0.25  # seconds between looks whether a slot is free, as its job only waits
+DRAIN_FOR = 60.0  # seconds that a suspect waits before we take nothing more, to be alone
 GOODBYE = 2.0  # the longest that a stop waits for the queue
 CLOSED = 30.0  # the longest sleep in a window when nothing runs: the wall clock may be set
 BACKOFF, ALWAYS = Backoff(), Hours()
+# By what a reserve came to: the longest sleep after it, and what is said of it.
+_SLEEP = {"paused": PAUSED, "stop": PAUSED, "busy": BUSY, "rate": CLOSED, "closed": CLOSED}
+_WAITS_FOR = dict.fromkeys(("ok", "empty", "busy", "full", "rate"), "") | {
+    "paused": "paused",
+    "stop": "stopped",
+}
 
 
 class Runner(Service):
-    """Run ``function`` on jobs of ``queue``, up to ``slots`` at once.
+    """Run ``function`` on jobs of ``queue``, as many at once as ``slots`` has room for.
 
     A job that raises :class:`Retry`, breaks or takes longer than ``timeout`` is tried again
     later; one whose lease was lost, or that was cancelled, is cancelled within a heartbeat.
+    While the queue is stopped (:meth:`JobQueue.control`) all is given back, and nothing taken.
 
+    :param alone: what it does about suspects: takes none; takes one where it has nothing else,
+        and then nothing beside it (``YES``); takes nothing else at all (``WATCHED``)
     :param worker: id of this process, new at each start
     :param drain: seconds that a stop waits for running jobs before it gives them back
     :param timeout: seconds that the function may take, or 0
     :param hours: when nothing is begun
     :param spool: folder for results that come while the queue is away
-    :param able: whether anything can be begun here at all
+    :param able: why nothing can be begun here now, or empty
     """
 
     def __init__(
@@ -52,13 +61,14 @@ class Runner(Service):
         clock: IReactorTime,
         *,
         worker: str,
-        slots: int,
+        slots: Slots,
         drain: float,
+        alone: Alone = Alone.NO,
         timeout: float = 0,
         hours: Hours = ALWAYS,
         backoff: Backoff = BACKOFF,
         spool: Path | None = None,
-        able: Callable[[], bool] = lambda: True,
+        able: Callable[[], str] = lambda: "",
     ) -> None:
         self._queue = queue
         self._able = able
@@ -66,6 +76,7 @@ class Runner(Service):
         self._clock = clock
         self._worker = worker
         self._slots = slots
+        self._alone = alone
         self._drain = drain
         self._timeout = timeout
         self._hours = hours
@@ -77,7 +88,10 @@ class Runner(Service):
         self._awake = False
         self._beating = LoopingCall(self._beat_soundly)
         self._beating.clock = clock
-        self._doubts = 0  # of what the queue believes that we have, since it was last asked
+        self._suspects: float | None = None  # since when there are some
+        self._waits_for = self._closed = ""
+        self._halted = False  # the last heartbeat was told so
+        self._doubts = 0  # calls whose outcome is unknown; above 0: reconcile before a reserve
         self._prepared = False
         self.ended: Deferred[None] = Deferred()
         self._stopping: Deferred[None] = succeed(None)
@@ -128,6 +142,8 @@ class Runner(Service):
         while True:
             try:
                 reserved = await self._take()
+                if reserved.what == "stop":
+                    await self._halt()
             except Unavailable as error:
                 if not away:
                     log.warn("waiting for the queue: {error}", error=error)
@@ -144,40 +160,92 @@ class Runner(Service):
             if away:
                 log.info("the queue is back")
             idle, away = 0 if reserved.jobs else idle + 1, 0
-            if reserved.what == "stop":
-                log.info("{queue}: stopped by its flag", queue=self._queue.name)
-                return
-            for job in reserved.jobs:
-                self._start(job)
+            self._tell(_WAITS_FOR.get(reserved.what, self._closed))
             if not reserved.jobs:
-                longest = PAUSED if reserved.what == "paused" else IDLE[min(idle, len(IDLE)) - 1]
-                if reserved.what in ("rate", "closed", "busy"):
-                    longest = CLOSED
+                longest = _SLEEP.get(reserved.what) or IDLE[min(idle, len(IDLE)) - 1]
                 await self._sleep(longest if reserved.wait is None else min(longest, reserved.wait))
 
+    def _tell(self, waits_for: str) -> None:
+        """Say once what keeps us from taking jobs, and once that nothing does any more."""
+        if waits_for == self._waits_for:
+            return
+        if waits_for:
+            log.info("{queue}: nothing is begun: {why}", queue=self._queue.name, why=waits_for)
+        else:
+            log.info("{queue}: goes on", queue=self._queue.name)
+        self._waits_for = waits_for
+
+    async def _halt(self) -> None:
+        """Give back all that runs."""
+        tasks = list(self._tasks.values())
+        if tasks:
+            log.info("{queue}: gives back {n} jobs", queue=self._queue.name, n=len(tasks))
+        for task in tasks:
+            task.cancel()
+        await DeferredList([task.running for task in tasks])
+        await self._queue.reconcile(self._worker, [task.job for task in self._tasks.values()])
+
     async def _take(self) -> Reserved:
-        """Reserve what there are slots for, once what is kept from before was delivered."""
+        """Take what there is room for, once what is kept from before was delivered."""
         if not self._prepared:
             await self.prepare()
             self._prepared = True
         await self._ledger.deliver()
-        free = self._slots - len(self._tasks) - self.occupied()
-        if free <= 0:
+        if self._halted and self._tasks:
+            return Reserved("stop", None, [])
+        alone, count, express = self._room()
+        if count <= 0 and express <= 0:
             return Reserved("busy", None, [])
-        if not self._able():
-            return Reserved("closed", PAUSED, [])
-        closed = self._hours.closed_for(time.time())
-        if closed:
-            return Reserved("closed", closed, [])
+        wait = self._look_closed()
+        if self._closed:
+            return Reserved("closed", wait, [])
         if self._doubts:
             # The reply of a reserve may have been lost; nothing must stay with us unknown.
             held = [task.job for task in self._tasks.values()]
             await self._queue.reconcile(self._worker, held)
         self._doubts = own = self._doubts + 1
-        reserved = await self._queue.reserve(self._worker, free)
+        reserved = await self._queue.reserve(self._worker, count, alone=alone, express=express)
         if self._doubts == own:  # no further one came up meanwhile
             self._doubts = 0
+        if not reserved.suspects:
+            self._suspects = None
+        elif self._suspects is None:
+            self._suspects = self._clock.seconds()
+        for job in reserved.jobs:
+            self._start(job, alone is not Alone.NO)
         return reserved
+
+    def _look_closed(self) -> float:
+        """Find out whether anything may be begun here now: ``_closed`` says why not.
+
+        :returns: seconds until that may change
+        """
+        self._closed = self._able()
+        if self._closed:
+            return PAUSED
+        now = time.time()
+        closed = self._hours.closed_for(now)
+        if closed:
+            self._closed = f"hours until {self._hours.text(now + closed)}"
+        return closed
+
+    def _room(self) -> tuple[Alone, int, int]:
+        """How to reserve, and how many: of all, and of small ones beside them."""
+        tasks = self._tasks.values()
+        if any(task.alone for task in tasks):
+            return Alone.NO, 0, 0
+        if self._alone is Alone.WATCHED:
+            return self._alone, int(not tasks), 0
+        now = self._clock.seconds()
+        if self._alone is Alone.YES and self._suspects is not None:
+            if not tasks and not self.occupied():
+                return self._alone, 1, 0
+            if now - self._suspects >= DRAIN_FOR:
+                return Alone.NO, 0, 0
+        room = self._slots.room(tasks, now)
+        if room.evict is not None:
+            room.evict.yield_room()
+        return Alone.NO, room.count - self.occupied(), room.express
 
     def occupied(self) -> int:
         """Slots that are still taken by what could not be ended."""
@@ -186,8 +254,8 @@ class Runner(Service):
     async def prepare(self) -> None:
         """What has to be done before anything is taken; repeated while the queue is away."""
 
-    def _start(self, job: Job) -> None:
-        task = Task(job)
+    def _start(self, job: Job, alone: bool = False) -> None:
+        task = Task(job, alone)
         earlier = self._tasks.get(job.id)
         self._tasks[job.id] = task
         if earlier is not None:  # its lease ran out, and the job came back to us
@@ -270,9 +338,12 @@ class Runner(Service):
     async def _beat(self) -> None:
         held = [(task.job, *task.progress()) for task in self._tasks.values()]
         try:
-            beaten = await self._queue.beat(self._worker, held)
+            beaten = await self._queue.beat(self._worker, held, self._waits_for)
         except Unavailable:
             return  # the lease outlasts many beats, and the fence decides in the end
+        self._halted = beaten.stop
+        if beaten.stop and held:
+            self.wake()
         for job, _, _ in held:
             task = self._tasks.get(job.id)
             if job.id in beaten.lost and task is not None and task.job is job and not task.over:

@@ -1,5 +1,6 @@
 """The job queue over any store that runs our scripts."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -13,9 +14,11 @@ from twisted_bulk.jobs import (
     LEASE,
     Ack,
     Acked,
+    Alone,
     Beaten,
     Job,
     JobRecord,
+    Maintained,
     Queued,
     Reserved,
     Stats,
@@ -38,9 +41,12 @@ def ms(seconds: float) -> int:
     return round(seconds * 1000)
 
 
-def when(milliseconds: bytes | None) -> float | None:
-    """Seconds since 1970, where a script's field is set."""
-    return int(milliseconds) / 1000 if milliseconds else None
+def when(milliseconds: bytes | None, skew: bytes = b"0") -> float | None:
+    """Seconds since 1970 as the server's clock has them now, where a script's field is set.
+
+    :param skew: milliseconds by which that clock was put forward, see common.lua
+    """
+    return (int(milliseconds) + int(skew)) / 1000 if milliseconds else None
 
 
 def fields(flat: Sequence[bytes]) -> dict[str, bytes]:
@@ -60,14 +66,23 @@ class ScriptedQueue:
     """One queue: ZSETs for the states, a HASH per job, each step one script.
 
     :param cap: units of work that may be unfinished before new ones are refused
+    :param monotonic: seconds on a clock that nobody sets
     """
 
-    def __init__(self, store: Store, name: str, cap: int = 2_000_000) -> None:
+    def __init__(
+        self,
+        store: Store,
+        name: str,
+        cap: int = 2_000_000,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.name = name
         # The braces keep all keys of all our queues in one slot.
         self.prefix = f"bw:{{bulkwav}}:{name}:"
         self.store = store
         self.cap = cap
+        self._monotonic = monotonic
+        self._ticked = (0, 0.0)  # the queue's time (ms), and ours, at the last `maintain`
 
     @property
     def capabilities(self) -> Capabilities:
@@ -102,20 +117,32 @@ class ScriptedQueue:
             for w, reply in zip(work, replies, strict=True)
         ]
 
-    async def reserve(self, worker: str, count: int, max_bytes: int = RESERVE_BYTES) -> Reserved:
+    async def reserve(
+        self,
+        worker: str,
+        count: int,
+        max_bytes: int = RESERVE_BYTES,
+        *,
+        alone: Alone = Alone.NO,
+        express: int = 0,
+    ) -> Reserved:
         count = min(count, AT_ONCE)
-        what, wait, jobs = await self.script("reserve", worker, count, ms(LEASE), max_bytes)
+        words = (worker, count, ms(LEASE), max_bytes, int(alone), min(express, AT_ONCE))
+        what, wait, jobs, suspects = await self.script("reserve", *words)
         return Reserved(
             what.decode(),
             None if wait < 0 else wait / 1000,
             [
-                Job(id=i.decode(), attempt=a, attachment=att.decode(), payload=p)
-                for i, a, att, p in jobs
+                Job(id=i.decode(), attempt=a, attachment=att.decode(), payload=p, size=size)
+                for i, a, att, p, size in jobs
             ],
+            suspects,
         )
 
-    async def beat(self, worker: str, held: Sequence[tuple[Job, int, bytes]]) -> Beaten:
-        words: list[Argument] = []
+    async def beat(
+        self, worker: str, held: Sequence[tuple[Job, int, bytes]], waits_for: str = ""
+    ) -> Beaten:
+        words: list[Argument] = [waits_for]
         for job, units, progress in held:
             words += (job.id, job.attempt, units, progress)
         reply = await self.script("beat", worker, ms(LEASE), *words, deadline=5.0)
@@ -149,8 +176,11 @@ class ScriptedQueue:
         words = [which, ms(delay), *(word for job in jobs for word in (job.id, job.attempt))]
         return int(await self.script("release", worker, *words, deadline=RELEASE_WITHIN))
 
-    async def reclaim(self, worker: str) -> int:
-        return int(await self.script("reclaim", worker))
+    async def reclaim(
+        self, worker: str, kept: Mapping[str, int] | None = None, blamed: bool = False
+    ) -> int:
+        words = [word for pair in (kept or {}).items() for word in pair]
+        return int(await self.script("reclaim", worker, int(blamed), *words))
 
     async def cancel(self, job_id: str) -> bool:
         return bool(await self.script("cancel", "job", job_id) == 1)
@@ -172,7 +202,7 @@ class ScriptedQueue:
         reply = await self.script("job", job_id)
         if not reply:
             return None
-        _now, place, flat = reply
+        _now, skew, place, flat = reply
         f = fields(flat)
         return JobRecord(
             id=job_id,
@@ -181,9 +211,9 @@ class ScriptedQueue:
             tries=int(f.get("tries", 0)),
             lost=int(f.get("lost", 0)),
             worker=f.get("wid", b"").decode(),
-            enqueued=int(f["enq"]) / 1000,
-            started=when(f.get("at")),
-            ended=when(f.get("end")),
+            enqueued=when(f["enq"], skew) or 0.0,
+            started=when(f.get("at"), skew),
+            ended=when(f.get("end"), skew),
             progress=f.get("progress", b""),
             result=f.get("res", b""),
             why=f.get("why", b"").decode(),
@@ -192,10 +222,12 @@ class ScriptedQueue:
 
     async def stats(self) -> Stats:
         words = (MINUTES, SHOWN_WORKERS, SHOWN_JOBS)
-        now, counts, backlog, empty, settings, minutes, workers = await self.script("stats", *words)
+        reply = await self.script("stats", *words)
+        now, counts, suspects, backlog, empty, settings, minutes, workers = reply
         return Stats(
             now=int(now) / 1000,
             counts=dict(zip(JOB_STATES, counts, strict=True)),
+            suspects=suspects,
             backlog=int(backlog),
             empty=None if int(empty) < 0 else max(0, int(now) - int(empty)) / 1000,
             settings={name: value.decode() for name, value in fields(settings).items()},
@@ -208,8 +240,11 @@ class ScriptedQueue:
                     silent=max(0, int(now) - float(beat)) / 1000,
                     holds=holds,
                     jobs=sorted(map(bytes.decode, jobs)),
+                    waits_for=why.decode("utf-8", "replace"),
                 )
-                for wid, beat, holds, jobs in zip(*(workers[n::4] for n in range(4)), strict=True)
+                for wid, beat, holds, jobs, why in zip(
+                    *(workers[n::5] for n in range(5)), strict=True
+                )
             ],
         )
 
@@ -222,9 +257,30 @@ class ScriptedQueue:
         if words:
             await self.script("control", *words)
 
-    async def maintain(self, keep: float, count: int = 1_000_000) -> list[str]:
-        words = (1000, ms(keep), count, ms(WORKER_DEAD))
-        return [group.decode() for group in await self.script("maintain", *words)]
+    async def maintain(self, keep: float, count: int = 1_000_000) -> Maintained:
+        at, began = self._ticked
+        elapsed = ms(self._monotonic() - began) if at else 0
+        words = (1000, ms(keep), count, ms(WORKER_DEAD), at, elapsed)
+        now, step, forgotten, *groups = await self.script("maintain", *words)
+        self._ticked = (int(now), self._monotonic())
+        return Maintained(
+            step=int(step) / 1000,
+            forgotten=forgotten,
+            groups=[group.decode() for group in groups],
+        )
+
+    async def suspects(self) -> int:
+        """Jobs that wait to be run alone."""
+        return int(await self.store.command("ZCARD", f"{self.prefix}suspect"))
+
+    async def holds(self, worker: str) -> int:
+        """How many jobs a worker holds."""
+        return int(await self.store.command("SCARD", f"{self.prefix}w:{worker}"))
+
+    async def heard(self, worker: str) -> bytes | None:
+        """When a worker was heard last, by the queue's time (ms); None: it is not known."""
+        score: bytes | None = await self.store.command("ZSCORE", f"{self.prefix}wk", worker)
+        return score
 
     def listen(self, heard: Callable[[], object]) -> None:
         self.store.listen(f"{self.prefix}wake", heard)

@@ -23,8 +23,10 @@ class Script:
 
 
 def _load(name: str) -> Script:
-    source = (_FOLDER / "common.lua").read_text() + (_FOLDER / f"{name}.lua").read_text()
-    return Script(source, promises=name in ("enqueue", "submit", "revive", "again"))
+    promises = name in ("enqueue", "submit", "revive", "again")
+    produces = f"local PRODUCES = {str(name in ('enqueue', 'submit')).lower()}\n"
+    source = produces + (_FOLDER / "common.lua").read_text() + (_FOLDER / f"{name}.lua").read_text()
+    return Script(source, promises)
 
 
 SCRIPTS = {

@@ -27,8 +27,11 @@ def build(settings: Settings, reactor: Any) -> Daemon:
         # What starts last stops first: the API, then the work, and last the queue.
         if settings.access_log:
             wiring.access_log()
-        if settings.workers and not settings.lifeline:  # else it is one of them
-            wiring.workers()
+        if not settings.lifeline:  # else it is such a process itself
+            if settings.workers:
+                wiring.workers()
+            if "worker" in settings.roles and wiring.store.store.capabilities.processes:
+                wiring.quarantine()
         for role in ("files", "worker"):
             if role in settings.roles:
                 getattr(wiring, role)()

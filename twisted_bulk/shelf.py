@@ -32,6 +32,21 @@ FOLDER = re.compile(r"([A-Za-z0-9._~-]{1,128})-[0-9a-f]{32}")
 FILE = re.compile(r"[A-Za-z0-9._~-]{1,200}\.zip")
 
 
+def _host() -> str:
+    """This host's name, as ids of workers begin."""
+    return re.sub(r"[^A-Za-z0-9.-]", "_", socket.gethostname())[:60]
+
+
+def members_kept(worker: Path) -> dict[str, int]:
+    """How many members a worker has put into archives that are unfinished, by the job's id."""
+    kept = {}
+    for folder in worker.glob(f"*{OF}*"):
+        group, _, part = folder.name.rpartition(OF)[0].rpartition(".")
+        with contextlib.suppress(OSError):
+            kept[f"{group}/{part}"] = (folder / JOURNAL).read_bytes().count(b"\n")
+    return kept
+
+
 def sync(folder: Path) -> None:
     """Make the names in ``folder`` durable."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -92,8 +107,7 @@ class Shelf:
 
     def enlist(self) -> "Workspace":
         """A folder for this process, with an id that no process had before."""
-        host = re.sub(r"[^A-Za-z0-9.-]", "_", socket.gethostname())[:60]
-        name = f"{host}-{os.getpid()}-{secrets.token_hex(6)}"
+        name = f"{_host()}-{os.getpid()}-{secrets.token_hex(6)}"
         young = self._spool / f".{name}"
         young.mkdir()
         lock = os.open(young / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -101,12 +115,17 @@ class Shelf:
         path = young.rename(self._spool / name)
         return Workspace(name, path, self.public, lock, self._spool)
 
-    def dead_workers(self) -> Iterator[tuple[str, Path]]:
-        """Processes that ended without clearing up, with their folders.
+    def worker_of(self, pid: int) -> str:
+        """The id of a process of this host that has a folder, or empty."""
+        found = next(self._spool.glob(f"{_host()}-{pid}-*"), None) if pid else None
+        return found.name if found else ""
+
+    def dead_workers(self, worker: str = "*") -> Iterator[tuple[str, Path]]:
+        """Processes that ended without clearing up, with their folders; or one of them.
 
         A folder goes after its turn, unless the caller gave up on it.
         """
-        for path in list(self._spool.iterdir()):
+        for path in list(self._spool.glob(worker)):
             try:
                 lock = os.open(path / LOCK, os.O_RDWR | os.O_CLOEXEC)
             except OSError:

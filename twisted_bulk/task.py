@@ -56,13 +56,20 @@ class Result:
 class Task:
     """One job being worked on.
 
+    :param alone: it is a suspect: nothing else runs in this process
     :param progress: set by the function; thousandths of units over, and opaque bytes
+    :param waits: set by the function; since when it has been waiting for somebody else's server
+        only, on the reactor's clock, or None: it gets on
+    :param yield_room: set by the function; makes it give its job back soon, as it only waits
     :param over: the function has returned
     :param cancelled: by us, not by something that the function waited for
     """
 
     job: Job
+    alone: bool = False
     progress: Callable[[], tuple[int, bytes]] = lambda: (0, b"")
+    waits: Callable[[], float | None] = lambda: None
+    yield_room: Callable[[], object] = lambda: None
     running: Deferred[None] = field(default_factory=Deferred)
     over: bool = False
     cancelled: bool = False

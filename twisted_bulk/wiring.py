@@ -29,6 +29,7 @@ from twisted_bulk.groups import GroupQueue
 from twisted_bulk.guard import Guard
 from twisted_bulk.intake import Intake
 from twisted_bulk.janitor import Janitor
+from twisted_bulk.jobs import Alone
 from twisted_bulk.limits import Limits, SharedLimits
 from twisted_bulk.notify import TRIES, Notifier
 from twisted_bulk.origin import Origins
@@ -38,12 +39,14 @@ from twisted_bulk.part import PartMaker
 from twisted_bulk.port import FilePort
 from twisted_bulk.poster import Poster
 from twisted_bulk.proxy import parse as parse_proxy
+from twisted_bulk.quarantine import Quarantine
 from twisted_bulk.queue import keeper
 from twisted_bulk.runner import Runner
 from twisted_bulk.scripted import ScriptedQueue
 from twisted_bulk.shelf import Shelf, Workspace
 from twisted_bulk.signer import load_signer
 from twisted_bulk.site import BoundedSite
+from twisted_bulk.slots import PartSlots, Slots
 from twisted_bulk.space import Space
 from twisted_bulk.throttle import Throttle
 from twisted_bulk.ticker import Ticker
@@ -54,6 +57,9 @@ from twisted_bulk.workers import Workers
 PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 PACKER_THREADS = 2
 CALLBACKS = 200  # last callbacks being delivered at once
+CALLBACKS_WAITING = 2000  # the same, with those that wait for their receiver
+PARTS = 256  # parts in progress in one process, with those that wait for their sources
+QUARANTINED = 4  # of a node's downloads a process for suspects has one in so many
 BACKLOG = 4096  # connections that wait to be accepted
 MAX_FILES_BODY = 64 * 1024  # a request to the file port has no use for one
 
@@ -86,6 +92,7 @@ class Wiring:
             reactor,
             settings.keep,
             {name: value for name, value in shared.items() if value},
+            lambda: self.space.tight,
         )
 
     def add(self, part: Any) -> None:
@@ -135,8 +142,8 @@ class Wiring:
         except OSError as error:
             raise ConfigError(f"access_log: cannot open it: {error}") from None
 
-    def workers(self) -> None:
-        """Further worker processes, with these settings and this Redis."""
+    def _child(self, **more: str) -> dict[str, str]:
+        """The environment of a worker process, with these settings and this Redis."""
         settings = self.settings
         given = {**settings.given, "data": str(settings.data), "roles": "worker"}
         given |= {"workers": str(settings.workers), "lifeline": "yes"}
@@ -144,10 +151,31 @@ class Wiring:
         given |= {"cluster_parts": "0", "parts_per_second": "0"}
         if isinstance(self.store, Embedded):
             given["redis"] = self.store.url
-        environment = {f"BULKWAV_{name.upper()}": text for name, text in given.items()}
-        workers = Workers(self.reactor, settings.workers, environment, settings.drain)
+        return {f"BULKWAV_{name.upper()}": text for name, text in (given | more).items()}
+
+    def workers(self) -> None:
+        """Further worker processes."""
+        settings = self.settings
+        workers = Workers(self.reactor, settings.workers, self._child(), settings.drain)
         self.add(workers)
         self.daemon.warned.append(workers.warn)
+
+    def quarantine(self) -> None:
+        """Processes for jobs that may have killed their worker."""
+        settings = self.settings
+        more = {"quarantine": "yes"}
+        if not settings.workers:  # else they share this node's downloads
+            more["concurrency"] = str(-(-settings.concurrency // QUARANTINED))
+        quarantine = Quarantine(
+            self.reactor,
+            self.parts,
+            self._child(**more),
+            settings.drain,
+            self.shelf.worker_of,
+            self.janitor.bury,
+        )
+        self.add(quarantine)
+        self.daemon.warned.append(quarantine.warn)
 
     def agent(self) -> GuardedAgent:
         """What everything outgoing goes through."""
@@ -233,28 +261,29 @@ class Wiring:
             "drain": settings.drain,
             "spool": workspace.path,
         }
-        callbacks = Runner(self.callbacks, notifier.deliver, reactor, slots=CALLBACKS, **common)
         parts = Runner(
             self.parts,
             maker,
             reactor,
-            slots=settings.parts,
+            slots=PartSlots(settings.parts, max(settings.parts, PARTS)),
+            alone=Alone.WATCHED if settings.quarantine else self._in_process(),
             hours=settings.no_run,
-            able=lambda: not self.space.full,
+            able=lambda: "room on the disk" if self.space.full else "",
             **common,
         )
         self.space.listen(parts.wake)
-        for part in (
-            _Closing(workspace),
-            packer,
-            agent,
-            pace,
-            downloader,
-            callbacks,
-            notifier,
-            parts,
-        ):
+        self.add(_Closing(workspace))
+        for part in (packer, agent, pace, downloader):
             self.add(part)
+        if not settings.quarantine:
+            slots = Slots(CALLBACKS, CALLBACKS_WAITING)
+            self.add(Runner(self.callbacks, notifier.deliver, reactor, slots=slots, **common))
+        self.add(notifier)
+        self.add(parts)
+
+    def _in_process(self) -> Alone:
+        """Suspects have processes of their own, where there can be any."""
+        return Alone.NO if self.store.store.capabilities.processes else Alone.YES
 
     def intake(self) -> None:
         settings = self.settings

@@ -14,10 +14,12 @@ from twisted.logger import Logger
 from twisted_bulk import hours
 from twisted_bulk.calls import Calls
 from twisted_bulk.errors import Unavailable
+from twisted_bulk.jobs import Alone
 from twisted_bulk.ledger import adopt
 from twisted_bulk.publisher import Publisher
 from twisted_bulk.queue import JobQueue
 from twisted_bulk.runner import BACKOFF, Runner
+from twisted_bulk.slots import Slots
 from twisted_bulk.task import Backoff
 
 log = Logger()
@@ -78,7 +80,8 @@ class Consumer(Runner):
             self._calls,
             reactor,
             worker=new_worker(),
-            slots=slots,
+            slots=Slots(slots),
+            alone=Alone.YES,
             drain=drain,
             timeout=timeout,
             hours=hours.parse(no_run),

@@ -1,6 +1,7 @@
 """``--workers``: further processes of this node, started, kept, and ended with it.
 
 Each is ``twistd bulkwav`` in the role of a worker, with this node's settings in its environment.
+The processes of :mod:`twisted_bulk.quarantine` are started in the same way.
 Its standard input is its lifeline: when that ends, for whatever reason, it stops as it does at
 SIGTERM, so it does not outlive the node, also not a ``kill -9``.
 """
@@ -28,20 +29,53 @@ KILL_AFTER = 15.0  # seconds more than its drain that a process may take to stop
 RUN = "from twisted.scripts.twistd import run; run()"
 
 
-class _Process(ProcessProtocol):
-    """One child: its log goes into ours."""
+class Child(ProcessProtocol):
+    """One child: its log goes into ours.
 
-    def __init__(self, number: int) -> None:
+    :param name: what its lines in our log begin with
+    """
+
+    def __init__(self, name: str) -> None:
         self.ended: Deferred[str] = Deferred()
-        self._number = number
+        self._name = name
         self._rest = b""
+
+    def spawn(self, reactor: Any, settings: Mapping[str, str]) -> None:
+        """Start it; ``ended`` fires with how it ended, also where it could not be started.
+
+        :param settings: its own, as ``BULKWAV_...``
+        """
+        words = [sys.executable, "-c", RUN, "-n", "--pidfile=", "bulkwav"]
+        # What is ours in the environment was read, and is in the settings.
+        kept = {
+            name: value for name, value in os.environ.items() if not name.startswith("BULKWAV_")
+        }
+        try:
+            reactor.spawnProcess(self, sys.executable, words, env=kept | dict(settings))
+        except OSError as error:  # no processes left: it may pass
+            self.ended.callback(str(error))
+
+    @property
+    def pid(self) -> int:
+        """Its process id, or 0 when it has ended."""
+        return getattr(self.transport, "pid", None) or 0
+
+    def stop(self) -> None:
+        """Have it stop as it does at SIGTERM."""
+        if self.transport is not None:
+            self.transport.closeStdin()
+
+    def kill(self) -> None:
+        """SIGKILL, if it runs."""
+        if self.transport is not None and self.pid:
+            self.transport.signalProcess("KILL")
 
     def outReceived(self, data: bytes) -> None:
         *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:
             # Our log writes a time of its own.
             _, _, text = line.decode("utf-8", "replace").partition(" ")
-            log.info("worker {number}: {text}", number=self._number, text=text)
+            log.info("{name}: {text}", name=self._name, text=text)
 
     errReceived = outReceived
 
@@ -64,7 +98,7 @@ class Workers(Service):
         self._count = count
         self._environment = environment
         self._drain = drain
-        self._processes: dict[int, _Process] = {}
+        self._processes: dict[int, Child] = {}
         self._pauses: dict[int, IDelayedCall] = {}
 
     def startService(self) -> None:
@@ -79,8 +113,7 @@ class Workers(Service):
             pause.cancel()
         self._pauses.clear()
         for process in self._processes.values():
-            if process.transport is not None:
-                process.transport.closeStdin()
+            process.stop()
 
     def stopService(self) -> Deferred[None]:
         self.warn()
@@ -89,8 +122,7 @@ class Workers(Service):
     async def _stop(self) -> None:
         def kill() -> None:
             for process in self._processes.values():
-                if process.transport is not None:
-                    process.transport.signalProcess("KILL")
+                process.kill()
 
         timer = self._reactor.callLater(self._drain + KILL_AFTER, kill)
         await DeferredList([process.ended for process in self._processes.values()])
@@ -99,7 +131,7 @@ class Workers(Service):
 
     def _spawn(self, number: int, failures: int) -> None:
         self._pauses.pop(number, None)
-        process = self._processes[number] = _Process(number)
+        process = self._processes[number] = Child(f"worker {number}")
         began = self._reactor.seconds()
 
         def ended(how: str) -> None:
@@ -112,17 +144,7 @@ class Workers(Service):
             self._pauses[number] = self._reactor.callLater(delay, self._spawn, number, again)
 
         process.ended.addCallback(ended)
-        words = [sys.executable, "-c", RUN, "-n", "--pidfile=", "bulkwav"]
-        # What is ours in the environment was read, and is in the settings.
-        kept = {
-            name: value for name, value in os.environ.items() if not name.startswith("BULKWAV_")
-        }
-        try:
-            self._reactor.spawnProcess(
-                process, sys.executable, words, env=kept | dict(self._environment)
-            )
-        except OSError as error:  # no processes left: it may pass
-            process.ended.callback(str(error))
+        process.spawn(self._reactor, self._environment)
 
 
 class Lifeline(FileDescriptor):

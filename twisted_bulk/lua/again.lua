@@ -9,11 +9,11 @@ if not f[2] then return 0 end
 local chosen, units = {}, 0
 for i = 1, tonumber(f[3]) do
   local id = gid .. '@' .. f[4] .. '/' .. i
-  local j = call('HMGET', P .. 'j:' .. id, 'state', 'size', 'ok', 'why', 'res', 'score')
+  local j = call('HMGET', P .. 'j:' .. id, 'state', 'size', 'ok', 'why', 'res')
   local size = tonumber(j[2] or 1)
   if j[1] and tonumber(j[3] or 0) < size then
     chosen[#chosen + 1] = {id = id, state = j[1], size = size, ok = tonumber(j[3] or 0), why = j[4],
-      res = j[5], score = j[6]}
+      res = j[5]}
     units = units + size
   end
 end
@@ -22,10 +22,10 @@ if units > room(ARGV[1]) then return -2 end
 for _, job in ipairs(chosen) do
   local key = P .. 'j:' .. job.id
   call('ZREM', P .. job.state, job.id)
-  call('HDEL', key, 'tries', 'lost', 'wid', 'at', 'end', 'ok', 'why', 'err', 'exp', 'units', 'progress', 'res')
-  call('HSET', key, 'state', 'todo')
+  clear(job.id)
+  call('HDEL', key, 'res')
   if job.res then call('HSET', key, 'prev', job.res, 'prevok', job.ok) end
-  line_up(P, job.id, job.score)
+  line_up_again(job.id)
   backlog(P, job.size)
   call('HINCRBY', g, 'left', 1)
   call('HINCRBY', g, 'ok', 0 - job.ok)

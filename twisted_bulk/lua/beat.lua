@@ -1,19 +1,22 @@
 -- A worker lives: renew its leases, note its progress.
--- ARGV: worker lease_ms, then per job: id attempt units progress
+-- ARGV: worker lease_ms why, then per job: id attempt units progress
+-- why: what keeps it from taking more, or empty
 -- reply: {stop, paused, {ids that it does not hold any more}, {those of them that were cancelled}}
 drains()
 local wid, lease, lost, cancelled = ARGV[1], tonumber(ARGV[2]), {}, {}
 alive(wid)
-for b = 3, #ARGV, 4 do
+if ARGV[3] ~= '' then call('HSET', P .. 'waits', wid, ARGV[3]) else call('HDEL', P .. 'waits', wid) end
+for b = 4, #ARGV, 4 do
   local id, key = ARGV[b], P .. 'j:' .. ARGV[b]
   local j = call('HMGET', key, 'state', 'tries', 'wid', 'units', 'gid', 'why')
   local held = holds(j[2], j[3], wid, ARGV[b + 1])
   if held and (j[1] == 'doing' or j[1] == 'todo') then
     if j[1] == 'todo' then
       -- The lease ran out (the server was away), its holder lives, nobody has taken it.
-      call('ZREM', P .. 'todo', id)
+      unlist(id, 'todo')
       call('SADD', P .. 'w:' .. wid, id)
-      call('HINCRBY', key, 'lost', -1)
+      call('HINCRBY', key, 'free', -1)
+      if call('HINCRBY', key, 'lost', -1) <= 0 then call('HDEL', key, 'lost') end
       call('HSET', key, 'state', 'doing')
     end
     call('ZADD', P .. 'doing', whole(now + lease), id)

@@ -1,9 +1,12 @@
 -- Prepended to every script. KEYS[1] is the prefix of one queue's keys.
 --   todo, later, doing, done, dead   ZSET  job id -> place in line | due | lease end | end | end (ms)
+--   suspect                          ZSET  instead of todo, for jobs that may have killed their worker
+--   small                            ZSET  those of todo that belong to a group and have few units
 --   j:<job>                          HASH  one job; a field at its default (below) is absent
 --   p:<job>                          STRING its payload, if that is too long for the hash
 --   w:<worker>                       SET   the jobs that one worker process holds
 --   wk                               ZSET  worker -> its last sign of life (ms)
+--   waits                            HASH  worker -> why it takes nothing now
 --   exp                              ZSET  job id -> when it is too late to start (ms)
 --   dd:<digest>                      STRING the job that has these parameters
 --   cfg                              HASH  stop, paused, max_doing, qps, cap: live settings
@@ -14,17 +17,39 @@
 --   wake                             channel: something can be taken
 --   g:<group>                        HASH  jobs that end together, and what then follows
 --   groups, gs:<state>, go:<owner>   ZSET  group -> serial number, all and by state or owner
---   gend                             ZSET  group -> end (ms)
--- Only the server's clock counts. Payloads and results are opaque bytes.
+--   gend                             ZSET  group -> when its retention begins (ms)
+-- One for all queues, bw:{bulkwav}:clock:
+--                                    HASH  the queue's time, see below
+-- Payloads and results are opaque bytes.
+--
+-- The queue's time (ms) is the server's clock less `skew`. It never goes back. A step of the
+-- server's clock is found by `tick`, which every node calls each second with what its own
+-- monotonic clock has counted, and goes into `skew`. Between the step and the next tick the time
+-- is at most AHEAD beyond the last one, and nothing is taken, expired or forgotten.
+--   seen   the time at the last tick
+--   leapt  when the time last went on by more than AHEAD at once: nobody was there to tick
+--   aged   the time as retention sees it: after a leap it catches up slowly
 local P = KEYS[1]
+local CLOCK = 'bw:{bulkwav}:clock'
 local call = redis.call
 local time = call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local wall = time[1] * 1000 + math.floor(time[2] / 1000)
 
 local MAX, MAXLOST = 3, 3           -- tries, and lost workers, where a job says nothing else
-local SMALL = 64                    -- a longer value would cost a hash its compact form
+local SUSPECT = 2                   -- losses in a row from which a job is run alone
+local SMALL = 64                    -- bytes; a longer value would cost a hash its compact form
+local FEW = 100                     -- units up to which a group's job is in `small`
 local GAP, HOLD = 5000, 8000        -- ms; see `may_reclaim`
+local AHEAD, STEP = 5000, 2000      -- ms; a difference of STEP between two clocks is a step
+local TRUST, CATCH_UP = 600000, 4   -- ms without a leap, after which `aged` runs 4 times as fast
 local PRIORITY = 1099511627776      -- 2^40 places in each priority; exact for |priority| <= 8191
+
+local skew, seen = unpack(call('HMGET', CLOCK, 'skew', 'seen'))
+skew, seen = tonumber(skew or 0), tonumber(seen or 0)
+local now = math.max(wall - skew, seen)
+local sure = seen == 0 or now - seen <= AHEAD
+-- Where nobody ticks only producers run, and their delays count from the true time.
+if not sure and not PRODUCES then now = seen + AHEAD end
 
 local function whole(x) return string.format('%.0f', x) end
 
@@ -52,9 +77,33 @@ local function finished(reply)
   return reply
 end
 
-local function line_up(Q, id, score)
-  call('ZADD', Q .. 'todo', score, id)
+-- Put a job whose state is todo into its line. `job` has its score, and lost, size and gid where
+-- they are not at their default.
+local function line_up(Q, id, job)
+  if tonumber(job.lost or 0) >= SUSPECT then call('ZADD', Q .. 'suspect', job.score, id)
+  else
+    call('ZADD', Q .. 'todo', job.score, id)
+    if job.gid and job.gid ~= '' and tonumber(job.size or 1) <= FEW then
+      call('ZADD', Q .. 'small', job.score, id)
+    end
+  end
   wakes[Q] = true
+end
+
+local function line_up_again(id)
+  local j = call('HMGET', P .. 'j:' .. id, 'score', 'lost', 'size', 'gid')
+  if not j[1] then return end
+  call('HSET', P .. 'j:' .. id, 'state', 'todo')
+  line_up(P, id, {score = j[1], lost = j[2], size = j[3], gid = j[4]})
+end
+
+-- Take a job out of the index of its state.
+local function unlist(id, state)
+  call('ZREM', P .. state, id)
+  if state == 'todo' then
+    call('ZREM', P .. 'suspect', id)
+    call('ZREM', P .. 'small', id)
+  end
 end
 
 local function backlog(Q, change)
@@ -94,12 +143,16 @@ local function add(Q, id, job)
   keep('exp', '0') keep('gid', '') keep('att', '') keep('dd', '') keep('win', '0')
   if #job.payload <= SMALL then keep('payload') else call('SET', Q .. 'p:' .. id, job.payload) end
   call('HSET', Q .. 'j:' .. id, unpack(set))
-  if waits then call('ZADD', Q .. 'later', job.due, id) else line_up(Q, id, score) end
+  job.score = score
+  if waits then call('ZADD', Q .. 'later', job.due, id) else line_up(Q, id, job) end
   if tonumber(job.exp or 0) > 0 then call('ZADD', Q .. 'exp', job.exp, id) end
   if job.dd and job.dd ~= '' then call('SET', Q .. 'dd:' .. job.dd, id) end
   backlog(Q, job.size or 1)
   count(Q, 'enqueued', 1)
 end
+
+-- The id of the job that follows a group's run.
+local function after_id(gid, nonce, runs) return gid .. '@' .. nonce .. (runs and '+' .. runs or '') end
 
 -- The last job of a group has ended: the group's state follows, and the job
 -- that was named to come after it is queued in the same breath.
@@ -117,7 +170,7 @@ local function close_group(gid, g)
   call('HINCRBY', g, 'seq', 1)
   call('ZADD', P .. 'gend', whole(now), gid)
   if f[8] ~= '' then
-    add(f[7], gid .. '@' .. f[10] .. (f[11] and '+' .. f[11] or ''), {max = f[9], maxlost = '0', payload = f[8]})
+    add(f[7], after_id(gid, f[10], f[11]), {max = f[9], maxlost = '0', payload = f[8]})
   end
 end
 
@@ -157,7 +210,7 @@ finish = function(id, state, ok, ...)
   local j = call('HMGET', key, 'state', 'wid', 'size', 'gid', 'att', 'units', 'dd', 'win', 'exp', 'at',
     'prev', 'prevok')
   if not j[1] or j[1] == 'done' or j[1] == 'dead' then return false end
-  call('ZREM', P .. j[1], id)
+  unlist(id, j[1])
   if j[9] then call('ZREM', P .. 'exp', id) end
   if j[2] then call('SREM', P .. 'w:' .. j[2], id) end
   local size = tonumber(j[3] or 1)
@@ -193,34 +246,43 @@ local function bury(id, why, err)
   return finish(id, 'dead', 0, 'why', why)
 end
 
--- A lease ran out or its owner is known to be dead: back to its old place.
-local function requeue(id)
+-- A lease ran out or its owner is known to be dead: back to its old place. That uses up no try.
+-- It counts against the job only where nothing of it had got further since the loss before. After
+-- SUSPECT of these in a row it is a suspect, and is next run alone. A job that was lost `maxlost`
+-- times in a row while it ran alone is buried. `kept`: units that are known to be done and kept;
+-- `blamed`: the worker died by itself.
+local function requeue(id, kept, blamed)
   local key = P .. 'j:' .. id
-  local j = call('HMGET', key, 'wid', 'score', 'tries', 'max', 'maxlost')
+  local j = call('HMGET', key, 'wid', 'score', 'maxlost', 'units', 'sunits', 'skept', 'alone')
   call('ZREM', P .. 'doing', id)
   if not j[2] then return end
-  local lost, most = call('HINCRBY', key, 'lost', 1), tonumber(j[5] or MAXLOST)
   count(P, 'lost', 1)
+  if j[1] then call('SREM', P .. 'w:' .. j[1], id) end
+  local most, units = tonumber(j[3] or MAXLOST), tonumber(j[4] or 0)
   if most == 0 then
     call('HINCRBY', key, 'tries', -1)  -- a lost worker says nothing about this job
-  elseif lost >= most then
-    return bury(id, 'poison', 'its worker was lost ' .. lost .. ' times')
-  elseif tonumber(j[3]) >= tonumber(j[4] or MAX) then
-    return bury(id, 'retries', 'its worker was lost on the last try')
+    return line_up_again(id)
   end
-  if j[1] then call('SREM', P .. 'w:' .. j[1], id) end
-  call('HSET', key, 'state', 'todo')
-  line_up(P, id, j[2])
+  call('HINCRBY', key, 'free', 1)
+  kept = tonumber(kept or 0)
+  if units > tonumber(j[5] or 0) or kept > tonumber(j[6] or 0) then
+    call('HSET', key, 'sunits', units, 'skept', math.max(kept, tonumber(j[6] or 0)))
+    call('HDEL', key, 'lost', 'solo')
+  else
+    call('HINCRBY', key, 'lost', 1)
+    local alone = j[7] == '1' or (j[7] == '2' and blamed)
+    if alone and call('HINCRBY', key, 'solo', 1) >= most then
+      return bury(id, 'poison', 'its worker was lost ' .. most .. ' times while it ran alone')
+    end
+  end
+  line_up_again(id)
 end
 
 local function promote(limit)
+  if not sure then return end
   for _, id in ipairs(call('ZRANGEBYSCORE', P .. 'later', '-inf', whole(now), 'LIMIT', 0, limit)) do
     call('ZREM', P .. 'later', id)
-    local score = call('HGET', P .. 'j:' .. id, 'score')
-    if score then
-      call('HSET', P .. 'j:' .. id, 'state', 'todo')
-      line_up(P, id, score)
-    end
+    line_up_again(id)
   end
 end
 
@@ -245,11 +307,13 @@ local function alive(wid)
 end
 
 local function reclaim(limit)
+  if not sure then return end
   local ids = call('ZRANGEBYSCORE', P .. 'doing', '-inf', whole(now), 'LIMIT', 0, limit)
   if #ids > 0 and may_reclaim() then for _, id in ipairs(ids) do requeue(id) end end
 end
 
 local function expire(limit)
+  if not sure then return end
   for _, id in ipairs(call('ZRANGEBYSCORE', P .. 'exp', '-inf', whole(now), 'LIMIT', 0, limit)) do
     local state = call('HGET', P .. 'j:' .. id, 'state')
     if state == 'todo' or state == 'later' then bury(id, 'expired') else call('ZREM', P .. 'exp', id) end
@@ -259,12 +323,24 @@ end
 -- Is this the reservation that `wid` was given?
 local function holds(j_tries, j_wid, wid, attempt) return j_tries == attempt and j_wid == wid end
 
--- Take the worker off a job and put that where `state` says.
-local function hand_back(id, wid, state, score)
+-- Take the worker off a job and put that into the index of `state`, for later with when it is due.
+local function hand_back(id, wid, state, due)
   call('ZREM', P .. 'doing', id)
   call('SREM', P .. 'w:' .. wid, id)
+  if state == 'todo' then return line_up_again(id) end
   call('HSET', P .. 'j:' .. id, 'state', state)
-  if state == 'todo' then line_up(P, id, score) else call('ZADD', P .. state, score, id) end
+  call('ZADD', P .. state, due, id)
+end
+
+-- Jobs ahead of one that waits, or -1.
+local function place_of(id)
+  return call('ZRANK', P .. 'todo', id) or call('ZRANK', P .. 'suspect', id) or -1
+end
+
+-- A job that has ended begins anew.
+local function clear(id)
+  call('HDEL', P .. 'j:' .. id, 'tries', 'free', 'lost', 'solo', 'sunits', 'skept', 'alone', 'wid',
+    'at', 'end', 'ok', 'why', 'err', 'exp', 'units', 'progress')
 end
 
 local function room(cap)

@@ -3,14 +3,15 @@
 drains()
 local wid, id = ARGV[1], ARGV[2]
 local key = P .. 'j:' .. id
-local j = call('HMGET', key, 'state', 'tries', 'wid', 'max')
+local j = call('HMGET', key, 'state', 'tries', 'wid', 'max', 'free')
 if j[1] ~= 'doing' or not holds(j[2], j[3], wid, ARGV[3]) then return 0 end
-local last = tonumber(j[2]) >= tonumber(j[4] or MAX)
+local last = tonumber(j[2]) - tonumber(j[5] or 0) >= tonumber(j[4] or MAX)
 if ARGV[5] == '1' or last then
   bury(id, ARGV[5] == '1' and 'fatal' or 'retries', ARGV[6])
   return finished(3)
 end
 call('HSET', key, 'err', ARGV[6])
+call('HDEL', key, 'lost', 'solo')  -- its worker lives
 count(P, 'retried', 1)
 hand_back(id, wid, 'later', whole(now + tonumber(ARGV[4])))
 return finished(1)

@@ -1,8 +1,12 @@
 -- A worker process is known to be dead: take its jobs back now, not at their lease's end.
--- ARGV: worker      reply: how many
+-- ARGV: worker blamed, then pairs: id, its finished members that are on the disk
+-- blamed: 1 if it died by itself, and nobody ended it      reply: how many
 drains()
 local ids = call('SMEMBERS', P .. 'w:' .. ARGV[1])
-for _, id in ipairs(ids) do requeue(id) end
+local kept = {}
+for b = 3, #ARGV, 2 do kept[ARGV[b]] = ARGV[b + 1] end
+for _, id in ipairs(ids) do requeue(id, kept[id], ARGV[2] == '1') end
+call('HDEL', P .. 'waits', ARGV[1])
 call('DEL', P .. 'w:' .. ARGV[1])
 call('ZREM', P .. 'wk', ARGV[1])
 return finished(#ids)

@@ -1,18 +1,27 @@
--- ARGV: worker count lease_ms max_bytes
--- reply: {what, ms, {{id, attempt, attachment, payload}, ...}}
+-- ARGV: worker count lease_ms max_bytes alone express
+-- alone: 0 what waits; else one of the suspects, to be run alone: 1 any loss of it counts,
+--        2 only one for which it is blamed (`reclaim`)
+-- express: how many more may come, if they are small
+-- reply: {what, ms, {{id, attempt, attachment, payload, size}, ...},
+--         suspects that wait}
 -- what: ok | empty | stop | paused | full (max_doing are running) | rate (qps is used up)
 -- ms: until something may change without a wake, or -1
 drains()
 local wid, n, lease, bytes = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local alone, express = ARGV[5], tonumber(ARGV[6])
 alive(wid)
 local cfg = call('HMGET', P .. 'cfg', 'stop', 'paused', 'max_doing', 'qps')
-if cfg[1] == '1' then return {'stop', -1, {}} end
-if cfg[2] == '1' then return {'paused', -1, {}} end
+if cfg[1] == '1' then return {'stop', -1, {}, 0} end
+if cfg[2] == '1' then return {'paused', -1, {}, 0} end
 promote(1000)
 reclaim(200)
 expire(200)
-if cfg[3] then n = math.min(n, tonumber(cfg[3]) - call('ZCARD', P .. 'doing')) end
-if n <= 0 then return finished({'full', 200, {}}) end
+local suspects = call('ZCARD', P .. 'suspect')
+if cfg[3] then
+  local free = tonumber(cfg[3]) - call('ZCARD', P .. 'doing')
+  n, express = math.min(n, free), math.min(express, free - n)
+end
+if n + math.max(0, express) <= 0 then return finished({'full', 200, {}, suspects}) end
 
 -- The rate of the whole cluster, as a generic cell rate algorithm: `due` is when the next start
 -- is. Whoever comes late finds as many starts as were missed, up to a fifth of a second's.
@@ -22,14 +31,17 @@ if cfg[4] then
   step = 1000000 / tonumber(cfg[4])
   due = math.max(tonumber(call('GET', P .. 'rl') or '0'), us - 200000)
   due = math.min(due, us + step) -- the rate may have been lower
-  if due > us then return finished({'rate', math.ceil((due - us) / 1000), {}}) end
-  n = math.min(n, math.floor((us - due) / step) + 1)
+  if due > us then return finished({'rate', math.ceil((due - us) / 1000), {}, suspects}) end
+  local may = math.floor((us - due) / step) + 1
+  n = math.min(n, may)
+  express = math.min(express, may - n)
 end
 
 local function start(id, attempt, gid)
   -- It has started in time, also if it must be begun anew.
   local key = P .. 'j:' .. id
   call('HSET', key, 'state', 'doing', 'tries', attempt, 'wid', wid, 'at', whole(now))
+  if alone ~= '0' then call('HSET', key, 'alone', alone) else call('HDEL', key, 'alone') end
   call('ZADD', P .. 'doing', whole(now + lease), id)
   call('SADD', P .. 'w:' .. wid, id)
   local g = gid and P .. 'g:' .. gid
@@ -40,38 +52,50 @@ local function start(id, attempt, gid)
 end
 
 local out, more, buried = {}, true, 0
-while more and #out < n and buried < 1000 do
-  local got = call('ZPOPMIN', P .. 'todo', n - #out)
-  if #got == 0 then break end
-  for i = 1, #got, 2 do
-    local id = got[i]
-    local key = P .. 'j:' .. id
-    local j = call('HMGET', key, 'payload', 'tries', 'exp', 'gid', 'att', 'state')
-    if more and j[6] == 'todo' then
-      local payload = j[1] or call('GET', P .. 'p:' .. id) or ''
-      if j[3] and tonumber(j[3]) <= now then
-        bury(id, 'expired')
-        buried = buried + 1
-      elseif #out > 0 and #payload > bytes then more = false
-      else
-        if j[3] then
-          call('HDEL', key, 'exp')
-          call('ZREM', P .. 'exp', id)
+
+-- The next `most` jobs of one of the lines.
+local function take(line, most)
+  most = most + #out
+  while more and #out < most and buried < 1000 do
+    local got = call('ZPOPMIN', P .. line, most - #out)
+    if #got == 0 then break end
+    for i = 1, #got, 2 do
+      local id = got[i]
+      local key = P .. 'j:' .. id
+      local j = call('HMGET', key, 'payload', 'tries', 'exp', 'gid', 'att', 'state', 'size')
+      if more and j[6] == 'todo' then
+        local payload = j[1] or call('GET', P .. 'p:' .. id) or ''
+        if sure and j[3] and tonumber(j[3]) <= now then
+          bury(id, 'expired')
+          buried = buried + 1
+        elseif #out > 0 and #payload > bytes then more = false
+        else
+          if j[3] then
+            call('HDEL', key, 'exp')
+            call('ZREM', P .. 'exp', id)
+          end
+          if j[4] then unlist(id, 'todo') end
+          local attempt = tonumber(j[2] or 0) + 1
+          start(id, attempt, j[4])
+          bytes = bytes - #payload
+          out[#out + 1] = {id, attempt, j[5] or '', payload, tonumber(j[7] or 1)}
         end
-        local attempt = tonumber(j[2] or 0) + 1
-        start(id, attempt, j[4])
-        bytes = bytes - #payload
-        out[#out + 1] = {id, attempt, j[5] or '', payload}
       end
+      if not more then call('ZADD', P .. line, got[i + 1], id) end
     end
-    if not more then call('ZADD', P .. 'todo', got[i + 1], id) end
   end
+end
+
+if alone ~= '0' then take('suspect', 1)
+else
+  take('todo', n)
+  take('small', express)
 end
 if #out > 0 then
   count(P, 'started', #out)
   if step then call('SET', P .. 'rl', string.format('%.2f', due + step * #out), 'PX', 60000 + math.ceil(step * #out / 1000)) end
-  return finished({'ok', 0, out})
+  return finished({'ok', 0, out, suspects})
 end
-if buried > 0 then return finished({'empty', 0, {}}) end
+if buried > 0 then return finished({'empty', 0, {}, suspects}) end
 local next = call('ZRANGE', P .. 'later', 0, 0, 'WITHSCORES')[2]
-return finished({'empty', next and math.max(0, tonumber(next) - now) or -1, {}})
+return finished({'empty', next and math.max(0, tonumber(next) - now) or -1, {}, suspects})

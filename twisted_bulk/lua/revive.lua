@@ -3,17 +3,16 @@
 --        | the id of a job that has its parameters by now
 local id = ARGV[2]
 local key = P .. 'j:' .. id
-local j = call('HMGET', key, 'state', 'gid', 'dd', 'size', 'score', 'payload')
+local j = call('HMGET', key, 'state', 'gid', 'dd', 'size', 'payload')
 if not j[1] then return -1 end
-if j[1] ~= 'dead' or j[2] or not (j[6] or call('EXISTS', P .. 'p:' .. id) == 1) then return 0 end
+if j[1] ~= 'dead' or j[2] or not (j[5] or call('EXISTS', P .. 'p:' .. id) == 1) then return 0 end
 local twin = j[3] and call('GET', P .. 'dd:' .. j[3])
 if twin then return twin end
 if tonumber(j[4] or 1) > room(ARGV[1]) then return -2 end
 call('ZREM', P .. 'dead', id)
-call('HDEL', key, 'tries', 'lost', 'wid', 'at', 'end', 'ok', 'why', 'err', 'exp', 'units', 'progress')
-call('HSET', key, 'state', 'todo')
+clear(id)
 if j[3] then call('SET', P .. 'dd:' .. j[3], id) end
-line_up(P, id, j[5])
+line_up_again(id)
 backlog(P, j[4] or 1)
 count(P, 'enqueued', 1)
 return finished(1)

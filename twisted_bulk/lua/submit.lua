@@ -3,13 +3,18 @@
 --       after_queue after_payload after_max owner, then per job: size attachment data payload
 --       (attachment: of the key where its data is already; or data, to be stored here)
 -- reply: {1, place in line} queued | {0, digest} this id is known, with that digest | {-2, ''} over
---        the cap
+--        the cap | {-3, ''} an attachment is gone
 local gid, nonce, total = ARGV[1], ARGV[2], tonumber(ARGV[5])
 local g = P .. 'g:' .. gid
 local known = call('HMGET', g, 'digest', 'state')
 if known[1] and known[2] ~= 'deleted' then return {0, known[1]} end
 if total > room(ARGV[7]) then return {-2, ''} end
 local jobs = (#ARGV - 15) / 4
+for i = 1, jobs do
+  -- What was stored before may have gone: it was long ago, or the server's clock was put forward.
+  local att = ARGV[15 + (i - 1) * 4 + 2]
+  if att ~= '' and call('EXISTS', P .. 'a:' .. att) == 0 then return {-3, ''} end
+end
 local serial = call('HINCRBY', P .. 'meta', 'gseq', 1)
 if known[2] then call('DEL', g) end
 call('HSET', g, 'state', 'queued', 'digest', ARGV[3], 'spec', ARGV[4], 'nonce', nonce, 'serial', serial,
@@ -35,4 +40,4 @@ for i = 1, jobs do
   add(P, id, {prio = ARGV[8], exp = expires, max = ARGV[10], maxlost = ARGV[11],
     size = ARGV[b + 1], gid = gid, att = att, payload = ARGV[b + 4]})
 end
-return finished({1, call('ZRANK', P .. 'todo', gid .. '@' .. nonce .. '/1')})
+return finished({1, place_of(gid .. '@' .. nonce .. '/1')})
