@@ -17,7 +17,7 @@ from twisted.internet.task import Clock, deferLater
 from twisted.internet.tcp import Client
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
-from twisted.trial.unittest import SynchronousTestCase, TestCase
+from twisted.trial.unittest import TestCase
 from twisted.web.client import ResponseDone, ResponseFailed
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IResponse
@@ -34,11 +34,12 @@ from twisted_bulk import download
 from twisted_bulk.agent import GuardedAgent
 from twisted_bulk.batch import Member
 from twisted_bulk.body import Patience
-from twisted_bulk.download import Crew, Downloader
+from twisted_bulk.crew import Crew
+from twisted_bulk.download import Downloader
 from twisted_bulk.errors import MemberError
 from twisted_bulk.fetch import Fetch, Fetcher
 from twisted_bulk.guard import Guard
-from twisted_bulk.lanes import Lanes
+from twisted_bulk.lanes import Speed
 from twisted_bulk.limits import Limits
 from twisted_bulk.pace import Pace
 
@@ -57,78 +58,6 @@ def look_up(host: str) -> list[str]:
 def limits(concurrency: int, per_host: int) -> Limits:
     """The same for each host."""
     return Limits(concurrency, lambda host: per_host)
-
-
-class LanesTests(SynchronousTestCase):
-    """Who is next."""
-
-    def test_owners_take_turns(self) -> None:
-        """A big batch does not hold up a small one."""
-        lanes: Lanes[str] = Lanes(limits(99, 99).allowed)
-        for n in range(5):
-            lanes.add("big", "h", f"b{n}")
-        lanes.add("small", "h", "s0")
-        self.assertEqual([lanes.take() for _ in range(4)], ["b0", "s0", "b1", "b2"])
-
-    def test_per_host(self) -> None:
-        """A host's limit counts over all owners; other hosts go on."""
-        lanes: Lanes[str] = Lanes(limits(99, 2).allowed)
-        for owner in ("a", "b"):
-            for n in range(2):
-                lanes.add(owner, "slow", f"{owner}{n}")
-        lanes.add("a", "fast", "f")
-        self.assertEqual([lanes.take() for _ in range(4)], ["a0", "b0", "f", None])
-        lanes.release("a", "slow")
-        self.assertEqual(lanes.take(), "b1")
-
-    def test_room_for_one_more(self) -> None:
-        """Whoever is alone leaves a quarter free, so that a stalled batch stalls nobody else."""
-        lanes: Lanes[str] = Lanes(limits(32, 99).allowed)
-        for n in range(40):
-            lanes.add("stalled", f"h{n}", "s")
-        self.assertEqual([lanes.take() for _ in range(30)].count("s"), 24)
-        lanes.add("other", "h", "o")
-        self.assertEqual((lanes.take(), lanes.take()), ("o", None))
-
-    def test_first(self) -> None:
-        """What was tried before does not queue up again behind all others."""
-        lanes: Lanes[str] = Lanes(limits(99, 9).allowed)
-        for item in "ab":
-            lanes.add("o", "h", item)
-        lanes.add("o", "h", "again", first=True)
-        self.assertEqual([lanes.take() for _ in range(3)], ["again", "a", "b"])
-
-    def test_drop(self) -> None:
-        """What is taken away is not given out."""
-        lanes: Lanes[int] = Lanes(limits(99, 9).allowed)
-        lanes.add("a", "h", 1)
-        lanes.add("b", "h", 2)
-        self.assertEqual(lanes.drop("a"), [1])
-        self.assertEqual((lanes.take(), lanes.take()), (2, None))
-
-    @given(
-        st.lists(st.tuples(st.integers(0, 3), st.sampled_from("xyz")), max_size=60),
-        st.integers(1, 4),
-    )
-    def test_all_once(self, items: list[tuple[int, str]], per_host: int) -> None:
-        """Everything comes out once, never more than the limit of a host at a time."""
-        lanes: Lanes[tuple[int, str]] = Lanes(limits(99, per_host).allowed)
-        for number, (owner, host) in enumerate(items):
-            lanes.add(owner, host, (number, host))
-        out: list[tuple[int, str]] = []
-        seen: list[int] = []
-        while True:
-            item = lanes.take()
-            if item is None:
-                if not out:
-                    break
-                number, host = out.pop(0)
-                lanes.release(items[number][0], host)
-                continue
-            out.append(item)
-            seen.append(item[0])
-            self.assertLessEqual(sum(host == item[1] for _, host in out), per_host)
-        self.assertEqual(sorted(seen), list(range(len(items))))
 
 
 class Bucket:
@@ -716,7 +645,9 @@ class ResumeTests(DownloadTestCase):
         self.patch(download, "PARTIALS", 2)
         for name in "abcd":
             self.site.answers[f"/{name}"] = [self.file('"v1"'), ok(self.body)]
-        await self.get(*[self.one(f"/{name}") for name in "abcd"])
+        downloader = self.start()
+        downloader._lanes.note(self.site.url[7:], Speed.FAST)
+        await downloader.fetch(Crew(left=4), [self.one(f"/{name}") for name in "abcd"])
         self.assertEqual(set(self.errors.values()), {None})
         asked = [self.site.headers(n).get("range") for n in range(len(self.site.requests))]
         self.assertEqual(sorted(filter(None, asked)), ["bytes=4000-"] * 2)

@@ -11,7 +11,7 @@ from tests.test_download import DownloadTestCase
 from tests.web import Exchange, ok, respond
 from twisted_bulk import connection
 from twisted_bulk.connection import UNWANTED
-from twisted_bulk.download import Crew
+from twisted_bulk.crew import Crew
 
 
 class UnwantedTests(DownloadTestCase):

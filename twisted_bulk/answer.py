@@ -122,7 +122,8 @@ def refusal(response: IResponse) -> MemberError:
     wait = retry_after(response)
     if response.code == 429 or (response.code == 503 and wait is not None):
         code = "http_throttled"
-    return MemberError(code, f"HTTP {response.code} {phrase}".strip(), retry_after=wait)
+    what = f"HTTP {response.code} {phrase}".strip()
+    return MemberError(code, what, retry_after=wait, answered=response.code)
 
 
 def is_cancelled(broken: Exception) -> bool:

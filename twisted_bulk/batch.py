@@ -77,12 +77,16 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 class PartProgress(msgspec.Struct, frozen=True):
-    """What a worker tells with its heartbeats."""
+    """What a worker tells with its heartbeats.
+
+    :param waits_for: what keeps it from getting on, or empty
+    """
 
     done: int = 0
     failed: int = 0
     bytes: int = 0
     rate: float = 0.0
+    waits_for: str = ""
 
 
 class Zip(msgspec.Struct, frozen=True):

@@ -49,10 +49,12 @@ class Patience:
 
 
 class Count(Protocol):
-    """What is counted while a body comes: bytes so far, of how many if that is known."""
+    """What is told while a body comes: bytes so far, of how many if that is known, and whether
+    it is our own disk that is waited for."""
 
     received: int
     length: int | None
+    busy: bool
 
 
 def _is_nonsense(reason: Failure) -> bool:
@@ -121,7 +123,7 @@ class Body(TwistedProtocol):
             self._fail(problem)
             return
         if busy is not None:
-            self._busy_since = self._heard
+            self._busy_since, self._count.busy = self._heard, True
             cast(IPushProducer, self.transport).pauseProducing()
             busy.addCallbacks(self._resume, self._fail)
 
@@ -129,7 +131,7 @@ class Body(TwistedProtocol):
         if self._busy_since is not None:
             self._heard = self._clock.seconds()
             self._from += self._heard - self._busy_since
-            self._busy_since = None
+            self._busy_since, self._count.busy = None, False
         if self.transport is not None:
             cast(IPushProducer, self.transport).resumeProducing()
 

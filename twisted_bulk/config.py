@@ -121,6 +121,9 @@ class Settings:
     member_timeout: float = _key(
         positive, "6h", "TIME", "deadline for a member, with all its tries"
     )
+    host_patience: float = _key(
+        positive, "10m", "TIME", "how long a host may be away before its members fail"
+    )
     member_bytes: int = _key(size, "100G", "BYTES", "size at which a member is given up")
     notify_every: float = _key(positive, "3s", "TIME", "time between progress callbacks")
     compress: str = _key(

@@ -159,8 +159,11 @@ class Secure:
         protocol.secured.addTimeout(self._timeout, self._clock, lambda *_: Failure(late))
         try:
             await protocol.secured
-        except (error.ConnectionClosed, SSL.Error, VerificationError):
+        except (SSL.Error, VerificationError):
             raise MemberError("tls_failed", "no TLS, or its certificate is not valid") from None
+        except error.ConnectionClosed:
+            what = f"{self._where} closed the connection while TLS was set up"
+            raise MemberError("connection_lost", what) from None
         except BaseException:
             transport.abortConnection()
             raise

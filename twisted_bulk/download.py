@@ -1,27 +1,27 @@
 """Members fetched with treq under a Cooperator limit.
 
-One attempt at one member is one run of :meth:`Downloader._attempt`; a failed one
-that may pass goes back into its lane after a pause, so that it holds no place
-meanwhile.
+One attempt at one member is one run of :meth:`Downloader._attempt`; a failed one that may pass
+goes back into its lane after a pause, so that it holds no place meanwhile. An attempt that gets
+next to nothing from its server gives its place away, and goes on beside.
 """
 
 import random
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.internet.task import Cooperator, SchedulerStopped
+from twisted.internet.task import Cooperator, LoopingCall, SchedulerStopped
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_bulk.batch import host_of
+from twisted_bulk.crew import Crew, Flight
 from twisted_bulk.errors import MemberError
 from twisted_bulk.fetch import Fetch, Fetcher
-from twisted_bulk.lanes import Lanes
+from twisted_bulk.lanes import Lanes, Speed
 from twisted_bulk.limits import Limits
 from twisted_bulk.pace import LONGEST, Pace
 from twisted_bulk.resolver import OWNER
@@ -34,16 +34,10 @@ THROTTLED = 20  # times that a host may say "not now" beside the tries that coun
 TROUBLE = frozenset(
     ("http_throttled", "http_unavailable", "connect_timeout", "header_timeout", "idle_timeout")
 )
-
-
-@dataclass(eq=False)
-class Crew:
-    """The fetches of one owner, and how to end them all."""
-
-    left: int
-    done: Deferred[None] = field(default_factory=Deferred)
-    active: dict[Fetch, Deferred[None]] = field(default_factory=dict)
-    pauses: dict[Fetch, IDelayedCall] = field(default_factory=dict)
+LOOK = 0.25  # seconds between looks at how attempts get on
+UNHEARD = 0.25  # seconds without an answer after which a new host's attempt has no place
+TRICKLE = 1.0  # seconds below the speed after which another attempt has none
+SPEED = 20_000  # bytes a second
 
 
 class Downloader(Service):
@@ -52,6 +46,7 @@ class Downloader(Service):
     :param limits: attempts at once, in all and to one host
     :param retries: further attempts for a member when that may help
     :param member_timeout: seconds for all attempts at one, with the pauses between them
+    :param host_patience: seconds that a host may be away before its members fail
     :param pace: told how hosts behave
     """
 
@@ -63,6 +58,7 @@ class Downloader(Service):
         limits: Limits,
         retries: int,
         member_timeout: float = 6 * 3600.0,
+        host_patience: float = 600.0,
         pace: Pace | None = None,
     ) -> None:
         self._fetcher = fetcher
@@ -70,8 +66,10 @@ class Downloader(Service):
         self._concurrency = limits.concurrency
         self._retries = retries
         self._member_timeout = member_timeout
+        self._host_patience = host_patience
         self._pace = pace
         self._lanes: Lanes[tuple[Crew, Fetch]] = Lanes(limits.allowed)
+        self._crews: set[Crew] = set()
         self._resting: deque[Deferred[None]] = deque()
         self._partials: set[Fetch] = set()
         limits.connect(self._lanes.demand, self._wake)
@@ -82,6 +80,8 @@ class Downloader(Service):
             scheduler=lambda step: clock.callLater(0, step),
             started=False,
         )
+        self._looking = LoopingCall(self._look)
+        self._looking.clock = clock
 
     def _slice(self) -> Callable[[], bool]:
         end = self._clock.seconds() + 0.01
@@ -92,9 +92,11 @@ class Downloader(Service):
         for _ in range(self._concurrency):
             self._cooperator.coiterate(self._work()).addErrback(self._broken)
         self._cooperator.start()
+        self._looking.start(LOOK, now=False)
 
     def stopService(self) -> None:
         super().stopService()
+        self._looking.stop()
         self._cooperator.stop()
 
     def _broken(self, failure: Failure) -> None:
@@ -102,7 +104,8 @@ class Downloader(Service):
             log.failure("a downloader ended", failure)
 
     def _work(self) -> Iterator[Deferred[None]]:
-        """One of ``concurrency`` hands: attempts, one after the other, as long as we run."""
+        """One of ``concurrency`` hands: it begins attempts as long as we run, and waits while one
+        has its place."""
         while True:
             taken = self._lanes.take()
             if taken is None:
@@ -110,26 +113,71 @@ class Downloader(Service):
                 self._resting.append(rest)
                 yield rest
             else:
-                yield self._begin(*taken)
+                yield self._begin(*taken.item, taken.placed)
 
-    def _begin(self, crew: Crew, fetch: Fetch) -> Deferred[None]:
+    def _begin(self, crew: Crew, fetch: Fetch, placed: bool) -> Deferred[None]:
         self._partials.discard(fetch)
-        attempt = Deferred.fromCoroutine(self._attempt(crew, fetch))
-        crew.active[fetch] = attempt
-        host = host_of(fetch.member.url)
+        host, now = host_of(fetch.member.url), self._clock.seconds()
+        new = placed and self._lanes.speed(host) is Speed.NEW
+        flight = crew.active[fetch] = Flight(host, placed, new, now, now, fetch.received)
+        if not placed:
+            flight.let_go()
+        flight.running = Deferred.fromCoroutine(self._attempt(crew, fetch, flight))
 
         def ended(result: Any) -> None:
             crew.active.pop(fetch, None)
-            self._lanes.release(crew, host)
+            self._lanes.release(crew, host, flight.placed, flight.new)
+            if not flight.free.called:
+                flight.let_go()
+            elif self._resting:
+                self._resting.popleft().callback(None)
             broke = isinstance(result, Failure) and not result.check(CancelledError)
             if broke and not crew.done.called:
                 # Not the member's fault (a full disk, a mistake of ours): the crew fails.
                 crew.done.errback(result)
 
-        return attempt.addBoth(ended)
+        flight.running.addBoth(ended)
+        return flight.free
+
+    def _look(self) -> None:
+        """How attempts get on: who has next to nothing of its server holds no place."""
+        now = self._clock.seconds()
+        for crew in self._crews:
+            for fetch, flight in crew.active.items():
+                self._judge(crew, fetch, flight, now)
+            ours = any(fetch.finishing or fetch.busy for fetch in crew.active)
+            if ours or self._lanes.gets_on(crew):
+                crew.stalled = None
+            elif crew.stalled is None:
+                crew.stalled = now
+        self._rouse()
+
+    def _judge(self, crew: Crew, fetch: Fetch, flight: Flight, now: float) -> None:
+        if not flight.placed and now - flight.looked < TRICKLE:
+            return
+        came = fetch.received - flight.received
+        fast = came >= SPEED * (now - flight.looked)
+        flight.received, flight.looked = fetch.received, now
+        if fast or fetch.finishing or fetch.busy:
+            flight.since = now
+            if fast:
+                self._lanes.note(flight.host, Speed.FAST)
+                if not flight.placed:
+                    flight.placed, flight.new = True, False
+                    self._lanes.resume(crew)
+        elif flight.placed and now - flight.since >= (UNHEARD if flight.new else TRICKLE):
+            flight.placed = False
+            self._lanes.cede(crew, flight.new)
+            flight.new = False
+            self._lanes.note(flight.host, Speed.SLOW)
+            flight.let_go()
 
     def _wake(self) -> None:
         """More may be out than before."""
+        self._lanes.look_again()
+        self._rouse()
+
+    def _rouse(self) -> None:
         for _ in range(len(self._resting)):
             self._resting.popleft().callback(None)
 
@@ -140,11 +188,13 @@ class Downloader(Service):
 
     async def fetch(self, crew: Crew, fetches: Iterable[Fetch]) -> None:
         """Fetch all of a crew; returns when each has ended. May be cancelled."""
+        self._crews.add(crew)
         for one in fetches:
             self._add(crew, one)
         try:
             await crew.done
         finally:
+            self._crews.discard(crew)
             self._drop(crew, finishing=True)
 
     def give_up(self, crew: Crew, error: MemberError) -> None:
@@ -152,16 +202,23 @@ class Downloader(Service):
         for fetch in self._drop(crew, finishing=False):
             self._end(crew, fetch, error)
 
+    def away(self, crew: Crew) -> tuple[str, float] | None:
+        """A host for which something of it waits, and since when that has failed."""
+        for host in self._lanes.hosts(crew):
+            if self._pace is not None and self._pace.is_away(host):
+                return host, self._pace.since(host)
+        return None
+
     def _drop(self, crew: Crew, finishing: bool) -> list[Fetch]:
         dropped = [fetch for _, fetch in self._lanes.drop(crew)]
         for fetch, pause in list(crew.pauses.items()):
             pause.cancel()
             dropped.append(fetch)
         crew.pauses.clear()
-        for fetch, attempt in list(crew.active.items()):
+        for fetch, flight in list(crew.active.items()):
             # What is on its way into the archive cannot be taken back half-way.
             if finishing or not fetch.finishing:
-                attempt.cancel()
+                flight.running.cancel()
                 dropped.append(fetch)
         for fetch in dropped:
             fetch.forget()
@@ -176,7 +233,7 @@ class Downloader(Service):
         if not crew.left and not crew.done.called:
             crew.done.callback(None)
 
-    async def _attempt(self, crew: Crew, fetch: Fetch) -> None:
+    async def _attempt(self, crew: Crew, fetch: Fetch, flight: Flight) -> None:
         OWNER.set(crew)
         fetch.attempts += 1
         fetch.asked = fetch.member.url
@@ -184,8 +241,7 @@ class Downloader(Service):
         try:
             await self._fetcher.attempt(fetch)
         except MemberError as failed:
-            if self._pace is not None and failed.code in TROUBLE:
-                self._pace.bad(host_of(fetch.asked), failed.retry_after or 0.0)
+            self._note_failure(fetch, flight, failed)
             self._failed(crew, fetch, failed)
             return
         except CancelledError:
@@ -197,9 +253,28 @@ class Downloader(Service):
         finally:
             if alarm.active():
                 alarm.cancel()
-        if self._pace is not None:
-            self._pace.good(host_of(fetch.asked))
+        self._note_answer(fetch, flight)
         self._end(crew, fetch, None)
+
+    def _note_answer(self, fetch: Fetch, flight: Flight) -> None:
+        """A host has answered, be it with a refusal."""
+        took = self._clock.seconds() - flight.since
+        quick = took < TRICKLE or fetch.received >= SPEED * took
+        if self._pace is not None:
+            for host in {flight.host, host_of(fetch.asked)}:
+                self._pace.good(host)
+        if self._lanes.note(flight.host, Speed.FAST if quick else Speed.SLOW):
+            self._rouse()
+
+    def _note_failure(self, fetch: Fetch, flight: Flight, failed: MemberError) -> None:
+        trouble, away = failed.code in TROUBLE, failed.tells_of_host
+        if failed.answered and not trouble and not away:
+            self._note_answer(fetch, flight)
+        elif self._pace is not None and (trouble or away):
+            asked = host_of(fetch.asked)
+            self._pace.bad(asked, failed.retry_after or 0.0, trouble, away)
+            if asked != flight.host and away:  # members wait in the lane of their own URL's host
+                self._pace.bad(flight.host, 0.0, False, away)
 
     def _alarm(self, crew: Crew, fetch: Fetch) -> IDelayedCall:
         """Ends the attempt when what is left of the member's time has passed."""
@@ -208,7 +283,7 @@ class Downloader(Service):
             # What is on its way into the archive cannot be taken back half-way.
             if not fetch.finishing:
                 fetch.late = True
-                crew.active[fetch].cancel()
+                crew.active[fetch].running.cancel()
 
         now = self._clock.seconds()
         if fetch.deadline is None:
@@ -222,22 +297,50 @@ class Downloader(Service):
             fetch.stale = 1
             self._add(crew, fetch, first=True)
             return
+        if failed.tells_of_host and self._is_away(crew, fetch, failed):
+            return
         throttled = failed.code == "http_throttled"
         fetch.throttled += throttled
-        tries = fetch.attempts - fetch.stale - min(fetch.throttled, THROTTLED)
+        tries = fetch.attempts - fetch.stale - fetch.excused - min(fetch.throttled, THROTTLED)
         if not failed.retry or tries > self._retries or not self._retries:
             fetch.forget()
             self._end(crew, fetch, failed)
             return
-        step = min(fetch.throttled if throttled else tries, len(BACKOFF))
+        step = max(1, min(fetch.throttled if throttled else tries, len(BACKOFF)))
         pause = BACKOFF[step - 1] * random.uniform(0.5, 1.0)
         if failed.retry_after is not None:
             pause = max(pause, min(failed.retry_after, LONGEST))
+        self._keep_partial(fetch)
+        crew.pauses[fetch] = self._clock.callLater(pause, self._again, crew, fetch)
+
+    def _keep_partial(self, fetch: Fetch) -> None:
         if fetch.partial is not None and len(self._partials) >= PARTIALS:
             fetch.forget()
         elif fetch.partial is not None:
             self._partials.add(fetch)
-        crew.pauses[fetch] = self._clock.callLater(pause, self._again, crew, fetch)
+
+    def _is_away(self, crew: Crew, fetch: Fetch, failed: MemberError) -> bool:
+        """Where a member's host is away it waits, with no try used up, until that is too long."""
+        host = host_of(fetch.member.url)
+        if self._pace is None or not self._pace.is_away(host):
+            return False
+        now, since = self._clock.seconds(), self._pace.since(host)
+        fetch.excused += 1
+        # Another member asks next: it may be that this one alone is at fault.
+        self._keep_partial(fetch)
+        self._add(crew, fetch)
+
+        def given_up(owner: Hashable) -> bool:
+            assert isinstance(owner, Crew)
+            return now - max(since, owner.began) >= self._host_patience
+
+        what = f"{failed.detail}; the host has been away for {now - since:.0f} s"
+        late = MemberError(failed.code, what)
+        for owner, one in self._lanes.drop_host(host, given_up):
+            one.forget()
+            self._partials.discard(one)
+            self._end(owner, one, late)
+        return True
 
     def _again(self, crew: Crew, fetch: Fetch) -> None:
         del crew.pauses[fetch]

@@ -254,20 +254,33 @@ class MemberError(BulkError):
 
     :param code: one of :data:`MEMBER_CODES`
     :param retry_after: seconds for which the server asked to be left alone
+    :param answered: the HTTP status, if there was one
     :param stale: a kept connection was closed before the answer: no fault of the member's
     """
 
     status = HTTPStatus.BAD_GATEWAY
 
     def __init__(
-        self, code: str, detail: str, *, retry_after: float | None = None, stale: bool = False
+        self,
+        code: str,
+        detail: str,
+        *,
+        retry_after: float | None = None,
+        answered: int = 0,
+        stale: bool = False,
     ) -> None:
         super().__init__(detail)
         self.code = code
         self.detail = detail
         self.retry = MEMBER_CODES[code].retry
         self.retry_after = retry_after
+        self.answered = answered
         self.stale = stale
+
+    @property
+    def tells_of_host(self) -> bool:
+        """Whether another member would most probably have failed at this moment as well."""
+        return self.code in HOST_CODES or self.answered in (429, 502, 503, 504)
 
 
 class Ending(NamedTuple):
@@ -311,13 +324,22 @@ MEMBER_CODES = {
 }
 
 
+#: Failures of a member that tell of its host.
+HOST_CODES = frozenset(
+    (
+        *("dns_timeout", "connect_failed", "connect_timeout", "tls_timeout", "header_timeout"),
+        *("connection_lost", "http_throttled"),
+    )
+)
+
+
 PART_CODES = {
     "cancelled": Ending(False, Who.CALLER, "the batch was cancelled"),
     "expired": Ending(False, Who.CALLER, "not begun within the batch's `expires`"),
     "hopeless": Ending(False, Who.CALLER, "ended with the others: the policy could not be met"),
     "retries": Ending(True, Who.OPERATOR, "it failed at each try; `detail` has the last reason"),
     "fatal": Ending(False, Who.OPERATOR, "it failed in a way that another try would not change"),
-    "poison": Ending(False, Who.OPERATOR, "three workers that had it died"),
+    "poison": Ending(False, Who.OPERATOR, "three processes died that had nothing else in hand"),
 }
 
 

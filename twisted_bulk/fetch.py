@@ -77,6 +77,8 @@ class Fetch:
     :param digest: the SHA-256 that the server said, or empty
     :param throttled: attempts that were answered with "not now"; ``stale``: attempts on a kept
         connection that was closed
+    :param excused: attempts that failed while the host was away
+    :param busy: our own disk is what it waits for
     :param asked: the URL last asked for, after redirects
     :param deadline: on the clock, for all attempts together; ``late``: it has passed
     """
@@ -87,6 +89,7 @@ class Fetch:
     attempts: int = 0
     throttled: int = 0
     stale: int = 0
+    excused: int = 0
     received: int = 0
     length: int | None = None
     modified: int | None = None
@@ -94,6 +97,7 @@ class Fetch:
     asked: str = ""
     verified: bool = False
     finishing: bool = False
+    busy: bool = False
     deadline: float | None = None
     late: bool = False
     partial: Partial | None = None
@@ -126,7 +130,7 @@ class Fetcher:
 
         :raises MemberError: it did not work; what has come stays where it can be continued
         """
-        fetch.finishing = False
+        fetch.finishing = fetch.busy = False
         try:
             await self._attempt(fetch)
         except MemberError as failed:

@@ -132,6 +132,10 @@ class GroupQueue(ScriptedQueue):
             raise self._full()
         return None if reply < 0 else reply
 
+    async def running_for(self, group_id: str) -> float:
+        """Seconds since the first of a group's jobs began; 0 if none has."""
+        return int(await self.script("running", group_id)) / 1000
+
     async def previous(self, job_id: str) -> bytes:
         """The result of a job before it was queued again, or nothing."""
         data = await self.store.command("HGET", f"{self.prefix}j:{job_id}", "prev")

@@ -37,6 +37,7 @@ PROGRESS_TIMEOUT, LAST_TIMEOUT = 10.0, 15.0
 MARGIN = 1.0  # seconds that clocks and timers may be late
 LEASE = 15.0  # seconds that a progress callback may take, with what Redis takes before it
 PATIENCE = 10.0  # seconds that a last callback waits here for its receiver to have a place
+WAITS = 0.25  # seconds after which a last callback waits for its receiver, and holds no slot
 LINE = 8  # last callbacks that wait here for one receiver; others wait in the queue
 
 
@@ -202,6 +203,8 @@ class Notifier(Service):
         :raises GiveBack: as many are on their way to its receiver as may, or another node's
             progress of the batch is
         """
+        began = self._clock.seconds()
+        task.waits = lambda: began if self._clock.seconds() - began >= WAITS else None
         try:
             host = await self._turn(task)
         except Unavailable as problem:

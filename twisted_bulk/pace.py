@@ -1,10 +1,13 @@
 """Hosts that are in trouble get fewer requests, from all nodes alike.
 
 A host that answers 429 or 503, or not in time, has its limit halved; while it goes well the
-limit grows by one a second. Of hosts that were never in trouble nothing is kept.
+limit grows by one a second. One of which several requests in a row tell that it is not there
+is *away*: it is asked by one member now and then, and the others wait. Of hosts that were
+never in trouble nothing is kept.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from twisted.application.service import Service
@@ -22,6 +25,34 @@ log = Logger()
 
 EVERY = 1.0  # seconds between looks at what the others know
 LONGEST = 600.0  # seconds that a host may make us wait
+AWAY = 3  # failures in a row after which a host is away, as in lua/pace.lua
+FIRST, LAST = 1.0, 15.0  # seconds between two requests to it: doubled from the first to the last
+
+
+@dataclass(slots=True)
+class Host:
+    """A host in trouble.
+
+    :param limit: requests at once; ``until``: none before that, on the clock
+    :param fails: failures in a row that tell of the host; ``since``: when the first was
+    :param pause: seconds between two requests while it is away
+    """
+
+    limit: int
+    until: float = 0.0
+    fails: int = 0
+    since: float = 0.0
+    pause: float = 0.0
+
+
+@dataclass(slots=True)
+class _Report:
+    """What the others have not been told yet."""
+
+    trouble: bool = False
+    wait: float = 0.0
+    fails: int = 0
+    good: bool = False
 
 
 class Pace(Service):
@@ -34,8 +65,8 @@ class Pace(Service):
         self._store = store
         self._clock = clock
         self._most = most
-        self._slow: dict[str, tuple[int, float]] = {}
-        self._reports: dict[str, tuple[bool, float]] = {}
+        self._hosts: dict[str, Host] = {}
+        self._reports: dict[str, _Report] = {}
         self._changed: Callable[[], object] = lambda: None
         self._needed: Callable[[], bool] = lambda: False
         self._telling = False
@@ -57,23 +88,76 @@ class Pace(Service):
 
     def allowed(self, host: str) -> int:
         """How many requests there may be to ``host`` at once."""
-        limit, until = self._slow.get(host, (self._most, 0.0))
-        return min(limit, self._most) if until <= self._clock.seconds() else 0
+        found = self._hosts.get(host)
+        if found is None:
+            return self._most
+        if found.until > self._clock.seconds():
+            return 0
+        return 1 if found.fails >= AWAY else min(found.limit, self._most)
+
+    def is_away(self, host: str) -> bool:
+        """Whether ``host`` has failed several times in a row."""
+        found = self._hosts.get(host)
+        return found is not None and found.fails >= AWAY
+
+    def since(self, host: str) -> float:
+        """When ``host``, which is away, began to fail, on the clock."""
+        return self._hosts[host].since
+
+    def waits(self, host: str) -> bool:
+        """Whether ``host`` is away, or gets nothing because it has asked for that."""
+        found = self._hosts.get(host)
+        return found is not None and (found.fails >= AWAY or found.until > self._clock.seconds())
 
     def good(self, host: str) -> None:
         """``host`` served a request."""
-        if host in self._slow:
-            self._reports.setdefault(host, (False, 0.0))
+        found = self._hosts.get(host)
+        if found is None:
+            return
+        if found.fails:
+            was_away, found.fails, found.pause, found.until = found.fails >= AWAY, 0, 0.0, 0.0
+            if was_away:
+                log.info("{host} is back", host=host)
+                self._clock.callLater(0, self._changed)
+        self._report(host).good = True
 
-    def bad(self, host: str, wait: float) -> None:
-        """``host`` is in trouble, and asked for a pause of ``wait`` seconds, or 0."""
-        wait = min(wait, LONGEST)
-        limit, until = self._slow.get(host, (self._most, 0.0))
-        until = max(until, self._clock.seconds() + wait)
-        # Until the others' opinion is known.
-        self._slow[host] = (limit if host in self._slow else max(1, limit // 2), until)
-        _, before = self._reports.get(host, (True, 0.0))
-        self._reports[host] = (True, max(before, wait))
+    def bad(self, host: str, wait: float, trouble: bool = True, away: bool = False) -> None:
+        """A request to ``host`` has failed.
+
+        :param wait: seconds of pause that it asked for, or 0
+        :param trouble: it has too much to do, and shall get less
+        :param away: it may not be there at all, or be there for nobody
+        """
+        now, wait = self._clock.seconds(), min(wait, LONGEST)
+        found = self._hosts.get(host)
+        if found is None:
+            found = self._hosts[host] = Host(self._most)
+            if trouble:
+                found.limit = max(1, self._most // 2)  # until the others' opinion is known
+        found.until = max(found.until, now + wait)
+        report = self._report(host)
+        report.trouble |= trouble
+        report.wait = max(report.wait, wait)
+        if away:
+            report.fails, report.good = report.fails + 1, False
+            self._fails(host, found, now, wait)
+        self._tell_soon()
+
+    def _fails(self, name: str, host: Host, now: float, wait: float) -> None:
+        host.fails += 1
+        if host.fails == 1:
+            host.since = now
+        host.since += wait  # what it asked for is no time for which it was away
+        if host.fails >= AWAY and now >= host.until:
+            host.pause = min(LAST, max(FIRST, 2 * host.pause))
+            host.until = now + host.pause
+        if host.fails == AWAY:
+            log.warn("{host} is away: it is asked now and then, its members wait", host=name)
+
+    def _report(self, host: str) -> _Report:
+        return self._reports.setdefault(host, _Report())
+
+    def _tell_soon(self) -> None:
         if not self._telling and self.running:
             self._telling = True
             self._clock.callLater(0, self._look)
@@ -88,17 +172,21 @@ class Pace(Service):
 
     async def _tell(self) -> None:
         self._telling = False
-        if not (self._reports or self._slow or self._needed()):
+        if not (self._reports or self._hosts or self._needed()):
             return
         reports, self._reports = self._reports, {}
         words: list[Argument] = [self._most]
-        for host, (trouble, wait) in reports.items():
-            words += (host, int(trouble), ms(wait))
+        for host, report in reports.items():
+            words += (host, int(report.trouble), ms(report.wait), report.fails, int(report.good))
         reply = await self._store.run(SCRIPTS["pace"], "bw:{bulkwav}:", *words, deadline=5.0)
         now = self._clock.seconds()
-        told = iter(reply)
-        self._slow = {
-            name.decode(): (limit, now + wait / 1000)
-            for name, limit, wait in zip(told, told, told, strict=True)
-        }
+        told, before = iter(reply), self._hosts
+        # What happened meanwhile is newer than the reply.
+        self._hosts = {host: before[host] for host in self._reports if host in before}
+        for name, limit, wait, fails, age in zip(told, told, told, told, told, strict=True):
+            host, pause = name.decode(), 0.0
+            if host in before:
+                pause = before[host].pause
+            told_now = Host(limit, now + wait / 1000, fails, now - age / 1000, pause)
+            self._hosts.setdefault(host, told_now)
         self._changed()

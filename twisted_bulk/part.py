@@ -1,5 +1,6 @@
 """One part of a batch, from its job to a published zip: the function that workers run."""
 
+import random
 import shutil
 import zipfile
 from collections import Counter
@@ -28,6 +29,8 @@ from twisted_bulk.task import GiveBack, Result, Task
 from twisted_bulk.volume import Placed
 
 log = Logger()
+
+YIELD = 30.0  # seconds that a part which only waits is left alone, where others need its room
 
 
 def _ending(spec: PartSpec, volume: int, volumes: int) -> str:
@@ -95,7 +98,11 @@ class PartMaker:
         previous = await self._queue.previous(task.job.id)
         if previous:
             part.previous = msgspec.json.decode(previous, type=PartResult).zips
-        task.progress = part.progress
+        task.progress, task.waits = part.progress, lambda: part.crew.stalled
+        task.yield_room = lambda: self._yield_room(part)
+        part.away = lambda: self._downloader.away(part.crew)
+        running = await self._queue.running_for(spec.batch)
+        part.crew.began = self._clock.seconds() - running
         log.info(
             "{job}: {n} members, attempt {a}",
             job=task.job.id,
@@ -196,12 +203,19 @@ class PartMaker:
         late = MemberError("batch_timeout", f"the batch may run for {spec.timeout:g} s")
         timer = None
         if spec.timeout:
-            timer = self._clock.callLater(spec.timeout, self._downloader.give_up, part.crew, late)
+            left = max(0.0, part.crew.began + spec.timeout - self._clock.seconds())
+            timer = self._clock.callLater(left, self._downloader.give_up, part.crew, late)
         try:
             await self._downloader.fetch(part.crew, fetches)
         finally:
             if timer is not None and timer.active():
                 timer.cancel()
+
+    def _yield_room(self, part: Tally) -> None:
+        """Give the job back: it only waits, and others need its room. What it has is kept."""
+        if not part.crew.done.called:
+            why = "its sources send next to nothing, and others need the room"
+            part.crew.done.errback(GiveBack(why, random.uniform(0.5, 1.5) * YIELD))
 
     def _known(self, part: Tally, archive: Archive) -> list[Placed]:
         """What needs no fetching, in the archive: from an attempt that broke, or a batch that

@@ -62,12 +62,14 @@ class JobQueue(Protocol):
         max_bytes: int = ...,
         *,
         alone: Alone = ...,
+        late: int = ...,
         express: int = ...,
     ) -> Reserved:
         """Take up to ``count`` jobs, at most 500, of up to ``max_bytes`` (but at least one).
 
         :param alone: take one suspect instead
-        :param express: so many more may come, if they are small ones of groups
+        :param late: so many more may come that nobody else has taken for a moment
+        :param express: and so many of these, if they are small ones of groups
         """
 
     async def beat(

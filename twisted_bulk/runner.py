@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from twisted.application.service import Service
@@ -16,7 +17,7 @@ from twisted_bulk.hours import Hours
 from twisted_bulk.jobs import BEAT, Ack, Alone, Job, Reserved
 from twisted_bulk.ledger import Ledger
 from twisted_bulk.queue import JobQueue
-from twisted_bulk.slots import Slots
+from twisted_bulk.slots import NO_ROOM, Room, Slots
 from twisted_bulk.task import Backoff, Function, GiveBack, Result, Retry, Task
 
 log = Logger()
@@ -193,8 +194,8 @@ class Runner(Service):
         await self._ledger.deliver()
         if self._halted and self._tasks:
             return Reserved("stop", None, [])
-        alone, count, express = self._room()
-        if count <= 0 and express <= 0:
+        alone, room = self._room()
+        if room.count <= 0 and room.late <= 0 and room.express <= 0:
             return Reserved("busy", None, [])
         wait = self._look_closed()
         if self._closed:
@@ -204,7 +205,9 @@ class Runner(Service):
             held = [task.job for task in self._tasks.values()]
             await self._queue.reconcile(self._worker, held)
         self._doubts = own = self._doubts + 1
-        reserved = await self._queue.reserve(self._worker, count, alone=alone, express=express)
+        reserved = await self._queue.reserve(
+            self._worker, max(0, room.count), alone=alone, late=room.late, express=room.express
+        )
         if self._doubts == own:  # no further one came up meanwhile
             self._doubts = 0
         if not reserved.suspects:
@@ -229,23 +232,23 @@ class Runner(Service):
             self._closed = f"hours until {self._hours.text(now + closed)}"
         return closed
 
-    def _room(self) -> tuple[Alone, int, int]:
-        """How to reserve, and how many: of all, and of small ones beside them."""
+    def _room(self) -> tuple[Alone, Room]:
+        """How to reserve, and how many."""
         tasks = self._tasks.values()
         if any(task.alone for task in tasks):
-            return Alone.NO, 0, 0
+            return Alone.NO, NO_ROOM
         if self._alone is Alone.WATCHED:
-            return self._alone, int(not tasks), 0
+            return self._alone, NO_ROOM if tasks else Room(1)
         now = self._clock.seconds()
         if self._alone is Alone.YES and self._suspects is not None:
             if not tasks and not self.occupied():
-                return self._alone, 1, 0
+                return self._alone, Room(1)
             if now - self._suspects >= DRAIN_FOR:
-                return Alone.NO, 0, 0
+                return Alone.NO, NO_ROOM
         room = self._slots.room(tasks, now)
         if room.evict is not None:
             room.evict.yield_room()
-        return Alone.NO, room.count - self.occupied(), room.express
+        return Alone.NO, replace(room, count=room.count - self.occupied())
 
     def occupied(self) -> int:
         """Slots that are still taken by what could not be ended."""

@@ -124,10 +124,11 @@ class ScriptedQueue:
         max_bytes: int = RESERVE_BYTES,
         *,
         alone: Alone = Alone.NO,
+        late: int = 0,
         express: int = 0,
     ) -> Reserved:
-        count = min(count, AT_ONCE)
-        words = (worker, count, ms(LEASE), max_bytes, int(alone), min(express, AT_ONCE))
+        count, late, express = (min(n, AT_ONCE) for n in (count, late, express))
+        words = (worker, count, ms(LEASE), max_bytes, int(alone), late, express)
         what, wait, jobs, suspects = await self.script("reserve", *words)
         return Reserved(
             what.decode(),

@@ -34,6 +34,7 @@ SCRIPTS = {
     for name in (
         *("enqueue", "reserve", "beat", "ack", "nack", "release", "reclaim", "cancel"),
         *("prioritise", "revive", "dead", "maintain", "job", "stats", "control"),
-        *("submit", "group", "groups", "forget", "again", "speak", "hush", "share", "pace"),
+        *("submit", "group", "groups", "running", "forget", "again", "speak", "hush"),
+        *("share", "pace"),
     )
 }

@@ -5,7 +5,7 @@ memory, but no slot.
 """
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from twisted_bulk.task import Task
 
@@ -19,13 +19,19 @@ STALLED = 10.0  # seconds that a job waits, after which it may have to make room
 class Room:
     """What may be taken now.
 
-    :param count: jobs of any size; ``express``: small ones beside them
+    :param count: jobs of any size
+    :param late: more of them, beside jobs that only wait, if nobody with a free slot wants them
+    :param express: the same of small ones, beside jobs that get on
     :param evict: a waiting job that is to be given back, as others need its room
     """
 
     count: int
+    late: int = 0
     express: int = 0
     evict: Task | None = None
+
+
+NO_ROOM = Room(0)
 
 
 class Slots:
@@ -42,23 +48,30 @@ class Slots:
     def room(self, tasks: Collection[Task], now: float) -> Room:
         """What may be taken beside ``tasks``, which run."""
         getting_on = sum(task.waits() is None for task in tasks)
-        return Room(max(0, min(self.slots - getting_on, self.most - len(tasks))))
+        return self._split(self.slots - getting_on, tasks)
+
+    def _split(self, more: int, tasks: Collection[Task]) -> Room:
+        """Of ``more`` jobs some have a slot that nobody uses, the others that of a waiting job."""
+        more = max(0, min(more, self.most - len(tasks)))
+        count = max(0, min(more, self.slots - len(tasks)))
+        return Room(count, more - count)
 
 
 class PartSlots(Slots):
     """Room for parts of batches: the large ones need memory, small ones shall not wait for them."""
 
     def room(self, tasks: Collection[Task], now: float) -> Room:
-        left = self.most - len(tasks)
         since = {task: task.waits() for task in tasks}
         getting_on = [task for task in tasks if since[task] is None]
-        small = sum(task.job.size <= FEW for task in getting_on)
-        count = self.slots - (len(getting_on) - min(small, EXPRESS))
+        # Beside the slots some small ones may run.
+        small = min(EXPRESS, sum(task.job.size <= FEW for task in getting_on))
+        room = self._split(self.slots - (len(getting_on) - small), tasks)
+        left = self.most - len(tasks) - room.count - room.late
         express = max(0, min(EXPRESS - small, left))
-        crowded = len(tasks) >= self.slots and sum(task.job.size for task in tasks) >= MEMBERS
-        if left > 0 and not (crowded and count > 0):
-            return Room(max(0, min(count, left)), express)
-        # Large ones that wait have all the room: whoever has waited longest makes some.
-        stalled = [(when, task) for task, when in since.items() if when and now - when >= STALLED]
-        longest = min(stalled, key=lambda one: one[0], default=(0.0, None))[1]
-        return Room(0, express, longest if count > 0 else None)
+        crowded = sum(task.job.size for task in tasks) >= MEMBERS or left <= 0
+        if room.count or not crowded or len(getting_on) - small >= self.slots:
+            return replace(room, express=express)
+        # Jobs that wait have all the room: the one that has waited longest makes some.
+        stalled = [(when, task) for task, when in since.items() if when is not None]
+        when, task = min(stalled, key=lambda one: one[0], default=(now, None))
+        return Room(0, 0, express, task if now - when >= STALLED else None)

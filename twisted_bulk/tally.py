@@ -2,13 +2,14 @@
 
 import time
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 from twisted.internet.interfaces import IReactorTime
 
 from twisted_bulk.batch import Member, Outcome, PartProgress, PartSpec, Zip
-from twisted_bulk.download import Crew
+from twisted_bulk.crew import Crew
 from twisted_bulk.errors import MemberError
 from twisted_bulk.names import Names, from_url, safe, sharded
 from twisted_bulk.report import MAX_ERRORS
@@ -19,6 +20,7 @@ class Tally:
     """What a part's users will be told.
 
     :param previous: zips of an earlier run, which may have some of the members
+    :param away: a host that it waits for, and since when that has failed, on the clock
     """
 
     def __init__(self, spec: PartSpec, members: list[Member], clock: IReactorTime) -> None:
@@ -27,6 +29,7 @@ class Tally:
         self.outcomes: list[Outcome | None] = [None] * len(members)
         self.crew = Crew(left=0)
         self.previous: list[Zip] = []
+        self.away: Callable[[], tuple[str, float] | None] = lambda: None
         self.done = self.failed = self.bytes = 0
         self.started = time.time()
         self._clock = clock
@@ -87,8 +90,22 @@ class Tally:
         if now - then >= 1:
             self._rate = max(0, size - before) / (now - then)
             self._rated = (now, size)
-        shown = PartProgress(done=self.done, failed=self.failed, bytes=size, rate=self._rate)
+        shown = PartProgress(
+            done=self.done, failed=self.failed, bytes=size, rate=self._rate,
+            waits_for=self._waits_for(now),
+        )  # fmt: skip
         return units, msgspec.json.encode(shown)
+
+    def _waits_for(self, now: float) -> str:
+        """What keeps it from getting on, for people."""
+        if self.crew.stalled is None:
+            return ""
+        found = self.away()
+        if found is None:
+            return "its sources: they send next to nothing"
+        host, since = found
+        when = datetime.fromtimestamp(time.time() - (now - since), UTC)
+        return f"{host}, away since {when:%Y-%m-%dT%H:%M:%SZ}"
 
     def missing(self) -> list[list[int]]:
         """Members that are not there yet; those that are fetched alike together."""

@@ -230,6 +230,7 @@ class Wiring:
             limits=limits,
             retries=settings.retries,
             member_timeout=settings.member_timeout,
+            host_patience=settings.host_patience,
             pace=pace,
         )
         maker = PartMaker(

@@ -1,14 +1,16 @@
--- ARGV: worker count lease_ms max_bytes alone express
+-- ARGV: worker count lease_ms max_bytes alone late express
 -- alone: 0 what waits; else one of the suspects, to be run alone: 1 any loss of it counts,
 --        2 only one for which it is blamed (`reclaim`)
--- express: how many more may come, if they are small
+-- late: how many more may come of those that have waited for LATE: nobody with a free slot wants
+--       them; express: and how many of these that are small
 -- reply: {what, ms, {{id, attempt, attachment, payload, size}, ...},
 --         suspects that wait}
 -- what: ok | empty | stop | paused | full (max_doing are running) | rate (qps is used up)
 -- ms: until something may change without a wake, or -1
 drains()
 local wid, n, lease, bytes = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local alone, express = ARGV[5], tonumber(ARGV[6])
+local alone, late, express = ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7])
+local LATE = 300 -- ms
 alive(wid)
 local cfg = call('HMGET', P .. 'cfg', 'stop', 'paused', 'max_doing', 'qps')
 if cfg[1] == '1' then return {'stop', -1, {}, 0} end
@@ -19,9 +21,11 @@ expire(200)
 local suspects = call('ZCARD', P .. 'suspect')
 if cfg[3] then
   local free = tonumber(cfg[3]) - call('ZCARD', P .. 'doing')
-  n, express = math.min(n, free), math.min(express, free - n)
+  n = math.min(n, free)
+  late = math.min(late, free - n)
+  express = math.min(express, free - n - late)
 end
-if n + math.max(0, express) <= 0 then return finished({'full', 200, {}, suspects}) end
+if n <= 0 and late <= 0 and express <= 0 then return finished({'full', 200, {}, suspects}) end
 
 -- The rate of the whole cluster, as a generic cell rate algorithm: `due` is when the next start
 -- is. Whoever comes late finds as many starts as were missed, up to a fifth of a second's.
@@ -34,7 +38,8 @@ if cfg[4] then
   if due > us then return finished({'rate', math.ceil((due - us) / 1000), {}, suspects}) end
   local may = math.floor((us - due) / step) + 1
   n = math.min(n, may)
-  express = math.min(express, may - n)
+  late = math.min(late, may - n)
+  express = math.min(express, may - n - late)
 end
 
 local function start(id, attempt, gid)
@@ -53,8 +58,8 @@ end
 
 local out, more, buried = {}, true, 0
 
--- The next `most` jobs of one of the lines.
-local function take(line, most)
+-- The next `most` jobs of one of the lines; those that were queued until `before`.
+local function take(line, most, before)
   most = most + #out
   while more and #out < most and buried < 1000 do
     local got = call('ZPOPMIN', P .. line, most - #out)
@@ -62,13 +67,14 @@ local function take(line, most)
     for i = 1, #got, 2 do
       local id = got[i]
       local key = P .. 'j:' .. id
-      local j = call('HMGET', key, 'payload', 'tries', 'exp', 'gid', 'att', 'state', 'size')
+      local j = call('HMGET', key, 'payload', 'tries', 'exp', 'gid', 'att', 'state', 'size', 'enq')
       if more and j[6] == 'todo' then
         local payload = j[1] or call('GET', P .. 'p:' .. id) or ''
         if sure and j[3] and tonumber(j[3]) <= now then
           bury(id, 'expired')
           buried = buried + 1
         elseif #out > 0 and #payload > bytes then more = false
+        elseif tonumber(j[8]) > before then more = false
         else
           if j[3] then
             call('HDEL', key, 'exp')
@@ -86,10 +92,12 @@ local function take(line, most)
   end
 end
 
-if alone ~= '0' then take('suspect', 1)
+if alone ~= '0' then take('suspect', 1, now)
 else
-  take('todo', n)
-  take('small', express)
+  take('todo', n, now)
+  take('todo', late, now - LATE)
+  more = bytes > 0
+  take('small', express, now - LATE)
 end
 if #out > 0 then
   count(P, 'started', #out)

@@ -1,0 +1,50 @@
+"""The downloads of one part: what waits, what is on its way, and how to end them all."""
+
+from dataclasses import dataclass, field
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
+
+from twisted_bulk.fetch import Fetch
+
+
+@dataclass(eq=False)
+class Flight:
+    """One attempt on its way.
+
+    :param placed: it has a place; ``new``: its host had not answered yet when it began
+    :param since: when it began, or bytes last came fast, on the clock
+    :param received: bytes that had come when it was looked at last, at ``looked``
+    :param free: fires when its place is another's
+    """
+
+    host: str
+    placed: bool
+    new: bool
+    since: float
+    looked: float
+    received: int = 0
+    free: Deferred[None] = field(default_factory=Deferred)
+    running: Deferred[None] = field(default_factory=Deferred)
+
+    def let_go(self) -> None:
+        """Its place is another's."""
+        if not self.free.called:
+            self.free.callback(None)
+
+
+@dataclass(eq=False)
+class Crew:
+    """The fetches of one owner, and how to end them all.
+
+    :param left: fetches that have not ended
+    :param began: when its batch began, on the clock
+    :param stalled: since when nothing of it gets on, on the clock, or None
+    """
+
+    left: int
+    began: float = 0.0
+    done: Deferred[None] = field(default_factory=Deferred)
+    active: dict[Fetch, Flight] = field(default_factory=dict)
+    pauses: dict[Fetch, IDelayedCall] = field(default_factory=dict)
+    stalled: float | None = None
