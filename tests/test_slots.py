@@ -50,7 +50,7 @@ class PartSlotsTests(SynchronousTestCase):
         small = [task(FEW)] * 10
         self.assertEqual(self.slots.room(small, 0.0), Room(0, 4, EXPRESS - 10))
         self.assertEqual(self.slots.room([*small, *[task()] * 4], 0.0), Room(0, 0, EXPRESS - 10))
-        self.assertEqual(self.slots.room([task(FEW)] * 20, 0.0), Room(0, 0, 0))
+        self.assertEqual(self.slots.room([task(FEW)] * (EXPRESS + 4), 0.0), Room(0, 0, 0))
 
     def test_waiting(self) -> None:
         """However many wait for their sources, there is room for others."""

@@ -13,15 +13,15 @@ class Flight:
     """One attempt on its way.
 
     :param placed: it has a place; ``new``: its host had not answered yet when it began
-    :param since: when it began, or bytes last came fast, on the clock
-    :param received: bytes that had come when it was looked at last, at ``looked``
+    :param began: on the clock
+    :param received: bytes that had come when it was last judged, at ``looked``
     :param free: fires when its place is another's
     """
 
     host: str
     placed: bool
     new: bool
-    since: float
+    began: float
     looked: float
     received: int = 0
     free: Deferred[None] = field(default_factory=Deferred)

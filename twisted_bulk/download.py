@@ -34,10 +34,9 @@ THROTTLED = 20  # times that a host may say "not now" beside the tries that coun
 TROUBLE = frozenset(
     ("http_throttled", "http_unavailable", "connect_timeout", "header_timeout", "idle_timeout")
 )
-LOOK = 0.25  # seconds between looks at how attempts get on
-UNHEARD = 0.25  # seconds without an answer after which a new host's attempt has no place
-TRICKLE = 1.0  # seconds below the speed after which another attempt has none
-SPEED = 20_000  # bytes a second
+LOOK = 0.05  # seconds between looks at how attempts get on
+SPEED = 20_000  # bytes a second that have to come over a while, for an attempt to have a place
+WHILE, FIRST_WHILE = 1.0, 0.1  # seconds; the latter for the first attempt at a new host
 
 
 class Downloader(Service):
@@ -153,24 +152,24 @@ class Downloader(Service):
         self._rouse()
 
     def _judge(self, crew: Crew, fetch: Fetch, flight: Flight, now: float) -> None:
-        if not flight.placed and now - flight.looked < TRICKLE:
+        passed = now - flight.looked
+        if passed < (FIRST_WHILE if flight.new else WHILE):
             return
-        came = fetch.received - flight.received
-        fast = came >= SPEED * (now - flight.looked)
+        fast = fetch.received - flight.received >= SPEED * passed
         flight.received, flight.looked = fetch.received, now
-        if fast or fetch.finishing or fetch.busy:
-            flight.since = now
-            if fast:
-                self._lanes.note(flight.host, Speed.FAST)
-                if not flight.placed:
-                    flight.placed, flight.new = True, False
-                    self._lanes.resume(crew)
-        elif flight.placed and now - flight.since >= (UNHEARD if flight.new else TRICKLE):
+        if fast:
+            self._lanes.note(flight.host, Speed.FAST)
+            if not flight.placed:
+                flight.placed = True
+                self._lanes.resume(crew)
+        elif flight.placed and not (fetch.finishing or fetch.busy):
             flight.placed = False
             self._lanes.cede(crew, flight.new)
-            flight.new = False
             self._lanes.note(flight.host, Speed.SLOW)
             flight.let_go()
+        if flight.new and flight.placed:
+            self._lanes.known()
+        flight.new = False
 
     def _wake(self) -> None:
         """More may be out than before."""
@@ -258,8 +257,8 @@ class Downloader(Service):
 
     def _note_answer(self, fetch: Fetch, flight: Flight) -> None:
         """A host has answered, be it with a refusal."""
-        took = self._clock.seconds() - flight.since
-        quick = took < TRICKLE or fetch.received >= SPEED * took
+        took = self._clock.seconds() - flight.began
+        quick = took < WHILE or fetch.received >= SPEED * took
         if self._pace is not None:
             for host in {flight.host, host_of(fetch.asked)}:
                 self._pace.good(host)

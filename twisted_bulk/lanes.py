@@ -24,7 +24,7 @@ K = TypeVar("K", bound=Hashable)
 ALL = "*"  # the name of the limit over all hosts
 GREED = 3
 LOOK_AT = 256  # hosts of one owner that are looked at for one that has room
-NEW_SHARE = 4  # of the places one in so many is for hosts that have not answered yet
+NEW_SHARE = 2  # of the places one in so many is for hosts that have not answered yet
 WAITING = 16  # downloads without a place, for each place that there is
 CROWDED = 2  # downloads without a place to one host, once half of what is bounded is taken
 KNOWN = 10_000  # hosts of which is remembered how they answer
@@ -198,6 +198,10 @@ class Lanes(Generic[T]):
         """
         self._place(owner, new, -1)
         self._waiting_out += 1
+
+    def known(self) -> None:
+        """The host of an item that has a place is new no more."""
+        self._placed_new -= 1
 
     def resume(self, owner: Hashable) -> None:
         """It gets on again, and has a place, though there may be none free."""

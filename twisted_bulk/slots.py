@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from twisted_bulk.task import Task
 
 FEW = 100  # units up to which a job is a small one, as in lua/common.lua
-EXPRESS = 16  # small jobs that may run beside those that have the slots
+EXPRESS = 32  # small jobs that may run beside those that have the slots
 MEMBERS = 60_000  # members in memory, beyond which no large job is taken beside waiting ones
 STALLED = 10.0  # seconds that a job waits, after which it may have to make room
 

@@ -1,17 +1,20 @@
 """``twistd bulkwav`` for the chaos test: with shorter leases, a power cut, or a defence taken out.
 
 Nothing of this is in the program: what is changed is changed from outside, as
-``CHAOS_LEASE``, ``CHAOS_SCHEDULE``, ``CHAOS_SYNCED`` and ``CHAOS_SABOTAGE`` in the environment
-say.
+``CHAOS_LEASE``, ``CHAOS_SCHEDULE``, ``CHAOS_SYNCED``, ``CHAOS_DNS``, ``CHAOS_POISON`` and
+``CHAOS_SABOTAGE`` in the environment say.
 """
 
 import os
+import signal
+import time
 from pathlib import Path
 from typing import Any
 
 from twisted.scripts.twistd import run
 
-from twisted_bulk import notify, runner, scripted
+from twisted_bulk import agent, notify, part, runner, scripted, workers
+from twisted_bulk.resolver import look_up
 from twisted_bulk.scripts import SCRIPTS, Script
 
 
@@ -65,7 +68,36 @@ def sabotage(what: str) -> None:
         vars(os)["fsync"] = lambda file: None
 
 
-if __name__ == "__main__":
+def hang_dns() -> None:
+    """Names that end in ``.hang`` are not answered for 20 s."""
+
+    def slow(host: str) -> list[str]:
+        if host.endswith(".hang"):
+            time.sleep(20)
+            raise OSError(host)
+        return look_up(host)
+
+    # The default was bound when the class was made.
+    given = agent.GuardedAgent.__init__.__kwdefaults__
+    assert given is not None
+    given["find"] = slow
+
+
+def poison() -> None:
+    """A part whose batch's name begins with ``poison`` ends its process."""
+    make = part.PartMaker.__call__
+
+    async def die(self: Any, task: Any) -> Any:
+        if task.job.id.startswith("poison"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return await make(self, task)
+
+    vars_of: Any = part.PartMaker
+    vars_of.__call__ = die
+
+
+def main() -> None:
+    """What the environment says, then the program."""
     if os.environ.get("CHAOS_SYNCED"):
         note_syncs(Path(os.environ["CHAOS_SYNCED"]))
     if os.environ.get("CHAOS_LEASE"):
@@ -73,5 +105,15 @@ if __name__ == "__main__":
     if os.environ.get("CHAOS_SCHEDULE"):
         pauses = tuple(float(pause) for pause in os.environ["CHAOS_SCHEDULE"].split(","))
         vars(notify)["SCHEDULE"] = pauses
+    if os.environ.get("CHAOS_DNS"):
+        hang_dns()
+    if os.environ.get("CHAOS_POISON"):
+        poison()
     sabotage(os.environ.get("CHAOS_SABOTAGE", ""))
+    # Also in the processes that it starts.
+    vars(workers)["RUN"] = "from tests.chaos.launch import main; main()"
     run()
+
+
+if __name__ == "__main__":
+    main()

@@ -10,7 +10,8 @@
 drains()
 local wid, n, lease, bytes = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local alone, late, express = ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7])
-local LATE = 300 -- ms
+-- ms; none where there is no other worker
+local LATE = call('ZCOUNT', P .. 'wk', whole(now - 3000), '+inf') > 1 and 300 or 0
 alive(wid)
 local cfg = call('HMGET', P .. 'cfg', 'stop', 'paused', 'max_doing', 'qps')
 if cfg[1] == '1' then return {'stop', -1, {}, 0} end
