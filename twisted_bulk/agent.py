@@ -96,18 +96,18 @@ class GuardedAgent(Service):
         headers: Headers | None = None,
         bodyProducer: IBodyProducer | None = None,
     ) -> Deferred[IResponse]:
-        asked = self.ask(method, uri, headers, bodyProducer)
-        return asked.addCallback(
-            lambda response: Deferred.fromCoroutine(self._refuse_encoded(response))
-        )
+        return self.ask(method, uri, headers, bodyProducer).addCallback(self._refuse_encoded)
 
-    async def _refuse_encoded(self, response: IResponse) -> IResponse:
+    def _refuse_encoded(self, response: IResponse) -> IResponse | Deferred[IResponse]:
         encodings = response.headers.getRawHeaders(b"Content-Encoding", [])
         if any(encoding.strip().lower() not in (b"", b"identity") for encoding in encodings):
-            await drop(response, self._reactor)
             named = encodings[0].decode("ascii", "replace")[:40]
-            raise MemberError("content_encoded", f"the body is encoded as {named!r}, unasked")
+            return Deferred.fromCoroutine(self._refuse(response, named))
         return response
+
+    async def _refuse(self, response: IResponse, named: str) -> IResponse:
+        await drop(response, self._reactor)
+        raise MemberError("content_encoded", f"the body is encoded as {named!r}, unasked")
 
     def ask(
         self,

@@ -20,6 +20,7 @@ from twisted.web._newclient import (
     DONE,
     RequestTransmissionFailed,
     ResponseNeverReceived,
+    TransportProxyProducer,
 )
 from twisted.web._newclient import HTTP11ClientProtocol as ClientProtocol
 from twisted.web.client import HTTPConnectionPool
@@ -56,6 +57,19 @@ def _headers_end(data: bytes, at: int) -> int:
     return at + STEP if end < 0 else end + 4
 
 
+class _Answer(TransportProxyProducer):
+    """What whoever has an answer's body can do with the connection: it is made so by Twisted."""
+
+    request: Any
+
+    def loseConnection(self) -> None:
+        """Close it. The rest of the answer may be here already: it goes back into no pool."""
+        self.request.persistent = False
+        super().loseConnection()
+
+    stopProducing = loseConnection
+
+
 @implementer(IHandshakeListener)
 class _Connection(ClientProtocol):
     """One connection: with a bound on headers, and the news when TLS stands."""
@@ -87,17 +101,8 @@ class _Connection(ClientProtocol):
             responding = super().request(request)
         if self._parser is not None:
             vars(self._parser)["lineLengthExceeded"] = lambda line: self._refuse()
-            # Called by whoever has the answer's body.
             proxy: Any = self._transportProxy
-            close = proxy.loseConnection
-
-            def leave() -> None:
-                # The rest of the answer may be here already, and would put the connection
-                # back into the pool.
-                request.persistent = False
-                close()
-
-            proxy.loseConnection = proxy.stopProducing = leave
+            proxy.__class__, proxy.request = _Answer, request
         return responding.addErrback(self._explain)
 
     def _explain(self, failure: Failure) -> Failure:

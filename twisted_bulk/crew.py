@@ -8,7 +8,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted_bulk.fetch import Fetch
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Flight:
     """One attempt on its way.
 
@@ -25,7 +25,12 @@ class Flight:
     looked: float
     received: int = 0
     free: Deferred[None] = field(default_factory=Deferred)
-    running: Deferred[None] = field(default_factory=Deferred)
+    running: Deferred[None] | None = None
+
+    def cancel(self) -> None:
+        """End it."""
+        if self.running is not None:
+            self.running.cancel()
 
     def let_go(self) -> None:
         """Its place is another's."""

@@ -121,7 +121,7 @@ class Downloader(Service):
         flight = crew.active[fetch] = Flight(host, placed, new, now, now, fetch.received)
         if not placed:
             flight.let_go()
-        flight.running = Deferred.fromCoroutine(self._attempt(crew, fetch, flight))
+        flight.running = running = Deferred.fromCoroutine(self._attempt(crew, fetch, flight))
 
         def ended(result: Any) -> None:
             crew.active.pop(fetch, None)
@@ -135,26 +135,28 @@ class Downloader(Service):
                 # Not the member's fault (a full disk, a mistake of ours): the crew fails.
                 crew.done.errback(result)
 
-        flight.running.addBoth(ended)
+        running.addBoth(ended)
         return flight.free
 
     def _look(self) -> None:
         """How attempts get on: who has next to nothing of its server holds no place."""
-        now = self._clock.seconds()
+        now, ceded = self._clock.seconds(), False
         for crew in self._crews:
             for fetch, flight in crew.active.items():
-                self._judge(crew, fetch, flight, now)
+                ceded |= self._judge(crew, fetch, flight, now)
             ours = any(fetch.finishing or fetch.busy for fetch in crew.active)
             if ours or self._lanes.gets_on(crew):
                 crew.stalled = None
             elif crew.stalled is None:
                 crew.stalled = now
-        self._rouse()
+        if ceded:
+            self._rouse()
 
-    def _judge(self, crew: Crew, fetch: Fetch, flight: Flight, now: float) -> None:
-        passed = now - flight.looked
+    def _judge(self, crew: Crew, fetch: Fetch, flight: Flight, now: float) -> bool:
+        """:returns: whether others have its place now"""
+        passed, placed = now - flight.looked, flight.placed
         if passed < (FIRST_WHILE if flight.new else WHILE):
-            return
+            return False
         fast = fetch.received - flight.received >= SPEED * passed
         flight.received, flight.looked = fetch.received, now
         if fast:
@@ -170,6 +172,7 @@ class Downloader(Service):
         if flight.new and flight.placed:
             self._lanes.known()
         flight.new = False
+        return placed and not flight.placed
 
     def _wake(self) -> None:
         """More may be out than before."""
@@ -217,7 +220,7 @@ class Downloader(Service):
         for fetch, flight in list(crew.active.items()):
             # What is on its way into the archive cannot be taken back half-way.
             if finishing or not fetch.finishing:
-                flight.running.cancel()
+                flight.cancel()
                 dropped.append(fetch)
         for fetch in dropped:
             fetch.forget()
@@ -260,8 +263,9 @@ class Downloader(Service):
         took = self._clock.seconds() - flight.began
         quick = took < WHILE or fetch.received >= SPEED * took
         if self._pace is not None:
-            for host in {flight.host, host_of(fetch.asked)}:
-                self._pace.good(host)
+            self._pace.good(flight.host)
+            if fetch.asked is not fetch.member.url:
+                self._pace.good(host_of(fetch.asked))
         if self._lanes.note(flight.host, Speed.FAST if quick else Speed.SLOW):
             self._rouse()
 
@@ -282,7 +286,7 @@ class Downloader(Service):
             # What is on its way into the archive cannot be taken back half-way.
             if not fetch.finishing:
                 fetch.late = True
-                crew.active[fetch].running.cancel()
+                crew.active[fetch].cancel()
 
         now = self._clock.seconds()
         if fetch.deadline is None:

@@ -100,9 +100,8 @@ class Lanes(Generic[T]):
         if news:
             self._speeds[host] = speed
             self._unblock(host)
-        self._speeds.move_to_end(host)
-        if len(self._speeds) > KNOWN:
-            self._speeds.popitem(last=False)
+            if len(self._speeds) > KNOWN:
+                self._speeds.popitem(last=False)
         return news
 
     def take(self) -> Taken[T] | None:

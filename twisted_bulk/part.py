@@ -100,7 +100,8 @@ class PartMaker:
             part.previous = msgspec.json.decode(previous, type=PartResult).zips
         task.progress, task.waits = part.progress, lambda: part.crew.stalled
         task.yield_room = lambda: self._yield_room(part)
-        part.away = lambda: self._downloader.away(part.crew)
+        crew = part.crew  # not the part: it would hold itself, until the garbage is collected
+        part.away = lambda: self._downloader.away(crew)
         running = await self._queue.running_for(spec.batch)
         part.crew.began = self._clock.seconds() - running
         log.info(
