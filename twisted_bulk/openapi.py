@@ -11,9 +11,9 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 
 from twisted_bulk import __version__
-from twisted_bulk.batch import MAX_URL, Member
+from twisted_bulk.batch import MAX_URL
 from twisted_bulk.errors import BulkError, catalogue
-from twisted_bulk.submission import Change, Control, Rates, Submission
+from twisted_bulk.submission import Change, Control, NamedMember, Rates, Submission
 
 Status = Literal["queued", "running", "done", "partial", "failed", "cancelled", "expired"]
 REF = "#/components/schemas/{name}"
@@ -131,7 +131,7 @@ MEDIA = {bytes: "application/jsonl", str: "text/plain"}
 @functools.cache
 def document() -> dict[str, Any]:
     """The whole of it."""
-    types = [Submission, Member, Change, Control, Rates, Accepted, Known, Batch, Page, Problem]
+    types = [Submission, NamedMember, Change, Control, Rates, Accepted, Known, Batch, Page, Problem]
     _, schemas = msgspec.json.schema_components(types, ref_template=REF)
     for schema in schemas.values():
         schema["description"] = schema.get("description", "").partition("\n\n")[0]
@@ -139,12 +139,12 @@ def document() -> dict[str, Any]:
     fields = schemas["Submission"]["properties"]
     fields["download"] |= {
         "minItems": 1,
-        "items": {"anyOf": [url, {"$ref": REF.format(name="Member")}]},
+        "items": {"anyOf": [url, {"$ref": REF.format(name="NamedMember")}]},
     }
     fields["url"] |= {"pattern": f"^$|{URL}"}
     fields["task_id"]["anyOf"][0] |= {"pattern": r"^(?!\.{1,2}$)[A-Za-z0-9._~-]{1,128}$"}
-    schemas["Member"]["properties"]["url"] |= url
-    schemas["Member"]["properties"]["sha256"] |= {"pattern": "^([0-9a-fA-F]{64})?$"}
+    schemas["NamedMember"]["properties"]["url"] |= url
+    schemas["NamedMember"]["properties"]["sha256"] |= {"pattern": "^([0-9a-fA-F]{64})?$"}
     paths: dict[str, dict[str, Any]] = {}
     for call in CALLS:
         paths.setdefault(call.path, {})[call.method] = _operation(call)

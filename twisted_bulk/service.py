@@ -9,6 +9,7 @@ from twisted_bulk.clock import use_monotonic_clock
 from twisted_bulk.config import Settings
 from twisted_bulk.daemon import Daemon
 from twisted_bulk.errors import ConfigError
+from twisted_bulk.formats import check_formats
 from twisted_bulk.options import Options
 from twisted_bulk.wiring import Wiring
 from twisted_bulk.workers import Lifeline
@@ -21,6 +22,7 @@ def build(settings: Settings, reactor: Any) -> Daemon:
     """
     try:
         settings.data.mkdir(parents=True, exist_ok=True)
+        check_formats(settings.data)
         # Large requests' bodies: on the disk that is watched, and not in /tmp, which may be memory.
         tempfile.tempdir = str(settings.data)
         wiring = Wiring(settings, reactor)

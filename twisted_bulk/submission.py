@@ -17,7 +17,6 @@ MAX_PARTS = 10_000
 MAX_NAME = 1000
 MAX_HEADERS = 16_384
 SOME = 1000  # members that are objects at one time
-ENTRY = str | Member
 
 _TASK_ID = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._~-]{1,128}")
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
@@ -32,6 +31,13 @@ _OURS = frozenset(
 )
 
 Priority = Annotated[int, msgspec.Meta(ge=-1000, le=1000)]
+
+
+class NamedMember(Member, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A member as users may send it: what we do not know they may have meant."""
+
+
+ENTRY = str | NamedMember
 
 
 class Submission(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -175,7 +181,12 @@ def _members(submission: Submission, begin: int, end: int) -> list[Member]:
         read(entry, ENTRY, f"$.download[{number}]")
         for number, entry in enumerate(submission.download[begin:end], begin)
     )
-    return [Member(entry) if isinstance(entry, str) else entry for entry in entries]
+    return [
+        Member(entry)
+        if isinstance(entry, str)
+        else Member(entry.url, entry.name, entry.headers, entry.sha256)
+        for entry in entries
+    ]
 
 
 def read_order(body: bytes, max_urls: int) -> Order:
