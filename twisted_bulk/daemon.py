@@ -24,6 +24,9 @@ class Daemon(MultiService):
         super().__init__()
         self._reactor = reactor
         self.warned: list[Callable[[], object]] = []
+        #: What a stop waits for, how many and their name, for ``drain`` seconds at most.
+        self.busy: list[Callable[[], tuple[int, str]]] = []
+        self.drain = 0.0
 
     def privilegedStartService(self) -> None:
         try:
@@ -49,7 +52,15 @@ class Daemon(MultiService):
         self._reactor.callFromThread(self._reactor.stop)
 
     def stopService(self) -> Deferred[None]:
-        log.info("stopping")
+        waits_for = [f"{count} {name}" for count, name in (busy() for busy in self.busy) if count]
+        if waits_for:
+            log.info(
+                "stopping: up to {s:g} s for {what} to end; another signal ends it at once",
+                s=self.drain,
+                what=" and ".join(waits_for),
+            )
+        else:
+            log.info("stopping")
         for warn in self.warned:
             warn()
         self.running = 0

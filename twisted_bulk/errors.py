@@ -8,11 +8,11 @@
     │   ├── BadRequest, RequestTimeout, NotFound, MethodNotAllowed
     │   ├── InvalidRequest, UnsupportedMedia, TooLarge
     │   ├── Unauthorized, ProtectedMode, Forbidden
-    │   ├── NoSuchBatch, NoFilePort, TaskConflict, NotRetryable, NotUndelivered
+    │   ├── NoSuchBatch, NoFilePort, TaskConflict, NotRetryable, NotUndelivered, NotConfirmed
     │   └── NoSuchFile, Gone, PreconditionFailed, RangeNotSatisfiable
     ├── Unavailable                 it may pass: the client tries again later
     │   ├── TooManyConnections, TooManyRequests
-    │   ├── QueueUnavailable, QueueFull, DiskFull, Stopping
+    │   ├── QueueUnavailable, QueueFull, QueueStopped, DiskFull, Stopping
     └── MemberError                 one URL could not be put into the archive
 
 ``code`` is what users see and may rely on, ``status`` the HTTP answer, ``retry`` says whether
@@ -176,6 +176,13 @@ class Gone(RequestError):
     status = HTTPStatus.GONE
 
 
+class NotConfirmed(RequestError):
+    """The call ends all batches: it has to be made once more, with the `confirm` that it names."""
+
+    code = "not_confirmed"
+    status = HTTPStatus.CONFLICT
+
+
 class PreconditionFailed(RequestError):
     """The file is not the one that `If-Match` or `If-Unmodified-Since` asks for."""
 
@@ -233,6 +240,13 @@ class QueueFull(Unavailable):
     """As many members wait as `--queue-cap` allows, or Redis has no memory left."""
 
     code = "queue_full"
+
+
+class QueueStopped(Unavailable):
+    """The queue is stopped (`PATCH /v1/queue`): batches are taken in, and none is begun."""
+
+    code = "queue_stopped"
+    who = Who.OPERATOR
 
 
 class DiskFull(Unavailable):

@@ -65,6 +65,9 @@ class Hours:
         return None
 
 
+ALWAYS = Hours()  # no window: something may always run
+
+
 def _moment(midnight: datetime, minutes: int) -> float:
     # The wall clock's hours and minutes count, also on a day of 23 or 25 hours.
     day = midnight + timedelta(days=minutes // 1440)

@@ -3,30 +3,37 @@
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
 from twisted.internet.threads import deferToThread
+from twisted.logger import Logger
 
 from twisted_bulk.batch import PartSpec, Spec, host_of, pack_members
+from twisted_bulk.cancel import cancel_all, check_states
 from twisted_bulk.errors import (
     InvalidRequest,
     NoSuchBatch,
     NotRetryable,
     NotUndelivered,
     QueueFull,
+    QueueStopped,
     TaskConflict,
     Unavailable,
 )
 from twisted_bulk.groups import GroupQueue
-from twisted_bulk.jobs import GROUP_STATES, Group, GroupPart, GroupRecord, Submitted
+from twisted_bulk.hours import ALWAYS, Hours
+from twisted_bulk.jobs import GROUP_STATES, Group, GroupPart, GroupRecord, Stats, Submitted
 from twisted_bulk.manifest import lines
 from twisted_bulk.report import report
-from twisted_bulk.stats import job_eta, summary
+from twisted_bulk.stats import job_eta, summary, waits_for
 from twisted_bulk.submission import MAX_PARTS, Order
+
+log = Logger()
 
 PAGE = 100  # batches in one answer
 PAGES = 20  # looked through for one that is to be shown
@@ -52,6 +59,7 @@ class Intake:
     :param keep: seconds that a deletion is remembered
     :param public: where finished parts are on this node
     :param check: raises where nothing can be taken in now
+    :param hours: when nothing is begun on this node
     """
 
     def __init__(
@@ -66,8 +74,10 @@ class Intake:
         deleted: Callable[[str], object] = lambda batch: None,
         public: Path = Path(),
         check: Callable[[], object] = lambda: None,
+        hours: Hours = ALWAYS,
     ) -> None:
         self._check = check
+        self._hours = hours
         self._public = public
         self._queue = queue
         self._link_base = link_base
@@ -178,14 +188,31 @@ class Intake:
         record = await self._queue.group(task_id)
         if record is None:
             raise NoSuchBatch(f"there is no batch {task_id}")
-        shown = report(record, self._link_base)
-        if record.place is not None:
-            shown["eta"] = await self._eta(record.place)
+        (shown,) = await self._shown([record])
         return shown
 
-    async def _eta(self, place: int) -> float | None:
-        eta = job_eta(await self._queue.stats(), place)
-        return None if eta is None else round(eta, 1)
+    async def _shown(self, records: Sequence[GroupRecord]) -> list[dict[str, Any]]:
+        """Batches as the API shows them, those that wait with what they wait for."""
+        shown = [report(record, self._link_base) for record in records]
+        waiting = [
+            (one, record)
+            for one, record in zip(shown, records, strict=True)
+            if record.state in ("queued", "running")
+            and not any(part.state == "doing" for part in record.parts)
+        ]
+        if waiting:
+            stats = await self._queue.stats()
+            why = waits_for(stats)
+            for one, record in waiting:
+                one["waits_for"], one["eta"] = why, self._eta(stats, record.place, why)
+        return shown
+
+    def _eta(self, stats: Stats, place: int | None, why: str) -> float | None:
+        """Seconds until a batch that waits is done, if that can be told."""
+        eta = None if place is None else job_eta(stats, place)
+        if eta is None or why in ("stopped", "paused", "a worker"):
+            return None
+        return round(eta + self._hours.closed_for(time.time()), 1)
 
     async def page(
         self, status: str, limit: str, cursor: str, callback: str = "", owner: str | None = None
@@ -209,11 +236,9 @@ class Intake:
         for _ in range(PAGES):
             ids, cursor = await self._queue.groups(status, cursor, int(limit), owner or "")
             records = [await self._queue.group(task_id) for task_id in ids]
-            shown += [
-                report(record, self._link_base)
-                for record in records
-                if record is not None and _is_of(record, owner)
-            ]
+            shown += await self._shown(
+                [record for record in records if record is not None and _is_of(record, owner)]
+            )
             if shown or not cursor:
                 break
         return {"batches": shown, "cursor": cursor or None}
@@ -288,11 +313,28 @@ class Intake:
     async def control(self, settings: Mapping[str, float | bool | None]) -> dict[str, Any]:
         """Change live settings of the queue of parts, for all nodes."""
         await self._queue.control(settings)
+        log.info("settings of the queue: {settings}", settings=dict(settings))
         return await self.stats()
 
-    async def ready(self) -> None:
-        """:raises QueueUnavailable: new batches could not be queued"""
+    async def cancel_all(self, states: str, confirm: str, owner: str | None) -> dict[str, Any]:
+        """End all batches in ``states``, of one owner or of everybody (None)."""
+        chosen = check_states(states)
+        count = await cancel_all(self._queue, chosen, owner or "", confirm, time.time())
+        log.warn("{n} batches were cancelled at once", n=count)
+        return {"cancelled": count}
+
+    async def ready(self) -> str:
+        """Whether a batch would be taken in and begun now.
+
+        :returns: what would still keep it waiting, or empty
+        :raises Unavailable: it would not: the queue is away or stopped, or the disk is full
+        """
         await self._queue.ping()
+        self._check()
+        why = waits_for(await self._queue.stats())
+        if why == "stopped":
+            raise QueueStopped("the queue is stopped: no batch is begun")
+        return "" if why == "slots" else why
 
 
 def _is_of(record: GroupRecord, owner: str | None) -> bool:

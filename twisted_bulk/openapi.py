@@ -49,6 +49,7 @@ class Batch(Answer):
     bytes: int
     rate: int
     eta: float | None
+    waits_for: str
     position: int | None
     download: str
     parts: list[Part]
@@ -108,6 +109,8 @@ CALLS = (
     Call("post", "/", "The same", Submission, {202: Accepted, 200: Known}),
     Call("get", "/v1/batches", "List batches, newest first", None, {200: Page},
          ("status", "limit", "cursor", "callback")),
+    Call("delete", "/v1/batches", "Cancel all that are queued or running; to be called twice", None,
+         {200: dict}, ("status", "confirm")),
     Call("get", ONE, "Show a batch", None, {200: Batch}),
     Call("delete", ONE, "Cancel a batch, or remove one that has ended", None, {200: Batch}),
     Call("patch", ONE, "Another priority", Change, {200: Batch}),
@@ -211,4 +214,8 @@ def error_of(call: Call, status: int) -> bool:
         return call.path not in OPEN
     if status == 415:
         return call.body is not None
+    if status == 507 and call.path == "/readyz":
+        return True
+    if status == 409 and call.method == "delete":
+        return True
     return status in (409, 507) and call.method == "post"

@@ -47,7 +47,7 @@ def part_results(record: GroupRecord) -> list[PartResult | None]:
 def report(record: GroupRecord, link_base: str) -> dict[str, Any]:
     """A batch as the API shows it; links appear only when it has ended well."""
     done = failed = size = 0
-    rate = 0.0
+    rate, waits_for = 0.0, ""
     errors: list[dict[str, Any]] = []
     parts = []
     good = record.state in ("done", "partial")
@@ -65,6 +65,7 @@ def report(record: GroupRecord, link_base: str) -> dict[str, Any]:
             now = msgspec.json.decode(part.progress, type=PartProgress)
             done, failed = done + now.done, failed + now.failed
             size, rate = size + now.bytes, rate + now.rate
+            waits_for = waits_for or now.waits_for
         elif part.state == "dead":
             failed += part.size
             errors.append({"part": number, "code": part.why, "detail": part.error})
@@ -88,6 +89,7 @@ def report(record: GroupRecord, link_base: str) -> dict[str, Any]:
         "bytes": size,
         "rate": round(rate),
         "eta": eta,
+        "waits_for": waits_for,
         "position": None if record.place is None else record.place + 1,
         "download": next((part["download"] for part in parts if part["download"]), ""),
         "parts": parts,

@@ -13,7 +13,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from twisted_bulk.errors import Unavailable
-from twisted_bulk.hours import Hours
+from twisted_bulk.hours import ALWAYS, Hours
 from twisted_bulk.jobs import BEAT, Ack, Alone, Job, Reserved
 from twisted_bulk.ledger import Ledger
 from twisted_bulk.queue import JobQueue
@@ -29,7 +29,7 @@ BUSY = 0.05  # seconds between looks whether a slot is free, as its job only wai
 DRAIN_FOR = 60.0  # seconds that a suspect waits before we take nothing more, to be alone
 GOODBYE = 2.0  # the longest that a stop waits for the queue
 CLOSED = 30.0  # the longest sleep in a window when nothing runs: the wall clock may be set
-BACKOFF, ALWAYS = Backoff(), Hours()
+BACKOFF = Backoff()
 # By what a reserve came to: the longest sleep after it, and what is said of it.
 _SLEEP = {"paused": PAUSED, "stop": PAUSED, "busy": BUSY, "rate": CLOSED, "closed": CLOSED}
 _WAITS_FOR = dict.fromkeys(("ok", "empty", "busy", "full", "rate"), "") | {
@@ -249,6 +249,11 @@ class Runner(Service):
         if room.evict is not None:
             room.evict.yield_room()
         return Alone.NO, replace(room, count=room.count - self.occupied())
+
+    @property
+    def held(self) -> int:
+        """How many jobs run."""
+        return len(self._tasks)
 
     def occupied(self) -> int:
         """Slots that are still taken by what could not be ended."""

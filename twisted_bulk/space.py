@@ -41,7 +41,7 @@ class Space(Service):
         self._soft, self._hard, self._back = soft / 100, hard / 100, back / 100
         self.tight = self.full = False
         self._clock = clock
-        self._held = 0.0
+        self._held = self._share = 0.0
         self._claiming = threading.Lock()
         self._granted = 0.0  # bytes for which nobody needs to ask
         self._heard: list[Callable[[], object]] = []
@@ -74,7 +74,7 @@ class Space(Service):
             used = self._used()
         except OSError:
             return  # the folder itself is gone; whoever needs it will say so
-        before = self.full
+        before, self._share = self.full, used
         if used < self._back and self._clock.seconds() >= self._held:
             self.tight = self.full = False
         elif used >= self._hard:
@@ -91,7 +91,8 @@ class Space(Service):
     def check(self) -> None:
         """:raises DiskFull: no batch is taken in"""
         if self.tight:
-            raise DiskFull("the disk is nearly full", retry_after=60)
+            what = f"{round(100 * self._share)} % of the disk are in use, and batches are taken in"
+            raise DiskFull(f"{what} below {round(100 * self._back)} % again", retry_after=60)
 
     def claim(self, size: int) -> None:
         """Before ``size`` bytes are written; may be called in any thread.

@@ -40,6 +40,22 @@ def mean(stats: Stats) -> float | None:
     return sum(minute.get("busy", 0) for minute in stats.minutes) / done / 1000 if done else None
 
 
+HEARD = 5.0  # seconds of silence after which a worker does not count as one that could begin
+
+
+def waits_for(stats: Stats) -> str:
+    """What keeps a job from being begun: ``stopped``, ``paused``, ``a worker``, what all workers
+    wait for (``hours until 06:00``, ``room on the disk``), or ``slots``."""
+    if stats.settings.get("stop") == "1":
+        return "stopped"
+    if stats.settings.get("paused") == "1":
+        return "paused"
+    reasons = [worker.waits_for for worker in stats.workers if worker.silent < HEARD]
+    if not reasons:
+        return "a worker"
+    return reasons[0] if all(reasons) else "slots"
+
+
 def _round(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds, 3)
 
@@ -57,6 +73,8 @@ def summary(stats: Stats) -> dict[str, Any]:
     ]
     return {
         "counts": {WORDS[state]: count for state, count in stats.counts.items()},
+        "suspects": stats.suspects,
+        "waits_for": waits_for(stats),
         "backlog": stats.backlog,
         "eta": _round(eta(stats)),
         "mean": _round(mean(stats)),
@@ -67,7 +85,13 @@ def summary(stats: Stats) -> dict[str, Any]:
             for name, value in stats.settings.items()
         },
         "workers": [
-            {"id": w.id, "silent": _round(w.silent), "holds": w.holds, "jobs": w.jobs}
+            {
+                "id": w.id,
+                "silent": _round(w.silent),
+                "holds": w.holds,
+                "jobs": w.jobs,
+                "waits_for": w.waits_for,
+            }
             for w in stats.workers
         ],
     }

@@ -182,6 +182,13 @@ class Api:
         callback = _argument(request, "callback")
         return _json(request, await self._intake.page(status, limit, cursor, callback, token.owner))
 
+    @app.route("/v1/batches", methods=["DELETE"])
+    async def cancel_all(self, request: Request) -> bytes:
+        """Cancel all that are queued or running: those of the token, or everybody's."""
+        token = self._admit(request, "submit")
+        states, confirm = _argument(request, "status"), _argument(request, "confirm")
+        return _json(request, await self._intake.cancel_all(states, confirm, token.owner))
+
     @app.route("/v1/batches/<task_id>", methods=["GET"])
     async def batch(self, request: Request, task_id: str) -> bytes:
         """Show one batch."""
@@ -274,11 +281,10 @@ class Api:
 
     @app.route("/readyz", methods=["GET"])
     async def readyz(self, request: Request) -> bytes:
-        """Say whether a batch would be taken in now."""
+        """Say whether a batch would be taken in and begun now, and what would keep it waiting."""
         if self.stopping:
             raise Stopping("this node is stopping")
-        await self._intake.ready()
-        return _json(request, {"status": "ready"})
+        return _json(request, {"status": "ready", "waits_for": await self._intake.ready()})
 
     def _failed(self, request: Request, error: Exception) -> bytes:
         if isinstance(error, HTTPException):

@@ -27,6 +27,7 @@ from twisted_bulk.files import Files
 from twisted_bulk.gate import Gate
 from twisted_bulk.groups import GroupQueue
 from twisted_bulk.guard import Guard
+from twisted_bulk.hours import ALWAYS
 from twisted_bulk.intake import Intake
 from twisted_bulk.janitor import Janitor
 from twisted_bulk.jobs import Alone
@@ -276,9 +277,13 @@ class Wiring:
         self.add(_Closing(workspace))
         for part in (packer, agent, pace, downloader):
             self.add(part)
+        self.daemon.drain = settings.drain
+        self.daemon.busy.append(lambda: (parts.held, "zips"))
         if not settings.quarantine:
             slots = Slots(CALLBACKS, CALLBACKS_WAITING)
-            self.add(Runner(self.callbacks, notifier.deliver, reactor, slots=slots, **common))
+            last = Runner(self.callbacks, notifier.deliver, reactor, slots=slots, **common)
+            self.daemon.busy.append(lambda: (last.held, "callbacks"))
+            self.add(last)
         self.add(notifier)
         self.add(parts)
 
@@ -298,6 +303,7 @@ class Wiring:
             deleted=self.janitor.poke,
             public=self.shelf.public,
             check=self.space.check,
+            hours=settings.no_run if "worker" in settings.roles else ALWAYS,
         )
         api = Api(
             intake,
