@@ -287,7 +287,8 @@ class OperatorTests(DaemonTestCase):
         daemon = self.daemon("--rate=0")
         urls = self.urls(20)
         last = f"/{urls[-1].rsplit('/', 1)[1]}"
-        self.source.held, _ = {last}, self.source.gate.clear()
+        self.source.held = {last}
+        self.source.gate.clear()
         daemon.post({"task_id": "k", "download": urls})
         until(lambda: daemon.call("GET", "/v1/batches/k")["done"] == 19)
         daemon.call("PATCH", "/v1/queue", {"stop": True})
@@ -319,7 +320,7 @@ class OperatorTests(DaemonTestCase):
 
     def test_full_disk(self) -> None:
         """Not ready where a batch would be refused, with the numbers."""
-        daemon = self.daemon("--disk-soft=1", "--disk-back=0", ready="/healthz")
+        daemon = self.daemon("--disk-soft=2", "--disk-back=1", ready="/healthz")
         until(lambda: self.code(daemon, "GET", "/readyz")[0] == 507)
         told = self.code(daemon, "GET", "/readyz")[1]
         self.assertEqual(told["code"], "disk_full")
