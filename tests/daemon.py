@@ -108,6 +108,11 @@ class Daemon:
 
     def start(self) -> None:
         """Start it (again) and wait until it is ready."""
+        self.spawn()
+        self.wait_ready()
+
+    def spawn(self) -> None:
+        """Start it (again)."""
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
                 self.command(),
@@ -117,6 +122,9 @@ class Daemon:
                 cwd=self.data,
                 pass_fds=self.pass_fds,
             )
+
+    def wait_ready(self) -> None:
+        """Wait until it is ready."""
         end = time.monotonic() + 20
         while time.monotonic() < end:
             try:

@@ -41,6 +41,7 @@ class Source:
         self.files = {f"/{name}": recording(n) for n, name in enumerate(NAMES)}
         self.asked: list[str] = []
         self.held: set[str] = set()
+        self.delay = 0.0  # seconds before each answer
         self.callbacks: list[tuple[float, dict[str, Any]]] = []
         self.gate = threading.Event()
         self.gate.set()
@@ -51,6 +52,7 @@ class Source:
                 source.asked.append(self.path)
                 if not source.held or self.path in source.held:
                     source.gate.wait(60)
+                time.sleep(source.delay)
                 data = source.files[self.path]
                 with contextlib.suppress(OSError):
                     self.reply(data)
