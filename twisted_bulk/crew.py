@@ -38,6 +38,19 @@ class Flight:
             self.free.callback(None)
 
 
+@dataclass(frozen=True)
+class Waits:
+    """A host that somebody waits for.
+
+    :param since: when it began to fail, or ``until``: when the pause ends that it asked for; on
+        the clock
+    """
+
+    host: str
+    since: float | None = None
+    until: float = 0.0
+
+
 @dataclass(eq=False)
 class Crew:
     """The fetches of one owner, and how to end them all.

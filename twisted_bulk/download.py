@@ -18,7 +18,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_bulk.batch import host_of
-from twisted_bulk.crew import Crew, Flight
+from twisted_bulk.crew import Crew, Flight, Waits
 from twisted_bulk.errors import MemberError
 from twisted_bulk.fetch import Fetch, Fetcher
 from twisted_bulk.lanes import Lanes, Speed
@@ -46,6 +46,7 @@ class Downloader(Service):
     :param retries: further attempts for a member when that may help
     :param member_timeout: seconds for all attempts at one, with the pauses between them
     :param host_patience: seconds that a host may be away before its members fail
+    :param most_waiting: attempts at once that have no place, at most
     :param pace: told how hosts behave
     """
 
@@ -58,6 +59,7 @@ class Downloader(Service):
         retries: int,
         member_timeout: float = 6 * 3600.0,
         host_patience: float = 600.0,
+        most_waiting: int = 1 << 30,
         pace: Pace | None = None,
     ) -> None:
         self._fetcher = fetcher
@@ -67,7 +69,7 @@ class Downloader(Service):
         self._member_timeout = member_timeout
         self._host_patience = host_patience
         self._pace = pace
-        self._lanes: Lanes[tuple[Crew, Fetch]] = Lanes(limits.allowed)
+        self._lanes: Lanes[tuple[Crew, Fetch]] = Lanes(limits.allowed, most_waiting)
         self._crews: set[Crew] = set()
         self._resting: deque[Deferred[None]] = deque()
         self._partials: set[Fetch] = set()
@@ -204,11 +206,16 @@ class Downloader(Service):
         for fetch in self._drop(crew, finishing=False):
             self._end(crew, fetch, error)
 
-    def away(self, crew: Crew) -> tuple[str, float] | None:
-        """A host for which something of it waits, and since when that has failed."""
+    def waits_for(self, crew: Crew) -> Waits | None:
+        """A host that is away, or wants a pause, for which something of the crew waits."""
+        pace = self._pace
+        if pace is None:
+            return None
         for host in self._lanes.hosts(crew):
-            if self._pace is not None and self._pace.is_away(host):
-                return host, self._pace.since(host)
+            if pace.is_away(host):
+                return Waits(host, since=pace.since(host))
+            if pace.until(host):
+                return Waits(host, until=pace.until(host))
         return None
 
     def _drop(self, crew: Crew, finishing: bool) -> list[Fetch]:

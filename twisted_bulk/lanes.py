@@ -58,10 +58,12 @@ class Lanes(Generic[T]):
     """Items waiting by owner and host.
 
     :param allowed: items that may be out at once, of a host or of :data:`ALL`, over all owners
+    :param most_waiting: items without a place, at most, whatever the number of places
     """
 
-    def __init__(self, allowed: Callable[[str], int]) -> None:
+    def __init__(self, allowed: Callable[[str], int], most_waiting: int = 1 << 30) -> None:
         self._allowed = allowed
+        self._most_waiting = most_waiting
         self._out: Counter[str] = Counter()
         self._owned: Counter[Hashable] = Counter()
         self._placed = self._placed_new = self._waiting_out = 0
@@ -134,7 +136,7 @@ class Lanes(Generic[T]):
                 continue
             may_come = True
             if speed is Speed.SLOW:
-                room = self._waiting_out < WAITING * places
+                room = self._waiting_out < min(WAITING * places, self._most_waiting)
             elif speed is Speed.NEW:
                 room = not greedy and self._placed_new < max(1, places // NEW_SHARE)
             else:
@@ -148,7 +150,9 @@ class Lanes(Generic[T]):
         allowed = self._allowed(host)
         if speed is Speed.NEW:
             return min(allowed, 1)
-        if speed is Speed.SLOW and self._waiting_out >= WAITING * places // 2:
+        if speed is Speed.SLOW and self._waiting_out * 2 >= min(
+            WAITING * places, self._most_waiting
+        ):
             return min(allowed, CROWDED)
         return allowed
 

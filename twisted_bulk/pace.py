@@ -104,10 +104,10 @@ class Pace(Service):
         """When ``host``, which is away, began to fail, on the clock."""
         return self._hosts[host].since
 
-    def waits(self, host: str) -> bool:
-        """Whether ``host`` is away, or gets nothing because it has asked for that."""
+    def until(self, host: str) -> float:
+        """Until when ``host`` gets nothing, as it has asked for that, on the clock; 0: it may."""
         found = self._hosts.get(host)
-        return found is not None and (found.fails >= AWAY or found.until > self._clock.seconds())
+        return found.until if found is not None and found.until > self._clock.seconds() else 0.0
 
     def good(self, host: str) -> None:
         """``host`` served a request."""

@@ -101,7 +101,7 @@ class PartMaker:
         task.progress, task.waits = part.progress, lambda: part.crew.stalled
         task.yield_room = lambda: self._yield_room(part)
         crew = part.crew  # not the part: it would hold itself, until the garbage is collected
-        part.away = lambda: self._downloader.away(crew)
+        part.waits_for = lambda: self._downloader.waits_for(crew)
         running = await self._queue.running_for(spec.batch)
         part.crew.began = self._clock.seconds() - running
         log.info(

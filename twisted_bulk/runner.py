@@ -179,8 +179,9 @@ class Runner(Service):
     async def _halt(self) -> None:
         """Give back all that runs."""
         tasks = list(self._tasks.values())
-        if tasks:
-            log.info("{queue}: gives back {n} jobs", queue=self._queue.name, n=len(tasks))
+        if not tasks:
+            return
+        log.info("{queue}: gives back {n} jobs", queue=self._queue.name, n=len(tasks))
         for task in tasks:
             task.cancel()
         await DeferredList([task.running for task in tasks])

@@ -9,18 +9,23 @@ import msgspec
 from twisted.internet.interfaces import IReactorTime
 
 from twisted_bulk.batch import Member, Outcome, PartProgress, PartSpec, Zip
-from twisted_bulk.crew import Crew
+from twisted_bulk.crew import Crew, Waits
 from twisted_bulk.errors import MemberError
 from twisted_bulk.names import Names, from_url, safe, sharded
 from twisted_bulk.report import MAX_ERRORS
 from twisted_bulk.volume import Placed
 
 
+def _wall(seconds: float) -> str:
+    """The time of day in so many seconds, or so many ago, for people."""
+    return f"{datetime.fromtimestamp(time.time() + seconds, UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
 class Tally:
     """What a part's users will be told.
 
     :param previous: zips of an earlier run, which may have some of the members
-    :param away: a host that it waits for, and since when that has failed, on the clock
+    :param waits_for: a host that it waits for, if it is known
     """
 
     def __init__(self, spec: PartSpec, members: list[Member], clock: IReactorTime) -> None:
@@ -29,7 +34,7 @@ class Tally:
         self.outcomes: list[Outcome | None] = [None] * len(members)
         self.crew = Crew(left=0)
         self.previous: list[Zip] = []
-        self.away: Callable[[], tuple[str, float] | None] = lambda: None
+        self.waits_for: Callable[[], Waits | None] = lambda: None
         self.done = self.failed = self.bytes = 0
         self.started = time.time()
         self._clock = clock
@@ -100,12 +105,12 @@ class Tally:
         """What keeps it from getting on, for people."""
         if self.crew.stalled is None:
             return ""
-        found = self.away()
+        found = self.waits_for()
         if found is None:
             return "its sources: they send next to nothing"
-        host, since = found
-        when = datetime.fromtimestamp(time.time() - (now - since), UTC)
-        return f"{host}, away since {when:%Y-%m-%dT%H:%M:%SZ}"
+        if found.since is None:
+            return f"{found.host}, which asked for a pause until {_wall(found.until - now)}"
+        return f"{found.host}, away since {_wall(found.since - now)}"
 
     def missing(self) -> list[list[int]]:
         """Members that are not there yet; those that are fetched alike together."""

@@ -126,13 +126,7 @@ class Wiring:
         ticker = Ticker(Throttle(settings.rate, settings.total_rate), self.reactor)
         files = Files(self.shelf, ticker, origins)
         # Every connection is a file to the system, and the rest of the process has some, too.
-        most, files_at_once = (
-            settings.max_connections,
-            resource.getrlimit(resource.RLIMIT_NOFILE)[0],
-        )
-        if files_at_once != resource.RLIM_INFINITY:
-            most = min(most, files_at_once * 3 // 4)
-        gate = Gate(most, settings.per_address)
+        gate = Gate(min(settings.max_connections, _files() * 3 // 4), settings.per_address)
         site = BoundedSite(files, self.reactor, MAX_FILES_BODY, gate, origins)
         self.port = FilePort(site, files.watch)
         self.listen("files", site)
@@ -232,6 +226,7 @@ class Wiring:
             retries=settings.retries,
             member_timeout=settings.member_timeout,
             host_patience=settings.host_patience,
+            most_waiting=_files() // 4,
             pace=pace,
         )
         maker = PartMaker(
@@ -267,7 +262,7 @@ class Wiring:
             self.parts,
             maker,
             reactor,
-            slots=PartSlots(settings.parts, max(settings.parts, PARTS)),
+            slots=PartSlots(settings.parts, max(settings.parts, min(PARTS, _files() // 16))),
             alone=Alone.WATCHED if settings.quarantine else self._in_process(),
             hours=settings.no_run,
             able=lambda: "room on the disk" if self.space.full else "",
@@ -280,7 +275,7 @@ class Wiring:
         self.daemon.drain = settings.drain
         self.daemon.busy.append(lambda: (parts.held, "zips"))
         if not settings.quarantine:
-            slots = Slots(CALLBACKS, CALLBACKS_WAITING)
+            slots = Slots(CALLBACKS, max(CALLBACKS, min(CALLBACKS_WAITING, _files() // 4)))
             last = Runner(self.callbacks, notifier.deliver, reactor, slots=slots, **common)
             self.daemon.busy.append(lambda: (last.held, "callbacks"))
             self.add(last)
@@ -330,6 +325,12 @@ def _check_broker(settings: Settings, capabilities: Capabilities) -> None:
         raise ConfigError("workers: other processes cannot reach broker memory:")
     if not {"intake", "worker"} <= settings.roles:
         raise ConfigError("roles: broker memory: needs intake and worker in one process")
+
+
+def _files() -> int:
+    """Files that this process may have open, sockets included."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return 1 << 30 if most == resource.RLIM_INFINITY else most
 
 
 class _Closing(Service):
