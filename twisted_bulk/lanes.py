@@ -136,7 +136,7 @@ class Lanes(Generic[T]):
                 continue
             may_come = True
             if speed is Speed.SLOW:
-                room = self._waiting_out < min(WAITING * places, self._most_waiting)
+                room = self._waiting_out < self._most(places)
             elif speed is Speed.NEW:
                 room = not greedy and self._placed_new < max(1, places // NEW_SHARE)
             else:
@@ -150,11 +150,13 @@ class Lanes(Generic[T]):
         allowed = self._allowed(host)
         if speed is Speed.NEW:
             return min(allowed, 1)
-        if speed is Speed.SLOW and self._waiting_out * 2 >= min(
-            WAITING * places, self._most_waiting
-        ):
+        if speed is Speed.SLOW and self._waiting_out * 2 >= self._most(places):
             return min(allowed, CROWDED)
         return allowed
+
+    def _most(self, places: int) -> int:
+        """How many may be out without a place."""
+        return min(WAITING * places, self._most_waiting)
 
     def gets_on(self, owner: Hashable) -> bool:
         """Whether something of it has a place, or may have one soon."""
