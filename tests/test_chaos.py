@@ -4,6 +4,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.chaos import bodies, callbacks, downloads, sameid
 from tests.chaos.crashpoints import WRITE, CrashPoints
+from tests.chaos.kills import Kills
 from tests.chaos.storm import Count, Storm
 from tests.servers import need
 
@@ -39,6 +40,29 @@ class StormTests(SynchronousTestCase):
     def test_without_fsync(self) -> None:
         """What was published is not whole after a power cut."""
         self.assertTrue(self.storm("fsync", 6).wrong)
+
+
+class KillsTests(SynchronousTestCase):
+    """Whole nodes, killed every moment."""
+
+    timeout = 240
+
+    def kills(self) -> Kills:
+        kills = Kills(embedded=False)
+        self.addCleanup(kills.close)
+        return kills
+
+    def test_nothing_fails(self) -> None:
+        """However often nodes are killed, no batch is lost, and none fails for it."""
+        kills = self.kills()
+        kills.run(12, 8)
+        self.assertEqual((kills.wrong, len(kills.accepted)), ([], 12))
+
+    def test_poison(self) -> None:
+        """A job that kills its process is buried, and harms no other."""
+        kills = self.kills()
+        kills.control(3)
+        self.assertEqual(kills.wrong, [])
 
 
 class CrashPointTests(SynchronousTestCase):

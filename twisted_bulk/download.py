@@ -25,18 +25,14 @@ from twisted_bulk.lanes import Lanes, Speed
 from twisted_bulk.limits import Limits
 from twisted_bulk.pace import LONGEST, Pace
 from twisted_bulk.resolver import OWNER
+from twisted_bulk.watch import Watch
 
 log = Logger()
 
 BACKOFF = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 PARTIALS = 64  # members in a pause of which what has come is kept: each may hold a file
 THROTTLED = 20  # times that a host may say "not now" beside the tries that count
-TROUBLE = frozenset(
-    ("http_throttled", "http_unavailable", "connect_timeout", "header_timeout", "idle_timeout")
-)
 LOOK = 0.05  # seconds between looks at how attempts get on
-SPEED = 20_000  # bytes a second that have to come over a while, for an attempt to have a place
-WHILE, FIRST_WHILE = 1.0, 0.1  # seconds; the latter for the first attempt at a new host
 
 
 class Downloader(Service):
@@ -70,6 +66,7 @@ class Downloader(Service):
         self._host_patience = host_patience
         self._pace = pace
         self._lanes: Lanes[tuple[Crew, Fetch]] = Lanes(limits.allowed, most_waiting)
+        self._watch = Watch(self._lanes, pace)
         self._crews: set[Crew] = set()
         self._resting: deque[Deferred[None]] = deque()
         self._partials: set[Fetch] = set()
@@ -141,40 +138,8 @@ class Downloader(Service):
         return flight.free
 
     def _look(self) -> None:
-        """How attempts get on: who has next to nothing of its server holds no place."""
-        now, ceded = self._clock.seconds(), False
-        for crew in self._crews:
-            for fetch, flight in crew.active.items():
-                ceded |= self._judge(crew, fetch, flight, now)
-            ours = any(fetch.finishing or fetch.busy for fetch in crew.active)
-            if ours or self._lanes.gets_on(crew):
-                crew.stalled = None
-            elif crew.stalled is None:
-                crew.stalled = now
-        if ceded:
+        if self._watch.look(self._crews, self._clock.seconds()):
             self._rouse()
-
-    def _judge(self, crew: Crew, fetch: Fetch, flight: Flight, now: float) -> bool:
-        """:returns: whether others have its place now"""
-        passed, placed = now - flight.looked, flight.placed
-        if passed < (FIRST_WHILE if flight.new else WHILE):
-            return False
-        fast = fetch.received - flight.received >= SPEED * passed
-        flight.received, flight.looked = fetch.received, now
-        if fast:
-            self._lanes.note(flight.host, Speed.FAST)
-            if not flight.placed:
-                flight.placed = True
-                self._lanes.resume(crew)
-        elif flight.placed and not (fetch.finishing or fetch.busy):
-            flight.placed = False
-            self._lanes.cede(crew, flight.new)
-            self._lanes.note(flight.host, Speed.SLOW)
-            flight.let_go()
-        if flight.new and flight.placed:
-            self._lanes.known()
-        flight.new = False
-        return placed and not flight.placed
 
     def _wake(self) -> None:
         """More may be out than before."""
@@ -208,15 +173,7 @@ class Downloader(Service):
 
     def waits_for(self, crew: Crew) -> Waits | None:
         """A host that is away, or wants a pause, for which something of the crew waits."""
-        pace = self._pace
-        if pace is None:
-            return None
-        for host in self._lanes.hosts(crew):
-            if pace.is_away(host):
-                return Waits(host, since=pace.since(host))
-            if pace.until(host):
-                return Waits(host, until=pace.until(host))
-        return None
+        return self._watch.waits_for(crew)
 
     def _drop(self, crew: Crew, finishing: bool) -> list[Fetch]:
         dropped = [fetch for _, fetch in self._lanes.drop(crew)]
@@ -250,7 +207,8 @@ class Downloader(Service):
         try:
             await self._fetcher.attempt(fetch)
         except MemberError as failed:
-            self._note_failure(fetch, flight, failed)
+            if self._watch.failed(fetch, flight, failed, self._clock.seconds()):
+                self._rouse()
             self._failed(crew, fetch, failed)
             return
         except CancelledError:
@@ -262,29 +220,9 @@ class Downloader(Service):
         finally:
             if alarm.active():
                 alarm.cancel()
-        self._note_answer(fetch, flight)
-        self._end(crew, fetch, None)
-
-    def _note_answer(self, fetch: Fetch, flight: Flight) -> None:
-        """A host has answered, be it with a refusal."""
-        took = self._clock.seconds() - flight.began
-        quick = took < WHILE or fetch.received >= SPEED * took
-        if self._pace is not None:
-            self._pace.good(flight.host)
-            if fetch.asked is not fetch.member.url:
-                self._pace.good(host_of(fetch.asked))
-        if self._lanes.note(flight.host, Speed.FAST if quick else Speed.SLOW):
+        if self._watch.answered(fetch, flight, self._clock.seconds()):
             self._rouse()
-
-    def _note_failure(self, fetch: Fetch, flight: Flight, failed: MemberError) -> None:
-        trouble, away = failed.code in TROUBLE, failed.tells_of_host
-        if failed.answered and not trouble and not away:
-            self._note_answer(fetch, flight)
-        elif self._pace is not None and (trouble or away):
-            asked = host_of(fetch.asked)
-            self._pace.bad(asked, failed.retry_after or 0.0, trouble, away)
-            if asked != flight.host and away:  # members wait in the lane of their own URL's host
-                self._pace.bad(flight.host, 0.0, False, away)
+        self._end(crew, fetch, None)
 
     def _alarm(self, crew: Crew, fetch: Fetch) -> IDelayedCall:
         """Ends the attempt when what is left of the member's time has passed."""

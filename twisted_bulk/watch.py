@@ -1,0 +1,111 @@
+"""How downloads get on, and what that tells of their hosts.
+
+An attempt that gets next to nothing from its server holds no place, see
+:mod:`twisted_bulk.lanes`; a host that fails is told to :mod:`twisted_bulk.pace`.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+from twisted_bulk.batch import host_of
+from twisted_bulk.crew import Crew, Flight, Waits
+from twisted_bulk.errors import MemberError
+from twisted_bulk.fetch import Fetch
+from twisted_bulk.lanes import Lanes, Speed
+from twisted_bulk.pace import Pace
+
+TROUBLE = frozenset(
+    ("http_throttled", "http_unavailable", "connect_timeout", "header_timeout", "idle_timeout")
+)
+SPEED = 20_000  # bytes a second that have to come over a while, for an attempt to have a place
+WHILE, FIRST_WHILE = 1.0, 0.1  # seconds; the latter for the first attempt at a new host
+
+
+class Watch:
+    """Judges attempts. Pure but for what it tells.
+
+    :param lanes: told of hosts, and of places that are free
+    :param pace: told of hosts in trouble, if there is one
+    """
+
+    def __init__(self, lanes: Lanes[Any], pace: Pace | None) -> None:
+        self._lanes = lanes
+        self._pace = pace
+
+    def look(self, crews: Iterable[Crew], now: float) -> bool:
+        """Judge all attempts; a crew of which nothing gets on is *stalled*.
+
+        :returns: whether a place is free now
+        """
+        ceded = False
+        for crew in crews:
+            for fetch, flight in crew.active.items():
+                ceded |= self._judge(crew, fetch, flight, now)
+            ours = any(fetch.finishing or fetch.busy for fetch in crew.active)
+            if ours or self._lanes.gets_on(crew):
+                crew.stalled = None
+            elif crew.stalled is None:
+                crew.stalled = now
+        return ceded
+
+    def _judge(self, crew: Crew, fetch: Fetch, flight: Flight, now: float) -> bool:
+        """:returns: whether others have its place now"""
+        passed, placed = now - flight.looked, flight.placed
+        if passed < (FIRST_WHILE if flight.new else WHILE):
+            return False
+        fast = fetch.received - flight.received >= SPEED * passed
+        flight.received, flight.looked = fetch.received, now
+        if fast:
+            self._lanes.note(flight.host, Speed.FAST)
+            if not flight.placed:
+                flight.placed = True
+                self._lanes.resume(crew)
+        elif flight.placed and not (fetch.finishing or fetch.busy):
+            flight.placed = False
+            self._lanes.cede(crew, flight.new)
+            self._lanes.note(flight.host, Speed.SLOW)
+            flight.let_go()
+        if flight.new and flight.placed:
+            self._lanes.known()
+        flight.new = False
+        return placed and not flight.placed
+
+    def answered(self, fetch: Fetch, flight: Flight, now: float) -> bool:
+        """A host has answered, be it with a refusal.
+
+        :returns: whether more may be asked of it now
+        """
+        took = now - flight.began
+        quick = took < WHILE or fetch.received >= SPEED * took
+        if self._pace is not None:
+            self._pace.good(flight.host)
+            if fetch.asked is not fetch.member.url:
+                self._pace.good(host_of(fetch.asked))
+        return self._lanes.note(flight.host, Speed.FAST if quick else Speed.SLOW)
+
+    def failed(self, fetch: Fetch, flight: Flight, failed: MemberError, now: float) -> bool:
+        """An attempt has failed.
+
+        :returns: as :meth:`answered`
+        """
+        trouble, away = failed.code in TROUBLE, failed.tells_of_host
+        if failed.answered and not trouble and not away:
+            return self.answered(fetch, flight, now)
+        if self._pace is not None and (trouble or away):
+            asked = host_of(fetch.asked)
+            self._pace.bad(asked, failed.retry_after or 0.0, trouble, away)
+            if asked != flight.host and away:  # members wait in the lane of their own URL's host
+                self._pace.bad(flight.host, 0.0, False, away)
+        return False
+
+    def waits_for(self, crew: Crew) -> Waits | None:
+        """A host that is away, or wants a pause, for which something of the crew waits."""
+        pace = self._pace
+        if pace is None:
+            return None
+        for host in self._lanes.hosts(crew):
+            if pace.is_away(host):
+                return Waits(host, since=pace.since(host))
+            if pace.until(host):
+                return Waits(host, until=pace.until(host))
+        return None
