@@ -174,6 +174,8 @@ class Model:
             return 0
         job.state, job.worker, job.ripe = "later" if later else "todo", "", False
         job.attempt -= 1
+        if job.alone:
+            job.lost = job.solo = 0
         return 1
 
     def reclaim(self, worker: str, kept: int = 0, blamed: bool = False) -> int:
@@ -190,7 +192,7 @@ class Model:
             return False
         if job.state == "todo":
             job.free -= 1
-            job.lost = max(0, job.lost - 1)
+            job.lost, job.solo = max(0, job.lost - 1), 0
         job.state, job.ripe = "doing", False
         job.units = max(job.units, units)
         return True

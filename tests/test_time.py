@@ -127,11 +127,11 @@ class TimeTests(Broker):
         self.nodes = [self.node()]
         self.queue, self.calls = self.nodes[0]
         keep = HOUR
-        await self.live(590, keep)
+        await self.live(110, keep)
         self.assertEqual(await self.state(), "done")
-        await self.live(700, keep)  # 600 s as they come, then four for each
+        await self.live(850, keep)  # 120 s as they come, then four for each
         self.assertEqual(await self.state(), "done")
-        await self.live(120, keep)
+        await self.live(60, keep)
         self.assertEqual(await self.state(), "gone")
 
     async def test_shown(self) -> None:
@@ -143,6 +143,40 @@ class TimeTests(Broker):
         record = await self.calls.job("a")
         assert record is not None
         self.assertAlmostEqual(record.enqueued, self.true + self.wrong - 10, delta=2.5)
+
+    async def test_queued_before_it_is_found(self) -> None:
+        """What is queued between the step and the next tick begins, is due, and expires in time.
+
+        A line is not held up by a job that was queued "tomorrow".
+        """
+        self.wrong += DAY
+        for name, options in (("now", {}), ("later", {"delay": 60}), ("late", {"expires": 60})):
+            work = Work(id=name, payload=b"", **options)  # type: ignore[arg-type]
+            await self.calls.enqueue([work])
+        await self.live(1)
+        await self.calls.beat("w2", [])  # so that "late" ones have to wait
+        reserved = await self.calls.reserve("w1", 1, late=9)
+        self.assertEqual([job.id for job in reserved.jobs], ["now", "late"])
+        await self.calls.release("w1", reserved.jobs[1:])
+        await self.live(50)
+        self.assertEqual([job.id for job in (await self.calls.reserve("w1", 9)).jobs], ["late"])
+        await self.live(12)
+        self.assertEqual([job.id for job in (await self.calls.reserve("w1", 9)).jobs], ["later"])
+
+    async def test_frozen_server(self) -> None:
+        """A server that stands still for a minute while it is asked has not stepped."""
+        run = self.calls.script
+        asked: list[str] = []
+
+        async def frozen(name: str, *words: Any, deadline: float = 10.0) -> Any:
+            asked.append(name)
+            if asked == ["maintain"]:
+                self.true += 60
+            return await run(name, *words, deadline=deadline)
+
+        self.patch(self.calls, "script", frozen)
+        self.assertEqual((await self.calls.maintain(DAY)).step, 0)
+        self.assertAlmostEqual((await self.calls.stats()).now, self.true, delta=1)
 
     async def test_told(self) -> None:
         """The step is told once."""

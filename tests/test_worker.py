@@ -330,6 +330,48 @@ class WishesTests(OnRedis, ConsumerTestCase):
         record = await self.queue.job(queued[0].id)
         self.assertEqual((record and record.tries, consumer.ended.called), (1, False))
 
+    async def test_stop_taken_back(self) -> None:
+        """A call that begins after that is not given back by what was told before."""
+        self.patch(runner, "PAUSED", 0.02)
+        calls: list[int] = []
+
+        async def function(number: int) -> None:
+            calls.append(number)
+            await deferLater(reactor, 0.2)
+
+        self.consume(function)
+        await self.queue.control({"stop": True})
+        queued = await self.queue.publisher.push(1)
+        await deferLater(reactor, 0.2)  # a heartbeat tells it
+        await self.queue.control({"stop": None})
+        await self.ended(queued.id)
+        self.assertEqual(calls, [1])
+
+    async def test_stopped_while_it_halts(self) -> None:
+        """A consumer that is ended while it gives back takes nothing any more."""
+        gate: Deferred[None] = Deferred()
+
+        async def function(number: int) -> None:
+            try:
+                await Deferred()
+            finally:
+                await gate  # it takes a while to end
+
+        consumer = self.consume(function, drain=0.1)
+        await self.queue.publisher.push(1)
+        while not consumer.held:
+            await deferLater(reactor, 0.01)
+        await self.queue.control({"stop": True})
+        await deferLater(reactor, 0.3)
+        stopping = consumer.stopService()
+        gate.callback(None)
+        await stopping
+        await self.queue.control({"stop": None})
+        await deferLater(reactor, 0.2)
+        counts = (await self.queue.stats()).counts
+        self.assertEqual((counts["todo"], counts["doing"]), (1, 0))
+        self.assertTrue(consumer.ended.called)
+
     async def test_suspect(self) -> None:
         """A call that may have killed two workers runs while nothing else does."""
         running: set[int] = set()

@@ -49,12 +49,13 @@ class Patience:
 
 
 class Count(Protocol):
-    """What is told while a body comes: bytes so far, of how many if that is known, and whether
-    it is our own disk that is waited for."""
+    """What is told while a body comes: bytes so far, of how many if that is known; since when our
+    own disk is waited for, or None, and for how many seconds it had been before."""
 
     received: int
     length: int | None
-    busy: bool
+    busy_since: float | None
+    held: float
 
 
 def _is_nonsense(reason: Failure) -> bool:
@@ -76,7 +77,6 @@ class Body(TwistedProtocol):
         self._sink = sink
         self._clock = clock
         self._patience = patience
-        self._busy_since: float | None = None
         self._heard = self._from = clock.seconds()
         self._had = count.received
         self._timer: IDelayedCall | None = None
@@ -90,7 +90,7 @@ class Body(TwistedProtocol):
     def _check(self) -> None:
         self._timer = None
         now = self._clock.seconds()
-        if self._busy_since is not None:
+        if self._count.busy_since is not None:
             self._wait(self._patience.idle)
             return
         if now - self._heard >= self._patience.idle:
@@ -123,15 +123,16 @@ class Body(TwistedProtocol):
             self._fail(problem)
             return
         if busy is not None:
-            self._busy_since, self._count.busy = self._heard, True
+            self._count.busy_since = self._heard
             cast(IPushProducer, self.transport).pauseProducing()
             busy.addCallbacks(self._resume, self._fail)
 
     def _resume(self, _: None) -> None:
-        if self._busy_since is not None:
+        if self._count.busy_since is not None:
             self._heard = self._clock.seconds()
-            self._from += self._heard - self._busy_since
-            self._busy_since, self._count.busy = None, False
+            self._from += self._heard - self._count.busy_since
+            self._count.held += self._heard - self._count.busy_since
+            self._count.busy_since = None
         if self.transport is not None:
             cast(IPushProducer, self.transport).resumeProducing()
 

@@ -14,7 +14,8 @@ class Flight:
 
     :param placed: it has a place; ``new``: its host had not answered yet when it began
     :param began: on the clock
-    :param received: bytes that had come when it was last judged, at ``looked``
+    :param received: bytes that had come when it was last judged, at ``looked``; ``held``: seconds
+        for which it had waited for our own disk until then
     :param free: fires when its place is another's
     """
 
@@ -24,6 +25,7 @@ class Flight:
     began: float
     looked: float
     received: int = 0
+    held: float = 0.0
     free: Deferred[None] = field(default_factory=Deferred)
     running: Deferred[None] | None = None
 

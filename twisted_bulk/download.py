@@ -164,6 +164,7 @@ class Downloader(Service):
             await crew.done
         finally:
             self._crews.discard(crew)
+            crew.stalled = None
             self._drop(crew, finishing=True)
 
     def give_up(self, crew: Crew, error: MemberError) -> None:
@@ -240,6 +241,8 @@ class Downloader(Service):
 
     def _failed(self, crew: Crew, fetch: Fetch, failed: MemberError) -> None:
         """Try it again later, where that can help."""
+        # First: who gives the crew up on the way shall not end this one as well.
+        crew.active.pop(fetch, None)
         if failed.stale and not fetch.stale:
             # It shows in the attempts; the member can do nothing for it.
             fetch.stale = 1

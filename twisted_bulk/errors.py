@@ -270,6 +270,7 @@ class MemberError(BulkError):
     :param retry_after: seconds for which the server asked to be left alone
     :param answered: the HTTP status, if there was one
     :param stale: a kept connection was closed before the answer: no fault of the member's
+    :param ours: it was not tried in time: no fault of the host's
     """
 
     status = HTTPStatus.BAD_GATEWAY
@@ -282,6 +283,7 @@ class MemberError(BulkError):
         retry_after: float | None = None,
         answered: int = 0,
         stale: bool = False,
+        ours: bool = False,
     ) -> None:
         super().__init__(detail)
         self.code = code
@@ -290,11 +292,22 @@ class MemberError(BulkError):
         self.retry_after = retry_after
         self.answered = answered
         self.stale = stale
+        self.ours = ours
 
     @property
     def tells_of_host(self) -> bool:
-        """Whether another member would most probably have failed at this moment as well."""
-        return self.code in HOST_CODES or self.answered in (429, 502, 503, 504)
+        """Whether another member would most probably have failed at this moment as well.
+
+        One that asks to be left alone for a while is there.
+        """
+        if self.stale or self.ours or self.code == "http_throttled":
+            return False
+        return self.code in AWAY_CODES or self.answered in (502, 503, 504)
+
+    @property
+    def shows_host(self) -> bool:
+        """Whether the host has answered, however little that helped."""
+        return not self.tells_of_host and (self.answered > 0 or self.code in THERE_CODES)
 
 
 class Ending(NamedTuple):
@@ -338,11 +351,19 @@ MEMBER_CODES = {
 }
 
 
-#: Failures of a member that tell of its host.
-HOST_CODES = frozenset(
+#: Failures of a member by which its host may be away.
+AWAY_CODES = frozenset(
     (
         *("dns_timeout", "connect_failed", "connect_timeout", "tls_timeout", "header_timeout"),
-        *("connection_lost", "http_throttled"),
+        "connection_lost",
+    )
+)
+#: Failures of a member that show that its host is there.
+THERE_CODES = frozenset(
+    (
+        *("tls_failed", "headers_too_large", "idle_timeout", "too_slow", "too_many_redirects"),
+        *("bad_response", "bad_range", "content_encoded", "body_short", "body_long"),
+        *("too_large", "checksum_mismatch"),
     )
 )
 

@@ -78,7 +78,9 @@ class Fetch:
     :param throttled: attempts that were answered with "not now"; ``stale``: attempts on a kept
         connection that was closed
     :param excused: attempts that failed while the host was away
-    :param busy: our own disk is what it waits for
+    :param busy_since: since when our own disk is what it waits for, on the clock, or None
+    :param held: seconds for which it had waited for that before
+    :param came: when its last byte had come, on the clock, or None
     :param asked: the URL last asked for, after redirects
     :param deadline: on the clock, for all attempts together; ``late``: it has passed
     """
@@ -97,7 +99,9 @@ class Fetch:
     asked: str = ""
     verified: bool = False
     finishing: bool = False
-    busy: bool = False
+    busy_since: float | None = None
+    held: float = 0.0
+    came: float | None = None
     deadline: float | None = None
     late: bool = False
     partial: Partial | None = None
@@ -130,7 +134,7 @@ class Fetcher:
 
         :raises MemberError: it did not work; what has come stays where it can be continued
         """
-        fetch.finishing = fetch.busy = False
+        fetch.finishing, fetch.busy_since, fetch.held, fetch.came = False, None, 0.0, None
         try:
             await self._attempt(fetch)
         except MemberError as failed:
@@ -154,7 +158,7 @@ class Fetcher:
             certain = await body.done
             self._check_length(fetch, response, certain)
             fetch.verified = certain or bool(fetch.member.sha256 or fetch.digest)
-            fetch.finishing = True
+            fetch.finishing, fetch.came = True, self._clock.seconds()
             await sink.finish()
         except BaseException:
             body.abort()

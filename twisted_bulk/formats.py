@@ -6,6 +6,7 @@ programs may ignore is no reason: what is read back ignores unknown fields, so t
 run side by side.
 """
 
+import os
 from pathlib import Path
 
 import msgspec
@@ -19,9 +20,12 @@ FORMATS = {"queue": 1, "spool": 1, "manifest": 1}
 
 
 def replace(path: Path, content: bytes) -> None:
-    """Write a file so that it is there whole or not at all."""
-    new = path.with_name(f".{path.name}.new")
-    new.write_bytes(content)
+    """Write a file so that it is there whole or not at all, also after a power cut."""
+    new = path.with_name(f".{path.name}.{os.getpid()}")
+    with open(new, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
     new.rename(path)
 
 

@@ -2,8 +2,9 @@
 
 import contextlib
 import shutil
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred
@@ -49,27 +50,31 @@ class Janitor(Service):
         self._shelf = shelf
         self._keep = keep
         self._rounds = 0
-        self._working = LoopingCall(self._soundly)
-        self._working.clock = clock
+        # The queue's time has to go on while the folders are gone through.
+        self._maintaining = LoopingCall(self._soundly, self._maintain)
+        self._working = LoopingCall(self._soundly, self._round)
+        self._maintaining.clock = self._working.clock = clock
         self._poked: set[str] = set()
         self._shared = dict(shared)
         self._tight = tight
 
     def startService(self) -> None:
         super().startService()
+        self._maintaining.start(MAINTAIN)
         self._working.start(MAINTAIN)
 
     def stopService(self) -> None:
         super().stopService()
+        self._maintaining.stop()
         self._working.stop()
 
     def poke(self, batch: str) -> None:
         """This batch's record has changed: look at its files in the next round."""
         self._poked.add(batch)
 
-    def _soundly(self) -> Deferred[None]:
+    def _soundly(self, work: Callable[[], Coroutine[Any, Any, None]]) -> Deferred[None]:
         # An error would end the LoopingCall.
-        return Deferred.fromCoroutine(self._round()).addErrback(
+        return Deferred.fromCoroutine(work()).addErrback(
             lambda f: None if f.check(Unavailable) else log.failure("housekeeping failed", f)
         )
 
@@ -86,7 +91,6 @@ class Janitor(Service):
 
     def _due(self) -> Iterator[Callable[[], Awaitable[object]]]:
         yield self._share
-        yield self._maintain
         yield self._sweep_poked
         if self._rounds % SWEEP == 0:
             yield self._bury_workers

@@ -82,13 +82,14 @@ class Reserved:
     :param what: ``ok``, or why there are none: ``empty``, ``stop``, ``paused``, ``full`` (as
         many run as may), ``rate`` (as many were started as may be)
     :param wait: seconds until that may have changed, or None: when something is queued
-    :param suspects: jobs that wait to be run alone
+    :param suspects: jobs that waited to be run alone; ``waiting``: others that waited
     """
 
     what: str
     wait: float | None
     jobs: Sequence[Job]
     suspects: int = 0
+    waiting: int = 0
 
 
 class Alone(IntEnum):

@@ -25,6 +25,8 @@ EVERY = 1.0  # seconds between looks
 MOST = 2  # processes at once
 IDLE = 5.0  # seconds without a suspect after which a process ends
 SILENT = LEASE * 2 / 3  # seconds without a heartbeat after which a process hangs
+STARTS = 60.0  # seconds that it may take to its first one
+AWAY = 5.0  # seconds without a look, as the queue is away, after which silence begins anew
 
 
 class _Cell:
@@ -33,6 +35,7 @@ class _Cell:
     def __init__(self, now: float) -> None:
         self.child = Child("quarantine")
         self.leaving = self.busy = False
+        self.pid = 0
         self.idle_since = self.heard_at = now
         self.heard: bytes | None = None
 
@@ -62,6 +65,7 @@ class Quarantine(Service):
         self._worker = worker
         self._bury = bury
         self._cells: list[_Cell] = []
+        self._looked = reactor.seconds()
         self._ends = 0  # processes that died by themselves, since one had nothing more to do
         self._not_before = 0.0  # when the next one may be started
         self._looking = LoopingCall(self._look_soundly)
@@ -101,6 +105,10 @@ class Quarantine(Service):
 
     async def _look(self) -> None:
         now, waiting = self._reactor.seconds(), await self._queue.suspects()
+        if now - self._looked > AWAY:  # the queue was away: nobody could be heard
+            for cell in self._cells:
+                cell.heard_at = now
+        self._looked = now
         for cell in list(self._cells):
             await self._watch(cell, waiting, now)
         staying = [cell for cell in self._cells if not cell.leaving]
@@ -114,7 +122,7 @@ class Quarantine(Service):
         heard = await self._queue.heard(worker) if worker else None
         if heard != cell.heard:
             cell.heard, cell.heard_at = heard, now
-        if heard is not None and now - cell.heard_at > SILENT:
+        if now - cell.heard_at > (STARTS if heard is None else SILENT):
             log.error("quarantine: process {pid} hangs, and is ended", pid=cell.child.pid)
             cell.child.kill()
         cell.busy = bool(worker) and await self._queue.holds(worker) > 0
@@ -138,14 +146,16 @@ class Quarantine(Service):
             delay = BACKOFF[min(self._ends, len(BACKOFF) - 1)]
             self._ends, self._not_before = self._ends + 1, self._reactor.seconds() + delay
             log.error("quarantine: a process ended ({how}), next in {s} s", how=how, s=delay)
-            burying = Deferred.fromCoroutine(self._buried(pid))
+            burying = Deferred.fromCoroutine(self._buried(cell.pid))
             burying.addErrback(lambda f: log.failure("quarantine failed", f))
 
         cell.child.ended.addCallback(ended)
         cell.child.spawn(self._reactor, self._settings)
-        pid = cell.child.pid
+        cell.pid = cell.child.pid
 
     async def _buried(self, pid: int) -> None:
+        if not pid:
+            return  # it could not be started
         try:
             await self._bury(pid)
         except Unavailable:

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from pathlib import Path
 
 from twisted.application.service import Service
@@ -17,7 +16,7 @@ from twisted_bulk.hours import ALWAYS, Hours
 from twisted_bulk.jobs import BEAT, Ack, Alone, Job, Reserved
 from twisted_bulk.ledger import Ledger
 from twisted_bulk.queue import JobQueue
-from twisted_bulk.slots import NO_ROOM, Room, Slots
+from twisted_bulk.slots import NO_ROOM, STALLED, Room, Slots
 from twisted_bulk.task import Backoff, Function, GiveBack, Result, Retry, Task
 
 log = Logger()
@@ -90,6 +89,7 @@ class Runner(Service):
         self._beating = LoopingCall(self._beat_soundly)
         self._beating.clock = clock
         self._suspects: float | None = None  # since when there are some
+        self._waiting = 0  # other jobs that nobody had taken when we last asked
         self._waits_for = self._closed = ""
         self._halted = False  # the last heartbeat was told so
         self._doubts = 0  # calls whose outcome is unknown; above 0: reconcile before a reserve
@@ -182,9 +182,12 @@ class Runner(Service):
         if not tasks:
             return
         log.info("{queue}: gives back {n} jobs", queue=self._queue.name, n=len(tasks))
+        self._doubts += 1  # what is given back in vain now is given back before the next reserve
         for task in tasks:
             task.cancel()
-        await DeferredList([task.running for task in tasks])
+        ended: Deferred[None] = Deferred()  # a DeferredList would not be cancelled with us
+        DeferredList([task.running for task in tasks]).addBoth(lambda _: ended.callback(None))
+        await ended
         await self._queue.reconcile(self._worker, [task.job for task in self._tasks.values()])
 
     async def _take(self) -> Reserved:
@@ -196,7 +199,7 @@ class Runner(Service):
         if self._halted and self._tasks:
             return Reserved("stop", None, [])
         alone, room = self._room()
-        if room.count <= 0 and room.late <= 0 and room.express <= 0:
+        if room == NO_ROOM and not self._draining:
             return Reserved("busy", None, [])
         wait = self._look_closed()
         if self._closed:
@@ -207,10 +210,11 @@ class Runner(Service):
             await self._queue.reconcile(self._worker, held)
         self._doubts = own = self._doubts + 1
         reserved = await self._queue.reserve(
-            self._worker, max(0, room.count), alone=alone, late=room.late, express=room.express
+            self._worker, room.count, alone=alone, late=room.late, express=room.express
         )
         if self._doubts == own:  # no further one came up meanwhile
             self._doubts = 0
+        self._halted, self._waiting = reserved.what == "stop", reserved.waiting
         if not reserved.suspects:
             self._suspects = None
         elif self._suspects is None:
@@ -235,21 +239,37 @@ class Runner(Service):
 
     def _room(self) -> tuple[Alone, Room]:
         """How to reserve, and how many."""
-        tasks = self._tasks.values()
+        tasks, now = self._tasks.values(), self._clock.seconds()
+        if self._alone is Alone.WATCHED:
+            for task in tasks:
+                since = task.waits()
+                if since is not None and now - since >= STALLED:
+                    task.yield_room()  # it has harmed nobody, and waits: others are suspects, too
+            return self._alone, NO_ROOM if tasks else Room(1)
         if any(task.alone for task in tasks):
             return Alone.NO, NO_ROOM
-        if self._alone is Alone.WATCHED:
-            return self._alone, NO_ROOM if tasks else Room(1)
-        now = self._clock.seconds()
         if self._alone is Alone.YES and self._suspects is not None:
             if not tasks and not self.occupied():
                 return self._alone, Room(1)
-            if now - self._suspects >= DRAIN_FOR:
+            if now - self._suspects >= 2 * DRAIN_FOR:
+                self._suspects = now  # what is in hand takes too long: others first
+            elif self._draining:
                 return Alone.NO, NO_ROOM
         room = self._slots.room(tasks, now)
-        if room.evict is not None:
+        if room.evict is not None and self._waiting and not self._closed:
             room.evict.yield_room()
-        return Alone.NO, replace(room, count=room.count - self.occupied())
+        count = max(0, room.count - self.occupied())
+        return Alone.NO, Room(count, max(0, room.late), max(0, room.express))
+
+    @property
+    def _draining(self) -> bool:
+        """Whether nothing more is taken, so that a suspect can run alone."""
+        since = self._suspects
+        return (
+            self._alone is Alone.YES
+            and since is not None
+            and self._clock.seconds() - since >= DRAIN_FOR
+        )
 
     @property
     def held(self) -> int:

@@ -129,7 +129,7 @@ class ScriptedQueue:
     ) -> Reserved:
         count, late, express = (min(n, AT_ONCE) for n in (count, late, express))
         words = (worker, count, ms(LEASE), max_bytes, int(alone), late, express)
-        what, wait, jobs, suspects = await self.script("reserve", *words)
+        what, wait, jobs, suspects, waiting = await self.script("reserve", *words)
         return Reserved(
             what.decode(),
             None if wait < 0 else wait / 1000,
@@ -138,6 +138,7 @@ class ScriptedQueue:
                 for i, a, att, p, size in jobs
             ],
             suspects,
+            waiting,
         )
 
     async def beat(
@@ -260,9 +261,13 @@ class ScriptedQueue:
 
     async def maintain(self, keep: float, count: int = 1_000_000) -> Maintained:
         at, began = self._ticked
-        elapsed = ms(self._monotonic() - began) if at else 0
-        words = (1000, ms(keep), count, ms(WORKER_DEAD), at, elapsed)
-        now, step, forgotten, *groups = await self.script("maintain", *words)
+        for again in (0, 1):
+            elapsed = ms(self._monotonic() - began) if at else 0
+            words = (1000, ms(keep), count, ms(WORKER_DEAD), at, elapsed, again)
+            reply = await self.script("maintain", *words)
+            if reply:
+                break
+        now, step, forgotten, *groups = reply
         self._ticked = (int(now), self._monotonic())
         return Maintained(
             step=int(step) / 1000,

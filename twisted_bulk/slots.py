@@ -66,9 +66,8 @@ class PartSlots(Slots):
         # Beside the slots some small ones may run.
         small = min(EXPRESS, sum(task.job.size <= FEW for task in getting_on))
         room = self._split(self.slots - (len(getting_on) - small), tasks)
-        left = self.most - len(tasks) - room.count - room.late
-        express = max(0, min(EXPRESS - small, left))
-        crowded = sum(task.job.size for task in tasks) >= MEMBERS or left <= 0
+        express = max(0, min(EXPRESS - small, self.most - len(tasks) - room.count - room.late))
+        crowded = sum(task.job.size for task in tasks) >= MEMBERS or len(tasks) >= self.most
         if room.count or not crowded or len(getting_on) - small >= self.slots:
             return replace(room, express=express)
         # Jobs that wait have all the room: the one that has waited longest makes some.

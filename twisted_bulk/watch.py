@@ -35,13 +35,13 @@ class Watch:
     def look(self, crews: Iterable[Crew], now: float) -> bool:
         """Judge all attempts; a crew of which nothing gets on is *stalled*.
 
-        :returns: whether a place is free now
+        :returns: whether more may begin now
         """
         ceded = False
         for crew in crews:
             for fetch, flight in crew.active.items():
                 ceded |= self._judge(crew, fetch, flight, now)
-            ours = any(fetch.finishing or fetch.busy for fetch in crew.active)
+            ours = any(f.finishing or f.busy_since is not None for f in crew.active)
             if ours or self._lanes.gets_on(crew):
                 crew.stalled = None
             elif crew.stalled is None:
@@ -49,18 +49,21 @@ class Watch:
         return ceded
 
     def _judge(self, crew: Crew, fetch: Fetch, flight: Flight, now: float) -> bool:
-        """:returns: whether others have its place now"""
+        """:returns: whether more may begin now"""
         passed, placed = now - flight.looked, flight.placed
         if passed < (FIRST_WHILE if flight.new else WHILE):
             return False
-        fast = fetch.received - flight.received >= SPEED * passed
-        flight.received, flight.looked = fetch.received, now
+        held = fetch.held + (now - fetch.busy_since if fetch.busy_since is not None else 0.0)
+        theirs = passed - (held - flight.held)  # seconds for which it was the server's turn
+        fast = fetch.received - flight.received >= SPEED * theirs
+        flight.received, flight.looked, flight.held = fetch.received, now, held
+        news = False
         if fast:
-            self._lanes.note(flight.host, Speed.FAST)
+            news = self._lanes.note(flight.host, Speed.FAST)
             if not flight.placed:
                 flight.placed = True
                 self._lanes.resume(crew)
-        elif flight.placed and not (fetch.finishing or fetch.busy):
+        elif flight.placed and not fetch.finishing:
             flight.placed = False
             self._lanes.cede(crew, flight.new)
             self._lanes.note(flight.host, Speed.SLOW)
@@ -68,14 +71,14 @@ class Watch:
         if flight.new and flight.placed:
             self._lanes.known()
         flight.new = False
-        return placed and not flight.placed
+        return news or (placed and not flight.placed)
 
     def answered(self, fetch: Fetch, flight: Flight, now: float) -> bool:
         """A host has answered, be it with a refusal.
 
         :returns: whether more may be asked of it now
         """
-        took = now - flight.began
+        took = (now if fetch.came is None else fetch.came) - flight.began - fetch.held
         quick = took < WHILE or fetch.received >= SPEED * took
         if self._pace is not None:
             self._pace.good(flight.host)
@@ -88,14 +91,19 @@ class Watch:
 
         :returns: as :meth:`answered`
         """
-        trouble, away = failed.code in TROUBLE, failed.tells_of_host
-        if failed.answered and not trouble and not away:
+        if failed.answered and not failed.tells_of_host and failed.code not in TROUBLE:
             return self.answered(fetch, flight, now)
-        if self._pace is not None and (trouble or away):
-            asked = host_of(fetch.asked)
-            self._pace.bad(asked, failed.retry_after or 0.0, trouble, away)
-            if asked != flight.host and away:  # members wait in the lane of their own URL's host
-                self._pace.bad(flight.host, 0.0, False, away)
+        if self._pace is None or failed.stale:
+            return False
+        asked, trouble = host_of(fetch.asked), failed.code in TROUBLE
+        if failed.shows_host:
+            for host in {asked, flight.host}:
+                self._pace.there(host)
+        if trouble or failed.tells_of_host:
+            self._pace.bad(asked, failed.retry_after or 0.0, trouble, failed.tells_of_host)
+        if asked != flight.host and failed.tells_of_host:
+            # Members wait in the lane of their own URL's host.
+            self._pace.bad(flight.host, 0.0, False, True)
         return False
 
     def waits_for(self, crew: Crew) -> Waits | None:

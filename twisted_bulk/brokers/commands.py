@@ -165,6 +165,13 @@ class Commands:
     def _zcard(self, key: bytes) -> Reply:
         return self._one("SELECT count(*) FROM z WHERE key = ?", key)
 
+    def _zcount(self, key: bytes, low: bytes, high: bytes) -> Reply:
+        return len(self._between(key, low, high, "ASC"))
+
+    def _zscore(self, key: bytes, member: bytes) -> Reply:
+        score = self._one("SELECT score FROM z WHERE key = ? AND member = ?", key, member)
+        return None if score is None else plain(score)
+
     def _zrank(self, key: bytes, member: bytes) -> Reply:
         score = self._one("SELECT score FROM z WHERE key = ? AND member = ?", key, member)
         if score is None:

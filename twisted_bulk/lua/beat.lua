@@ -17,6 +17,7 @@ for b = 4, #ARGV, 4 do
       call('SADD', P .. 'w:' .. wid, id)
       call('HINCRBY', key, 'free', -1)
       if call('HINCRBY', key, 'lost', -1) <= 0 then call('HDEL', key, 'lost') end
+      call('HDEL', key, 'solo')  -- its worker lives
       call('HSET', key, 'state', 'doing')
     end
     call('ZADD', P .. 'doing', whole(now + lease), id)

@@ -12,6 +12,7 @@
 --   cfg                              HASH  stop, paused, max_doing, qps, cap: live settings
 --   meta                             HASH  serial numbers; backlog (units not finished);
 --                                          empty_since, alive, hold (ms)
+--   doubt                            ZSET  jobs with a time that was reckoned before the next tick -> `skew` then
 --   rl                               STRING when the next start is due under qps (us)
 --   m:<minute>                       HASH  what happened in it
 --   wake                             channel: something can be taken
@@ -41,7 +42,7 @@ local SMALL = 64                    -- bytes; a longer value would cost a hash i
 local FEW = 100                     -- units up to which a group's job is in `small`
 local GAP, HOLD = 5000, 8000        -- ms; see `may_reclaim`
 local AHEAD, STEP = 5000, 2000      -- ms; a difference of STEP between two clocks is a step
-local TRUST, CATCH_UP = 600000, 4   -- ms without a leap, after which `aged` runs 4 times as fast
+local TRUST, CATCH_UP = 120000, 4   -- ms without a leap, after which `aged` runs 4 times as fast
 local PRIORITY = 1099511627776      -- 2^40 places in each priority; exact for |priority| <= 8191
 
 local skew, seen = unpack(call('HMGET', CLOCK, 'skew', 'seen'))
@@ -145,6 +146,7 @@ local function add(Q, id, job)
   call('HSET', Q .. 'j:' .. id, unpack(set))
   job.score = score
   if waits then call('ZADD', Q .. 'later', job.due, id) else line_up(Q, id, job) end
+  if not sure and (waits or tonumber(job.exp or 0) > 0) then call('ZADD', Q .. 'doubt', whole(skew), id) end
   if tonumber(job.exp or 0) > 0 then call('ZADD', Q .. 'exp', job.exp, id) end
   if job.dd and job.dd ~= '' then call('SET', Q .. 'dd:' .. job.dd, id) end
   backlog(Q, job.size or 1)

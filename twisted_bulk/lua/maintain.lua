@@ -1,17 +1,21 @@
 -- What time brings: due jobs, lost leases, expiries, old records.
--- ARGV: limit keep_ms keep_count worker_dead_ms at elapsed_ms
+-- ARGV: limit keep_ms keep_count worker_dead_ms at elapsed_ms again
 -- at: the queue's time as the caller was told by its last call, or 0; elapsed_ms: what its
--- monotonic clock has counted since
+-- monotonic clock has counted since; again: 1 if the call before was answered with {}
 -- reply: {the queue's time, ms by which the server's clock was put forward (or back, below 0),
 --         how many records went, groups to forget...}
+--        | {} nothing was done: there may be a step, or this call was on its way for long
 drains()
 
 -- Find a step of the server's clock. Only two clocks that disagree can tell it from an absence.
-local function tick(at, elapsed)
+local function tick(at, elapsed, again)
   local told, mine, step = wall - skew, seen, 0
   if at > 0 then mine = math.max(seen, at + elapsed) end
   if seen > 0 and told < seen - STEP then step = told - mine
-  elseif seen > 0 and at > 0 and told - seen > AHEAD and told - mine > STEP then step = told - mine end
+  elseif seen > 0 and at > 0 and told - seen > AHEAD and told - mine > STEP then
+    if not again then return nil end
+    step = told - mine
+  end
   if step ~= 0 then
     skew = skew + step
     call('HSET', CLOCK, 'skew', whole(skew))
@@ -37,7 +41,20 @@ local function age()
   return aged
 end
 
-local step = tick(tonumber(ARGV[5]), tonumber(ARGV[6]))
+local step = tick(tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7] == '1')
+if not step then return {} end
+-- What was reckoned from the time before the step was found.
+local doubt = call('ZRANGE', P .. 'doubt', 0, -1, 'WITHSCORES')
+for i = 1, #doubt, 2 do
+  local id, off = doubt[i], skew - tonumber(doubt[i + 1])
+  local exp, due = call('HGET', P .. 'j:' .. id, 'exp'), call('ZSCORE', P .. 'later', id)
+  if off ~= 0 and exp then
+    call('HSET', P .. 'j:' .. id, 'exp', whole(exp - off))
+    call('ZADD', P .. 'exp', whole(exp - off), id)
+  end
+  if off ~= 0 and due then call('ZADD', P .. 'later', whole(due - off), id) end
+end
+call('DEL', P .. 'doubt')
 local limit, old, gone = tonumber(ARGV[1]), age() - tonumber(ARGV[2]), 0
 promote(limit)
 reclaim(limit)

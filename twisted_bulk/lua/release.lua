@@ -7,12 +7,13 @@ local wid, delay, named, n = ARGV[1], tonumber(ARGV[3]), {}, 0
 for i = 4, #ARGV, 2 do named[ARGV[i]] = ARGV[i + 1] end
 for _, id in ipairs(call('SMEMBERS', P .. 'w:' .. wid)) do
   local key = P .. 'j:' .. id
-  local j = call('HMGET', key, 'state', 'tries', 'wid')
+  local j = call('HMGET', key, 'state', 'tries', 'wid', 'alone')
   local mine
   if ARGV[2] == 'only' then mine = named[id] == j[2] else mine = named[id] ~= j[2] end
   if mine and j[1] == 'doing' and j[3] == wid then
     call('HINCRBY', key, 'tries', -1)
     call('HDEL', key, 'wid')
+    if j[4] then call('HDEL', key, 'lost', 'solo') end  -- it ran alone, and its worker lives
     hand_back(id, wid, delay > 0 and 'later' or 'todo', whole(now + delay))
     n = n + 1
   end

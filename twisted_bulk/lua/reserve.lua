@@ -4,7 +4,7 @@
 -- late: how many more may come of those that have waited for LATE: nobody with a free slot wants
 --       them; express: and how many of these that are small
 -- reply: {what, ms, {{id, attempt, attachment, payload, size}, ...},
---         suspects that wait}
+--         suspects that wait, others that wait}
 -- what: ok | empty | stop | paused | full (max_doing are running) | rate (qps is used up)
 -- ms: until something may change without a wake, or -1
 drains()
@@ -14,19 +14,19 @@ local alone, late, express = ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7])
 local LATE = call('ZCOUNT', P .. 'wk', whole(now - 3000), '+inf') > 1 and 300 or 0
 alive(wid)
 local cfg = call('HMGET', P .. 'cfg', 'stop', 'paused', 'max_doing', 'qps')
-if cfg[1] == '1' then return {'stop', -1, {}, 0} end
-if cfg[2] == '1' then return {'paused', -1, {}, 0} end
+if cfg[1] == '1' then return {'stop', -1, {}, 0, 0} end
+if cfg[2] == '1' then return {'paused', -1, {}, 0, 0} end
 promote(1000)
 reclaim(200)
 expire(200)
-local suspects = call('ZCARD', P .. 'suspect')
+local suspects, waiting = call('ZCARD', P .. 'suspect'), call('ZCARD', P .. 'todo')
 if cfg[3] then
   local free = tonumber(cfg[3]) - call('ZCARD', P .. 'doing')
   n = math.min(n, free)
   late = math.min(late, free - n)
   express = math.min(express, free - n - late)
 end
-if n <= 0 and late <= 0 and express <= 0 then return finished({'full', 200, {}, suspects}) end
+if n <= 0 and late <= 0 and express <= 0 then return finished({'full', 200, {}, suspects, waiting}) end
 
 -- The rate of the whole cluster, as a generic cell rate algorithm: `due` is when the next start
 -- is. Whoever comes late finds as many starts as were missed, up to a fifth of a second's.
@@ -36,7 +36,7 @@ if cfg[4] then
   step = 1000000 / tonumber(cfg[4])
   due = math.max(tonumber(call('GET', P .. 'rl') or '0'), us - 200000)
   due = math.min(due, us + step) -- the rate may have been lower
-  if due > us then return finished({'rate', math.ceil((due - us) / 1000), {}, suspects}) end
+  if due > us then return finished({'rate', math.ceil((due - us) / 1000), {}, suspects, waiting}) end
   local may = math.floor((us - due) / step) + 1
   n = math.min(n, may)
   late = math.min(late, may - n)
@@ -59,8 +59,8 @@ end
 
 local out, more, buried = {}, true, 0
 
--- The next `most` jobs of one of the lines; those that were queued until `before`.
-local function take(line, most, before)
+-- The next `most` jobs of one of the lines. `wait`: ms for which they have to have waited.
+local function take(line, most, wait)
   most = most + #out
   while more and #out < most and buried < 1000 do
     local got = call('ZPOPMIN', P .. line, most - #out)
@@ -75,7 +75,7 @@ local function take(line, most, before)
           bury(id, 'expired')
           buried = buried + 1
         elseif #out > 0 and #payload > bytes then more = false
-        elseif tonumber(j[8]) > before then more = false
+        elseif tonumber(j[8]) <= now and tonumber(j[8]) > now - wait then more = false
         else
           if j[3] then
             call('HDEL', key, 'exp')
@@ -93,18 +93,18 @@ local function take(line, most, before)
   end
 end
 
-if alone ~= '0' then take('suspect', 1, now)
+if alone ~= '0' then take('suspect', 1, 0)
 else
-  take('todo', n, now)
-  take('todo', late, now - LATE)
+  take('todo', n, 0)
+  take('todo', late, LATE)
   more = bytes > 0
-  take('small', express, now - LATE)
+  take('small', express, LATE)
 end
 if #out > 0 then
   count(P, 'started', #out)
   if step then call('SET', P .. 'rl', string.format('%.2f', due + step * #out), 'PX', 60000 + math.ceil(step * #out / 1000)) end
-  return finished({'ok', 0, out, suspects})
+  return finished({'ok', 0, out, suspects, waiting})
 end
-if buried > 0 then return finished({'empty', 0, {}, suspects}) end
+if buried > 0 then return finished({'empty', 0, {}, suspects, waiting}) end
 local next = call('ZRANGE', P .. 'later', 0, 0, 'WITHSCORES')[2]
-return finished({'empty', next and math.max(0, tonumber(next) - now) or -1, {}, suspects})
+return finished({'empty', next and math.max(sure and 0 or 200, tonumber(next) - now) or -1, {}, suspects, waiting})
