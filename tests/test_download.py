@@ -30,16 +30,16 @@ from tests.certificates import authority, issue
 from tests.reactor import reactor
 from tests.test_rate import Timed
 from tests.web import Exchange, Site, ok, respond
-from twisted_bulk import download
+from twisted_bulk import download, pace
 from twisted_bulk.agent import GuardedAgent
 from twisted_bulk.batch import Member
 from twisted_bulk.body import Patience
 from twisted_bulk.crew import Crew
 from twisted_bulk.download import Downloader
-from twisted_bulk.errors import MemberError
+from twisted_bulk.errors import MemberError, QueueUnavailable
 from twisted_bulk.fetch import Fetch, Fetcher
 from twisted_bulk.guard import Guard
-from twisted_bulk.lanes import Speed
+from twisted_bulk.lanes import ALL, Speed
 from twisted_bulk.limits import Limits
 from twisted_bulk.pace import Pace
 
@@ -524,6 +524,98 @@ class DownloadTests(DownloadTestCase):
         with self.assertRaises(OSError):
             await self.get(fetch)
         self.flushLoggedErrors(OSError)
+
+
+class AwayTests(DownloadTestCase):
+    """Hosts that are away, without a cluster."""
+
+    def pace(self) -> Pace:
+        """One that nobody else hears of."""
+
+        class Nobody:
+            async def run(self, *words: Any, **options: Any) -> Any:
+                raise QueueUnavailable("away")
+
+        self.patch(pace, "FIRST", 0.02)
+        self.patch(pace, "LAST", 0.05)
+        self.patch(pace, "EVERY", 0.05)
+        found = Pace(Nobody(), reactor, 8)  # type: ignore[arg-type]
+        found.startService()
+        self.addCleanup(found.stopService)
+        return found
+
+    async def test_given_up_together(self) -> None:
+        """Each member of a host that is given up ends once, though the first end makes the batch
+        hopeless and gives all of it up."""
+        ended: list[tuple[str, str]] = []
+        downloader = self.start(pace=self.pace(), host_patience=0.2)
+        crew = Crew(left=20, began=reactor.seconds())
+
+        class Strict(Hole):
+            def ended(self, fetch: Fetch, error: MemberError | None) -> None:
+                assert error is not None
+                ended.append((self.url, error.code))
+                downloader.give_up(crew, MemberError("batch_failed", "hopeless"))
+
+        with socket.socket() as sock:
+            sock.bind(("127.0.0.1", 0))
+            dead = f"http://127.0.0.1:{sock.getsockname()[1]}"
+        fetches = [Fetch(Member(f"{dead}/{n}"), {}, Strict(self, f"{n}", False)) for n in range(20)]
+        await downloader.fetch(crew, fetches)
+        self.assertEqual(len({url for url, _ in ended}), 20)
+        self.assertEqual((len(ended), crew.left, crew.stalled), (20, 0, None))
+        await deferLater(reactor, 0)
+        self.assertEqual(downloader._lanes.demand(), {ALL: (0, 0)})
+
+    async def test_comes_back(self) -> None:
+        """While the queue is away as well: who waits is woken by the clock."""
+        with socket.socket() as sock:
+            sock.bind(("127.0.0.1", 0))
+            port = sock.getsockname()[1]
+        fetches = [self.one(f"http://127.0.0.1:{port}/{n}") for n in range(20)]
+        downloader = self.start(pace=self.pace(), retries=1)
+        going = Deferred.fromCoroutine(downloader.fetch(Crew(left=20), fetches))
+        await deferLater(reactor, 0.5)
+        self.site.answers |= {f"/{n}": ok(b"x") for n in range(20)}
+        listening: Any = reactor.listenTCP(port, self.site, interface="127.0.0.1")
+        self.addCleanup(listening.stopListening)
+        await going
+        self.assertEqual(set(self.errors.values()), {None})
+
+    async def test_answers_that_do_not_help(self) -> None:
+        """A host that answers is there, whatever it says: a refusal between them ends nothing."""
+        found = self.pace()
+        downloader = self.start(pace=found, retries=0)
+        self.site.answers |= {
+            "/a": ok(b"x", "Content-Encoding: br"),
+            "/b": respond("500 No"),
+            "/c": b"nonsense\r\n\r\n",
+        }
+        host = self.site.url[7:]
+        for path in "abc":
+            found.bad(host, 0.0, False, True)
+            found.bad(host, 0.0, False, True)
+            await downloader.fetch(Crew(left=1), [self.one(f"/{path}")])
+        self.assertFalse(found.is_away(host))
+
+    async def test_our_own_disk(self) -> None:
+        """A sink that takes its time makes no host slow."""
+
+        class Slow(Bucket):
+            async def finish(self) -> None:
+                await deferLater(reactor, 1.3)
+                self.finished = True
+
+        class SlowHole(Hole):
+            def open(self, fetch: Fetch) -> Bucket:
+                return Slow()
+
+        self.site.answers["/a"] = ok(b"x")
+        downloader = self.start()
+        await downloader.fetch(
+            Crew(left=1), [Fetch(Member(f"{self.site.url}/a"), {}, SlowHole(self, "/a", False))]
+        )
+        self.assertIs(downloader._lanes.speed(self.site.url[7:]), Speed.FAST)
 
 
 class ResumeTests(DownloadTestCase):

@@ -140,6 +140,25 @@ class LanesTests(SynchronousTestCase):
         lanes.release("b", "h", True, False)
         self.assertEqual((lanes.gets_on("a"), lanes.gets_on("b")), (True, False))
 
+    def test_many_hosts(self) -> None:
+        """Hosts that give nothing do not keep the others of an owner from their turn, and an owner
+        of whose many hosts none gives anything does not get on."""
+        allowed = {"good": 1}
+        lanes: Lanes[int] = Lanes(lambda name: 9 if name == ALL else allowed.get(name, 0))
+        for n in range(1000):
+            lanes.add("a", f"h{n}", n)
+        lanes.add("a", "good", 1000)
+        taken = [one for one in (lanes.take() for _ in range(8)) if one is not None]
+        self.assertEqual([one.item for one in taken], [1000])
+        lanes.release("a", "good", True, True)
+        self.assertIsNone(lanes.take())
+        for _ in range(8):
+            lanes.take()
+        self.assertFalse(lanes.gets_on("a"))
+        allowed["h500"] = 1
+        lanes.look_again()
+        self.assertIn(500, self.take(lanes, 8))
+
     def test_look_again(self) -> None:
         """A limit that was raised is seen."""
         most = 0

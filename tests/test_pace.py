@@ -6,6 +6,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.test_model import now
 from tests.test_rate import Timed
+from twisted_bulk.errors import QueueUnavailable
 from twisted_bulk.pace import Pace
 
 
@@ -101,3 +102,80 @@ class PaceTests(SynchronousTestCase):
         self.store.now += 301
         self.tell(b, a)
         self.assertEqual((a.allowed("h"), b.allowed("h")), (8, 8))
+
+    def away(self, node: Pace, times: int = 3) -> None:
+        """So many failures in a row that tell of the host."""
+        for _ in range(times):
+            node.bad("h", 0, trouble=False, away=True)
+
+    def test_away(self) -> None:
+        """Three failures in a row, at whatever node: one request each at times further apart."""
+        a, b = self.node(), self.node()
+        self.away(a, 2)
+        self.tell(a, b)
+        self.assertEqual((a.allowed("h"), b.allowed("h"), b.is_away("h")), (8, 8, False))
+        self.away(b, 1)
+        self.tell(b, a)
+        self.assertTrue(a.is_away("h") and b.is_away("h"))
+        apart = []
+        for _ in range(8):
+            began = self.store.now
+            while not a.allowed("h"):
+                self.store.now += 0.5
+            apart.append(self.store.now - began)
+            self.assertEqual(a.allowed("h"), 1)
+            self.away(a, 1)
+            self.tell(a, b)
+        self.assertEqual(apart, [1, 2, 4, 8, 15, 15, 15, 15])
+        self.assertAlmostEqual(self.store.now - b.since("h"), sum(apart), delta=0.1)
+
+    def test_back(self) -> None:
+        """Its first answer, also one that is of no use, lets all ask again."""
+        a, b = self.node(), self.node()
+        self.away(a)
+        self.tell(a, b)
+        a.there("h")
+        self.assertEqual((a.allowed("h"), b.allowed("h")), (8, 0))
+        self.tell(a, b)
+        self.assertEqual((a.allowed("h"), b.allowed("h")), (8, 8))
+
+    def test_not_in_a_row(self) -> None:
+        """Failures with answers between them add up to nothing, however late they are told."""
+        a, b = self.node(), self.node()
+        for _ in range(50):
+            self.away(a, 2)
+            a.good("h")
+        self.away(a, 1)
+        self.tell(a, b)
+        self.assertEqual((a.is_away("h"), b.is_away("h")), (False, False))
+        self.assertEqual(b.allowed("h"), 8)
+
+    def test_pause_outlasts_answers(self) -> None:
+        """What was on its way when the host asked for a pause ends it for nobody."""
+        a, b = self.node(), self.node()
+        a.bad("h", 300)
+        a.good("h")
+        self.tell(a, b)
+        self.store.now += 2
+        self.assertEqual((a.allowed("h"), b.allowed("h")), (0, 0))
+        self.assertGreater(b.until("h"), self.store.now + 290)
+
+    def test_outage(self) -> None:
+        """What was reported in vain, as the queue was away, is reported when it is back."""
+        a, b = self.node(), self.node()
+        changed: list[int] = []
+        a.connect(lambda: True, lambda: changed.append(1))
+
+        async def unavailable(*words: Any, deadline: float = 0) -> Any:
+            raise QueueUnavailable("away")
+
+        self.away(a)
+        a.bad("other", 100)
+        run, vars(self.store)["run"] = self.store.run, unavailable
+        a._look()
+        self.assertEqual(changed, [1])  # time passes for who waits, though nobody can be asked
+        self.store.now += 40
+        vars(self.store)["run"] = run
+        self.tell(a, b)
+        self.assertTrue(a.is_away("h") and b.is_away("h"))
+        self.assertAlmostEqual(b.until("other") - self.store.now, 60, delta=1)

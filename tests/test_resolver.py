@@ -11,7 +11,7 @@ from twisted.trial.unittest import TestCase
 from tests.reactor import reactor
 from twisted_bulk import resolver
 from twisted_bulk.errors import MemberError
-from twisted_bulk.resolver import EACH, OWNER, Resolver
+from twisted_bulk.resolver import EACH, OWNER, THREADS, Resolver
 
 
 class ResolverTests(TestCase):
@@ -66,7 +66,7 @@ class ResolverTests(TestCase):
             self.assertEqual(await self.code(waiting), "dns_timeout")
         self.free.set()
         self.assertEqual(len(await self.ask("a.example", "gone")), 2)
-        self.assertEqual(self.asked, ["slow0.example", "a.example"])
+        self.assertEqual((len(self.asked), self.asked[-1]), (1 + EACH, "a.example"))
         self.assertEqual((self.resolver._owners, self.resolver._going), ({}, 0))
 
     async def test_literals(self) -> None:
@@ -83,7 +83,7 @@ class ResolverTests(TestCase):
         self.assertEqual(self.asked, ["no.example", "slow.example"])
 
     async def test_slow_names_hold_up_nobody(self) -> None:
-        """Whoever has a thousand slow names has one thread; others go on."""
+        """Whoever has a thousand slow names has half of the threads; others go on."""
         stuck = [self.ask(f"slow{n}.example", "hostile") for n in range(1000)]
         self.assertEqual(len(await self.ask("a.example", "other")), 2)
         self.assertEqual(self.asked, ["slow0.example", "a.example"])
@@ -102,7 +102,7 @@ class ResolverTests(TestCase):
         codes = [Deferred.fromCoroutine(self.code(waiting)) for waiting in stuck]
         self.assertEqual(len(await self.ask("a.example", "other")), 2)
         self.assertEqual(set(await gatherResults(codes)), {"dns_timeout"})
-        self.assertLess(len(self.asked), 100 + 2)
+        self.assertLess(len(self.asked), THREADS)
         self.free.set()
 
     async def test_half_of_the_places(self) -> None:
@@ -120,3 +120,26 @@ class ResolverTests(TestCase):
     async def test_no_server(self) -> None:
         """Where no server can be asked the name is not at fault: that is worth another try."""
         self.assertEqual(await self.code(self.ask("away.example")), "dns_timeout")
+
+    async def test_name_in_another_line(self) -> None:
+        """A name that waits behind another owner's slow ones is looked up for whom it can be."""
+        stuck = [self.ask(f"slow{n}.example", "hostile") for n in range(20)]
+        behind = self.ask("popular.example", "hostile")
+        self.assertEqual(len(await self.ask("popular.example", "other")), 2)
+        self.assertEqual(len(await behind), 2)
+        self.assertEqual(self.asked.count("popular.example"), 1)
+        for waiting in stuck:
+            self.assertEqual(await self.code(waiting), "dns_timeout")
+        self.free.set()
+
+    async def test_turn_that_does_not_come(self) -> None:
+        """Who waited in line in vain says nothing about the name, nor about its host."""
+        self.patch(resolver, "LINE", 0.3)
+        stuck = [self.ask(f"slow{n}.example", "hostile") for n in range(20)]
+        with self.assertRaises(MemberError) as caught:
+            await self.ask("healthy.example", "hostile")
+        self.assertEqual(caught.exception.code, "dns_timeout")
+        self.assertFalse(caught.exception.tells_of_host)
+        for waiting in stuck:
+            await self.code(waiting)
+        self.free.set()

@@ -72,6 +72,7 @@ class Lanes(Generic[T]):
         self._turns: OrderedDict[Hashable, None] = OrderedDict()
         # Owners of whose hosts none has room are not looked at until one has.
         self._blocked: dict[str, set[Hashable]] = {}
+        self._vain: Counter[Hashable] = Counter()  # hosts of an owner looked at in vain
         self._speeds: OrderedDict[str, Speed] = OrderedDict()
 
     def __bool__(self) -> bool:
@@ -129,6 +130,7 @@ class Lanes(Generic[T]):
     ) -> tuple[tuple[Hashable, str, Speed] | None, bool]:
         """What of an owner may begin; and whether something may, once there is a place."""
         hosts, may_come = self._lanes[owner], False
+        many = len(hosts) > LOOK_AT
         greedy = self._owned[owner] >= GREED * free
         for host in islice(hosts, LOOK_AT):
             speed = self.speed(host)
@@ -143,7 +145,22 @@ class Lanes(Generic[T]):
                 room = not greedy
             if room and (free > 0 or speed is Speed.SLOW):
                 return (owner, host, speed), True
-        return None, may_come or len(hosts) > LOOK_AT
+        if many and not may_come:
+            return None, self._turn(owner, hosts)
+        return None, may_come
+
+    def _turn(self, owner: Hashable, hosts: OrderedDict[str, deque[T]]) -> bool:
+        """Others of its many hosts come to the head.
+
+        :returns: whether not all have been looked at in vain by now
+        """
+        for host in list(islice(hosts, LOOK_AT)):
+            hosts.move_to_end(host)
+        self._vain[owner] += LOOK_AT
+        if self._vain[owner] < len(hosts):
+            return True
+        del self._vain[owner]
+        return False
 
     def _limit(self, host: str, speed: Speed, places: int) -> int:
         """How many may be out to a host."""
@@ -174,6 +191,7 @@ class Lanes(Generic[T]):
 
     def _pop(self, owner: Hashable, host: str, speed: Speed) -> Taken[T]:
         hosts = self._lanes[owner]
+        self._vain.pop(owner, None)
         item = hosts[host].popleft()
         self._out[host] += 1
         placed = speed is not Speed.SLOW
@@ -236,6 +254,7 @@ class Lanes(Generic[T]):
         """Take away everything of ``owner`` that still waits."""
         hosts = self._lanes.pop(owner, OrderedDict())
         self._turns.pop(owner, None)
+        self._vain.pop(owner, None)
         for host, lane in hosts.items():
             _less(self._waiting, host, len(lane))
         return [item for lane in hosts.values() for item in lane]
@@ -255,3 +274,4 @@ class Lanes(Generic[T]):
         if not self._lanes[owner]:
             del self._lanes[owner]
             self._turns.pop(owner, None)
+            self._vain.pop(owner, None)

@@ -31,11 +31,11 @@ FIRST, LAST = 1.0, 15.0  # seconds between two requests to it: doubled from the 
 
 @dataclass(slots=True)
 class Host:
-    """A host in trouble.
+    """A host in trouble. Times are on the clock.
 
-    :param limit: requests at once; ``until``: none before that, on the clock
+    :param limit: requests at once; ``until``: none before that, as it has asked
     :param fails: failures in a row that tell of the host; ``since``: when the first was
-    :param pause: seconds between two requests while it is away
+    :param pause: seconds between two requests while it is away; ``again``: when the next one is
     """
 
     limit: int
@@ -43,16 +43,18 @@ class Host:
     fails: int = 0
     since: float = 0.0
     pause: float = 0.0
+    again: float = 0.0
 
 
 @dataclass(slots=True)
 class _Report:
-    """What the others have not been told yet."""
+    """What the others have not been told yet: it had trouble; it has answered, and served a
+    request; and, after that, so many failures."""
 
     trouble: bool = False
-    wait: float = 0.0
-    fails: int = 0
+    there: bool = False
     good: bool = False
+    fails: int = 0
 
 
 class Pace(Service):
@@ -88,12 +90,14 @@ class Pace(Service):
 
     def allowed(self, host: str) -> int:
         """How many requests there may be to ``host`` at once."""
-        found = self._hosts.get(host)
+        found, now = self._hosts.get(host), self._clock.seconds()
         if found is None:
             return self._most
-        if found.until > self._clock.seconds():
+        if found.until > now:
             return 0
-        return 1 if found.fails >= AWAY else min(found.limit, self._most)
+        if found.fails >= AWAY:
+            return int(found.again <= now)
+        return min(found.limit, self._most)
 
     def is_away(self, host: str) -> bool:
         """Whether ``host`` has failed several times in a row."""
@@ -109,17 +113,24 @@ class Pace(Service):
         found = self._hosts.get(host)
         return found.until if found is not None and found.until > self._clock.seconds() else 0.0
 
-    def good(self, host: str) -> None:
-        """``host`` served a request."""
+    def there(self, host: str) -> None:
+        """``host`` has answered, however little that helped."""
         found = self._hosts.get(host)
         if found is None:
             return
         if found.fails:
-            was_away, found.fails, found.pause, found.until = found.fails >= AWAY, 0, 0.0, 0.0
+            was_away, found.fails, found.pause, found.again = found.fails >= AWAY, 0, 0.0, 0.0
             if was_away:
                 log.info("{host} is back", host=host)
                 self._clock.callLater(0, self._changed)
-        self._report(host).good = True
+        report = self._report(host)
+        report.there, report.fails = True, 0
+
+    def good(self, host: str) -> None:
+        """``host`` served a request."""
+        if host in self._hosts:
+            self.there(host)
+            self._report(host).good = True
 
     def bad(self, host: str, wait: float, trouble: bool = True, away: bool = False) -> None:
         """A request to ``host`` has failed.
@@ -128,29 +139,27 @@ class Pace(Service):
         :param trouble: it has too much to do, and shall get less
         :param away: it may not be there at all, or be there for nobody
         """
-        now, wait = self._clock.seconds(), min(wait, LONGEST)
+        now = self._clock.seconds()
         found = self._hosts.get(host)
         if found is None:
             found = self._hosts[host] = Host(self._most)
             if trouble:
                 found.limit = max(1, self._most // 2)  # until the others' opinion is known
-        found.until = max(found.until, now + wait)
+        found.until = max(found.until, now + min(wait, LONGEST))
         report = self._report(host)
         report.trouble |= trouble
-        report.wait = max(report.wait, wait)
         if away:
-            report.fails, report.good = report.fails + 1, False
-            self._fails(host, found, now, wait)
+            report.fails += 1
+            self._fails(host, found, now)
         self._tell_soon()
 
-    def _fails(self, name: str, host: Host, now: float, wait: float) -> None:
+    def _fails(self, name: str, host: Host, now: float) -> None:
         host.fails += 1
         if host.fails == 1:
             host.since = now
-        host.since += wait  # what it asked for is no time for which it was away
-        if host.fails >= AWAY and now >= host.until:
+        if host.fails >= AWAY and now >= host.again:
             host.pause = min(LAST, max(FIRST, 2 * host.pause))
-            host.until = now + host.pause
+            host.again = now + host.pause
         if host.fails == AWAY:
             log.warn("{host} is away: it is asked now and then, its members wait", host=name)
 
@@ -166,27 +175,54 @@ class Pace(Service):
         return Deferred.fromCoroutine(self._tell()).addErrback(self._failed)
 
     def _failed(self, failure: Any) -> None:
-        # While the queue is away what is known holds.
+        # While the queue is away what is known holds, and time passes for it.
         if not failure.check(Unavailable):
             log.failure("telling of hosts failed", failure)
+        self._changed()
 
     async def _tell(self) -> None:
         self._telling = False
         if not (self._reports or self._hosts or self._needed()):
             return
         reports, self._reports = self._reports, {}
-        words: list[Argument] = [self._most]
-        for host, report in reports.items():
-            words += (host, int(report.trouble), ms(report.wait), report.fails, int(report.good))
-        reply = await self._store.run(SCRIPTS["pace"], "bw:{bulkwav}:", *words, deadline=5.0)
         now = self._clock.seconds()
-        told, before = iter(reply), self._hosts
+        words: list[Argument] = [self._most]
+        for name, report in reports.items():
+            wait = max(0.0, self._hosts[name].until - now) if name in self._hosts else 0.0
+            words += (name, int(report.trouble), ms(wait))
+            words += (int(report.there), int(report.good), report.fails)
+        try:
+            reply = await self._store.run(SCRIPTS["pace"], "bw:{bulkwav}:", *words, deadline=5.0)
+        except Unavailable:
+            for name, report in reports.items():
+                self._put_back(name, report)
+            raise
+        self._learn(reply)
+
+    def _put_back(self, name: str, old: _Report) -> None:
+        """A report that nobody has heard; what came after it is newer."""
+        new = self._reports.setdefault(name, old)
+        if new is not old:
+            new.trouble |= old.trouble
+            if not new.there:
+                new.there, new.good, new.fails = old.there, old.good, old.fails + new.fails
+
+    def _learn(self, reply: Any) -> None:
+        """What all nodes together know."""
+        now, told, before = self._clock.seconds(), iter(reply), self._hosts
         # What happened meanwhile is newer than the reply.
         self._hosts = {host: before[host] for host in self._reports if host in before}
-        for name, limit, wait, fails, age in zip(told, told, told, told, told, strict=True):
-            host, pause = name.decode(), 0.0
-            if host in before:
-                pause = before[host].pause
-            told_now = Host(limit, now + wait / 1000, fails, now - age / 1000, pause)
-            self._hosts.setdefault(host, told_now)
+        for name, limit, wait, fails, age, again in zip(*[told] * 6, strict=True):
+            host = name.decode()
+            self._hosts.setdefault(
+                host,
+                Host(
+                    limit,
+                    until=now + wait / 1000,
+                    fails=fails,
+                    since=now - age / 1000,
+                    pause=before[host].pause if host in before else 0.0,
+                    again=now + again / 1000,
+                ),
+            )
         self._changed()

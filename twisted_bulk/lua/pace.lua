@@ -2,13 +2,14 @@
 -- it says so, one more each second while it goes well (AIMD; Chiu and Jain, 1989). After AWAY
 -- failures in a row that tell of the host and not of one request, without a success, it is away:
 -- each node asks it once, at times that are first FIRST and then up to LAST apart.
--- ARGV: most, then per host: name, 1 trouble or 0 none, ms that it asked for, failures of this
---       kind, 1 success or 0 none
--- reply: per host in trouble: host, limit, ms to wait, failures in a row, ms since the first
+-- ARGV: most, then per host: name, 1 trouble or 0 none, ms that it asked for, 1 it has answered (as
+--       far as is reported, before the failures) or 0, 1 and served a request or 0, failures
+-- reply: per host in trouble: host, limit, ms of the pause that it asked for, failures in a row, ms
+--        since the first, ms until it is asked again as it is away
 local key, most = P .. 'hosts', tonumber(ARGV[1])
 local MOMENT, MEMORY, HOSTS = 1000, 300000, 1000
 local AWAY, FIRST, LAST = 3, 1000, 15000
-local FIELDS = {'limit', 'till', 'changed', 'fails', 'since', 'pause'}
+local FIELDS = {'limit', 'till', 'changed', 'fails', 'since', 'pause', 'again'}
 local hosts, known, all, out = {}, 0, call('HGETALL', key), {}
 for i = 1, #all, 2 do
   local host, n = {}, 0
@@ -19,33 +20,32 @@ for i = 1, #all, 2 do
   if math.max(host.till, host.changed) + MEMORY <= now then call('HDEL', key, all[i])
   else hosts[all[i]], known = host, known + 1 end
 end
-for b = 2, #ARGV, 5 do
-  local name, host, fails = ARGV[b], hosts[ARGV[b]], tonumber(ARGV[b + 3])
-  local wait = tonumber(ARGV[b + 2])
-  if (ARGV[b + 1] == '1' or fails > 0) and not host and known < HOSTS then
-    host, known = {limit = most, till = 0, changed = 0, fails = 0, since = 0, pause = 0}, known + 1
+for b = 2, #ARGV, 6 do
+  local name, host = ARGV[b], hosts[ARGV[b]]
+  local trouble, wait = ARGV[b + 1] == '1', tonumber(ARGV[b + 2])
+  local there, good, fails = ARGV[b + 3] == '1', ARGV[b + 4] == '1', tonumber(ARGV[b + 5])
+  if (trouble or fails > 0) and not host and known < HOSTS then
+    host, known = {limit = most, till = 0, changed = 0, fails = 0, since = 0, pause = 0, again = 0}, known + 1
     hosts[name] = host
   end
-  if host and ARGV[b + 1] == '1' then
+  if host and there then
+    host.fails, host.since, host.pause, host.again = 0, 0, 0, 0
+    if good and not trouble and now >= host.till and now - host.changed >= MOMENT then
+      host.limit, host.changed = host.limit + 1, now
+    end
+  end
+  if host and trouble then
     if now - host.changed >= MOMENT then
       host.limit, host.changed = math.max(1, math.floor(math.min(host.limit, most) / 2)), now
     end
     host.till = math.max(host.till, now + wait)
   end
-  if host and ARGV[b + 4] == '1' then
-    if host.fails > 0 then host.till = math.min(host.till, now + wait) end
-    host.fails, host.since, host.pause = 0, 0, 0
-    if ARGV[b + 1] == '0' and now >= host.till and now - host.changed >= MOMENT then
-      host.limit, host.changed = host.limit + 1, now
-    end
-  elseif host and fails > 0 then
+  if host and fails > 0 then
     if host.fails == 0 then host.since = now end
     host.fails, host.changed = host.fails + fails, math.max(host.changed, now - MOMENT)
-    -- The time that it asked for is no time for which it was away.
-    host.since = host.since + wait
-    if host.fails >= AWAY and now >= host.till then
+    if host.fails >= AWAY and now >= host.again then
       host.pause = math.min(LAST, math.max(FIRST, 2 * host.pause))
-      host.till = now + host.pause
+      host.again = now + host.pause
     end
   end
   if host and host.limit >= most and host.fails == 0 and now >= host.till then
@@ -64,5 +64,6 @@ for name, host in pairs(hosts) do
   out[#out + 1] = math.max(0, host.till - now)
   out[#out + 1] = host.fails
   out[#out + 1] = host.fails > 0 and math.max(0, now - host.since) or 0
+  out[#out + 1] = math.max(0, host.again - now)
 end
 return out
