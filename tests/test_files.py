@@ -223,7 +223,8 @@ class AnswerTests(FilesTestCase):
         for headers in asked:
             await self.get(**headers)
             await self.get(method="HEAD", **headers)
-        self.assertEqual(len(os.listdir("/proc/self/fd")), before)
+        # Fewer, where the test before this one had some that have closed meanwhile.
+        self.assertLessEqual(len(os.listdir("/proc/self/fd")), before)
 
 
 class VectorTests(FilesTestCase):
@@ -468,7 +469,8 @@ class ZipsTests(FilesTestCase):
         before = len(os.listdir("/proc/self/fd"))
         with self.assertRaises(FileNotFoundError):
             Zips(self.shelf).open("/" + self.link)
-        self.assertEqual(len(os.listdir("/proc/self/fd")), before)
+        # Fewer, where the test before this one had some that have closed meanwhile.
+        self.assertLessEqual(len(os.listdir("/proc/self/fd")), before)
 
     def test_shared(self) -> None:
         """Once for all who are served one, and not longer."""

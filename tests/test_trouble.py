@@ -44,7 +44,7 @@ class KilledTests(DaemonTestCase):
         daemon = self.daemon("--rate=0")
         self.source.gate.clear()
         daemon.post({"task_id": "k", "download": self.urls(3)})
-        for _ in range(5):
+        for _ in range(4):
             self.source.asked.clear()
             until(lambda: self.source.asked)
             daemon.kill()
@@ -88,7 +88,7 @@ class StalledTests(DaemonTestCase):
 
         Fails on ecffb8f: four of them have all slots.
         """
-        daemon = self.daemon("--rate=0", "--header-timeout=60s")
+        daemon = self.daemon("--rate=0", "--header-timeout=60s", "--drain=0s")
         stalled = [self.hole() for _ in range(12)]
         for n, url in enumerate(stalled):
             urls = [f"{url}/{k}" for k in range(20)]
