@@ -968,8 +968,8 @@ class GroupTests(QueueTestCase):
         for n in range(3):
             await self.submit(f"large{n}", size=30)
         self.queue.cap = 1000
-        for n in range(3):
-            await self.submit(f"huge{n}", size=101)
+        await self.submit("huge0", size=101)
+        await self.submit("cut", size=40, parts=3)  # a large one, though its parts are small
         await self.submit("small1", size=2)
         await self.submit("small2", size=100)
         # Not at once: somebody may have a free slot for them.
@@ -984,8 +984,9 @@ class GroupTests(QueueTestCase):
             [job.id.partition("@")[0] for job in reserved.jobs],
             ["large1", "large2", "huge0", "small1", "small2"],
         )
+        self.assertEqual([job.small for job in reserved.jobs], [True, True, False, True, True])
         self.assertEqual((await self.queue.reserve("w1", 0, express=9)).jobs, [])
-        self.assertEqual(len(await self.take("w1")), 2)
+        self.assertEqual(len(await self.take("w1")), 3)
         await self.check()
 
     async def test_kept_for_what_follows(self) -> None:

@@ -3,13 +3,16 @@
 from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_bulk.jobs import Job
-from twisted_bulk.slots import EXPRESS, FEW, MEMBERS, STALLED, PartSlots, Room, Slots
+from twisted_bulk.slots import EXPRESS, MEMBERS, STALLED, PartSlots, Room, Slots
 from twisted_bulk.task import Task
+
+FEW = 100
 
 
 def task(size: int = 1000, since: float | None = None) -> Task:
     """One that gets on, or has been waiting."""
-    found = Task(Job(id="j", attempt=1, attachment="", payload=b"", size=size))
+    small = size <= FEW
+    found = Task(Job(id="j", attempt=1, attachment="", payload=b"", size=size, small=small))
     found.waits = lambda: since
     return found
 

@@ -66,6 +66,7 @@ class Job:
     """A job that this worker holds.
 
     :param size: units of work in it
+    :param small: it belongs to a group of few units
     """
 
     id: str
@@ -73,6 +74,7 @@ class Job:
     attachment: str
     payload: bytes
     size: int = 1
+    small: bool = False
 
 
 @dataclass(frozen=True)

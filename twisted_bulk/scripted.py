@@ -134,8 +134,15 @@ class ScriptedQueue:
             what.decode(),
             None if wait < 0 else wait / 1000,
             [
-                Job(id=i.decode(), attempt=a, attachment=att.decode(), payload=p, size=size)
-                for i, a, att, p, size in jobs
+                Job(
+                    id=i.decode(),
+                    attempt=a,
+                    attachment=att.decode(),
+                    payload=p,
+                    size=size,
+                    small=bool(small),
+                )
+                for i, a, att, p, size, small in jobs
             ],
             suspects,
             waiting,

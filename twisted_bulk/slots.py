@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 
 from twisted_bulk.task import Task
 
-FEW = 100  # units up to which a job is a small one, as in lua/common.lua
 EXPRESS = 32  # small jobs that may run beside those that have the slots
 MEMBERS = 60_000  # members in memory, beyond which no large job is taken beside waiting ones
 STALLED = 10.0  # seconds that a job waits, after which it may have to make room
@@ -64,7 +63,7 @@ class PartSlots(Slots):
         since = {task: task.waits() for task in tasks}
         getting_on = [task for task in tasks if since[task] is None]
         # Beside the slots some small ones may run.
-        small = min(EXPRESS, sum(task.job.size <= FEW for task in getting_on))
+        small = min(EXPRESS, sum(task.job.small for task in getting_on))
         room = self._split(self.slots - (len(getting_on) - small), tasks)
         express = max(0, min(EXPRESS - small, self.most - len(tasks) - room.count - room.late))
         crowded = sum(task.job.size for task in tasks) >= MEMBERS or len(tasks) >= self.most

@@ -1,7 +1,7 @@
 -- Prepended to every script. KEYS[1] is the prefix of one queue's keys.
 --   todo, later, doing, done, dead   ZSET  job id -> place in line | due | lease end | end | end (ms)
 --   suspect                          ZSET  instead of todo, for jobs that may have killed their worker
---   small                            ZSET  those of todo that belong to a group and have few units
+--   small                            ZSET  those of todo that belong to a group of few units
 --   j:<job>                          HASH  one job; a field at its default (below) is absent
 --   p:<job>                          STRING its payload, if that is too long for the hash
 --   w:<worker>                       SET   the jobs that one worker process holds
@@ -39,7 +39,7 @@ local wall = time[1] * 1000 + math.floor(time[2] / 1000)
 local MAX, MAXLOST = 3, 3           -- tries, and lost workers, where a job says nothing else
 local SUSPECT = 2                   -- losses in a row from which a job is run alone
 local SMALL = 64                    -- bytes; a longer value would cost a hash its compact form
-local FEW = 100                     -- units up to which a group's job is in `small`
+local FEW = 100                     -- units of a group up to which its jobs are in `small`
 local GAP, HOLD = 5000, 8000        -- ms; see `may_reclaim`
 local AHEAD, STEP = 5000, 2000      -- ms; a difference of STEP between two clocks is a step
 local TRUST, CATCH_UP = 120000, 4   -- ms without a leap, after which `aged` runs 4 times as fast
@@ -78,24 +78,22 @@ local function finished(reply)
   return reply
 end
 
--- Put a job whose state is todo into its line. `job` has its score, and lost, size and gid where
--- they are not at their default.
+-- Put a job whose state is todo into its line. `job` has its score, and lost and few where they are
+-- not at their default.
 local function line_up(Q, id, job)
   if tonumber(job.lost or 0) >= SUSPECT then call('ZADD', Q .. 'suspect', job.score, id)
   else
     call('ZADD', Q .. 'todo', job.score, id)
-    if job.gid and job.gid ~= '' and tonumber(job.size or 1) <= FEW then
-      call('ZADD', Q .. 'small', job.score, id)
-    end
+    if job.few == '1' then call('ZADD', Q .. 'small', job.score, id) end
   end
   wakes[Q] = true
 end
 
 local function line_up_again(id)
-  local j = call('HMGET', P .. 'j:' .. id, 'score', 'lost', 'size', 'gid')
+  local j = call('HMGET', P .. 'j:' .. id, 'score', 'lost', 'few')
   if not j[1] then return end
   call('HSET', P .. 'j:' .. id, 'state', 'todo')
-  line_up(P, id, {score = j[1], lost = j[2], size = j[3], gid = j[4]})
+  line_up(P, id, {score = j[1], lost = j[2], few = j[3]})
 end
 
 -- Take a job out of the index of its state.
@@ -141,7 +139,7 @@ local function add(Q, id, job)
     end
   end
   keep('max', tostring(MAX)) keep('maxlost', tostring(MAXLOST)) keep('size', '1')
-  keep('exp', '0') keep('gid', '') keep('att', '') keep('dd', '') keep('win', '0')
+  keep('few', '0') keep('exp', '0') keep('gid', '') keep('att', '') keep('dd', '') keep('win', '0')
   if #job.payload <= SMALL then keep('payload') else call('SET', Q .. 'p:' .. id, job.payload) end
   call('HSET', Q .. 'j:' .. id, unpack(set))
   job.score = score

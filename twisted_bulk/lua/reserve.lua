@@ -3,7 +3,7 @@
 --        2 only one for which it is blamed (`reclaim`)
 -- late: how many more may come of those that have waited for LATE: nobody with a free slot wants
 --       them; express: and how many of these that are small
--- reply: {what, ms, {{id, attempt, attachment, payload, size}, ...},
+-- reply: {what, ms, {{id, attempt, attachment, payload, size, 1 if its group is small}, ...},
 --         suspects that wait, others that wait}
 -- what: ok | empty | stop | paused | full (max_doing are running) | rate (qps is used up)
 -- ms: until something may change without a wake, or -1
@@ -68,7 +68,7 @@ local function take(line, most, wait)
     for i = 1, #got, 2 do
       local id = got[i]
       local key = P .. 'j:' .. id
-      local j = call('HMGET', key, 'payload', 'tries', 'exp', 'gid', 'att', 'state', 'size', 'enq')
+      local j = call('HMGET', key, 'payload', 'tries', 'exp', 'gid', 'att', 'state', 'size', 'enq', 'few')
       if more and j[6] == 'todo' then
         local payload = j[1] or call('GET', P .. 'p:' .. id) or ''
         if sure and j[3] and tonumber(j[3]) <= now then
@@ -85,7 +85,7 @@ local function take(line, most, wait)
           local attempt = tonumber(j[2] or 0) + 1
           start(id, attempt, j[4])
           bytes = bytes - #payload
-          out[#out + 1] = {id, attempt, j[5] or '', payload, tonumber(j[7] or 1)}
+          out[#out + 1] = {id, attempt, j[5] or '', payload, tonumber(j[7] or 1), tonumber(j[9] or 0)}
         end
       end
       if not more then call('ZADD', P .. line, got[i + 1], id) end

@@ -38,6 +38,6 @@ for i = 1, jobs do
     call('PERSIST', P .. 'a:' .. att)
   end
   add(P, id, {prio = ARGV[8], exp = expires, max = ARGV[10], maxlost = ARGV[11],
-    size = ARGV[b + 1], gid = gid, att = att, payload = ARGV[b + 4]})
+    size = ARGV[b + 1], few = total <= FEW and '1' or '0', gid = gid, att = att, payload = ARGV[b + 4]})
 end
 return finished({1, place_of(gid .. '@' .. nonce .. '/1')})
