@@ -3,9 +3,10 @@
     python -m bench.fairness [--stalled 200] [--runs 3] [--large 6]
 
 A source on loopback with many addresses, each a host of its own. 20 healthy batches of 400 files
-are timed alone, and beside 200 stalled ones: of a quarter each the source trickles 2 KB/s,
-answers 429 with Retry-After: 600, does not answer, or has a name that DNS hangs on. Then: how
-long a small batch waits to begin beside these, and beside large ones from one busy host.
+are timed alone, beside 200 stalled ones that run, and posted right behind such: of a quarter each
+the source trickles 2 KB/s, answers 429 with Retry-After: 600, does not answer, or has a name that
+DNS hangs on. Then: how long a small batch waits to begin beside these, and beside large ones from
+one busy host.
 """
 
 import argparse
@@ -166,20 +167,29 @@ def main() -> None:
     parser.add_argument("--large", type=int, default=6)
     options = parser.parse_args()
     bench = Bench(options.stalled)
-    alone: list[float] = []
-    beside: list[float] = []
+    times: dict[str, list[float]] = {"alone": [], "beside": [], "behind": []}
     small: list[tuple[float, float]] = []
     for _ in range(options.runs):
         with bench.daemon() as daemon:
-            alone.append(bench.healthy(daemon))
+            times["alone"].append(bench.healthy(daemon))
         with bench.daemon() as daemon:
             bench.stall(daemon)
-            beside.append(bench.healthy(daemon))
+            times["behind"].append(bench.healthy(daemon))
             small += [bench.begins(daemon) for _ in range(3)]
-        print(f"healthy alone {alone[-1]:.2f} s, beside {options.stalled} stalled "
-              f"{beside[-1]:.2f} s", flush=True)  # fmt: skip
-    ratio = statistics.median(beside) / statistics.median(alone)
-    print(f"{ratio:.2f} x (medians)")
+        with bench.daemon() as daemon:
+            bench.stall(daemon)
+            while daemon.call("GET", "/v1/batches?status=queued&limit=1")["batches"]:
+                time.sleep(0.1)
+            times["beside"].append(bench.healthy(daemon))
+            small += [bench.begins(daemon) for _ in range(3)]
+        print(", ".join(f"{name} {each[-1]:.2f} s" for name, each in times.items()), flush=True)
+    alone = statistics.median(times["alone"])
+    for name, what in (
+        ("beside", "beside stalled ones that run"),
+        ("behind", "posted behind them"),
+    ):
+        median = statistics.median(times[name])
+        print(f"healthy {what}: {median:.2f} s, {median / alone:.2f} x of {alone:.2f} s (medians)")
     print("a small batch beside the stalled ones", _at_most(small))
     with bench.daemon() as daemon:
         for _ in range(options.large):
