@@ -525,6 +525,22 @@ class DownloadTests(DownloadTestCase):
             await self.get(fetch)
         self.flushLoggedErrors(OSError)
 
+    async def test_closed_in_the_handshake(self) -> None:
+        """A server that closes or resets while TLS is set up may be back soon: tried again.
+
+        Fails on ecffb8f: tls_failed, after one attempt.
+        """
+        for end in ("loseConnection", "abortConnection"):
+
+            class Ends(Protocol):
+                def dataReceived(self, data: bytes) -> None:
+                    getattr(self.transport, end)()  # noqa: B023
+
+            port: Any = reactor.listenTCP(0, Factory.forProtocol(Ends), interface="127.0.0.1")
+            self.addCleanup(port.stopListening)
+            url = f"https://127.0.0.1:{port.getHost().port}/"
+            self.assertEqual(await self.fails(url), ("connection_lost", 3))
+
 
 class AwayTests(DownloadTestCase):
     """Hosts that are away, without a cluster."""
