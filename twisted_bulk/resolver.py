@@ -109,7 +109,8 @@ class _Name:
 class Resolver:
     """Answers kept for a while, one look-up for all who ask at once.
 
-    :param deadline: seconds that a caller waits
+    :param deadline: seconds that a caller waits for a look-up; before it, a caller waits up to
+        ``LINE`` times as long in line
     :param find: all addresses of a name; blocks
     """
 
@@ -193,7 +194,8 @@ class Resolver:
         owner = self._owners[key]
         owner.going, self._going, name.going = owner.going + 1, self._going + 1, True
         for asker in name.askers:
-            asker.wait(self._deadline, self._late(host))
+            if not asker.answer.called:
+                asker.wait(self._deadline, self._late(host))
 
         def hangs() -> None:
             owner.hanging, self._hanging = owner.hanging + 1, self._hanging + 1
