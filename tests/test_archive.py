@@ -42,6 +42,7 @@ from twisted_bulk.turns import FAIR, Turns
 from twisted_bulk.volume import Placed, Volume
 from twisted_bulk.zipformat import (
     DEFLATED,
+    MARK,
     STORED,
     Entry,
     central_header,
@@ -168,6 +169,40 @@ class FormatTests(SynchronousTestCase):
             self.assertEqual(archive.getinfo("big").file_size, size)
         done = subprocess.run([need("unzip"), "-p", path, "small"], capture_output=True)
         self.assertEqual(done.stdout, b"hello", done.stderr)
+
+    def test_the_mark_as_a_size(self) -> None:
+        """A member of exactly 2^32 - 1 bytes behind 4 GiB: its size is what else marks zip64."""
+        size, path = 0xFFFFFFFF, self.mktemp()
+        first = Entry(b"first", STORED, 0, 5 << 30, 5 << 30, 0, 0)
+        edge = Entry(b"edge", STORED, 0, size, size, 0, first.end)
+        last = Entry(b"last", STORED, zlib.crc32(b"hello"), 5, 5, 0, edge.end)
+        with open(path, "wb") as file:
+            for entry in (first, edge, last):
+                file.seek(entry.offset)
+                file.write(local_header(entry))
+            file.write(b"hello")
+            start = file.tell()
+            directory = b"".join(map(central_header, (first, edge, last)))
+            file.write(directory + end_records([first, edge, last], start, len(directory)))
+        with zipfile.ZipFile(path) as archive:
+            self.assertEqual([i.file_size for i in archive.infolist()], [5 << 30, size, 5])
+            self.assertEqual(archive.getinfo("edge").header_offset, edge.offset)
+            self.assertEqual(archive.read("last"), b"hello")
+        done = subprocess.run([need("7z"), "x", "-so", path, "last"], capture_output=True)
+        self.assertEqual(done.stdout, b"hello", done.stderr)
+
+    def test_the_mark_begins_a_file(self) -> None:
+        """unzip 6.00 cannot read that one, so behind 4 GiB it goes into the next file."""
+        volume = Volume(Path(self.mktemp()), "x+b")
+        self.addCleanup(volume.file.close)
+        self.assertEqual(volume.take(5 << 30, 1 << 40), 0)
+        self.assertIsNone(volume.take(100, 1 << 40, MARK))
+        self.assertEqual(volume.take(100, 1 << 40), 5 << 30)
+        volume.free(5 << 30)
+        archive = Archive(Path(tempfile.mkdtemp()), "store", 1 << 40)
+        self.addCleanup(archive.abandon)
+        places = [archive.reserve("a", size, 0.0).blank for size in (5 << 30, MARK, 5, MARK)]
+        self.assertEqual([place.volume for place in places], [1, 2, 2, 3])
 
     def test_no_zip64_without_need(self) -> None:
         """Small archives can be read by the oldest programs."""

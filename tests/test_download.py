@@ -50,6 +50,8 @@ def look_up(host: str) -> list[str]:
     """Some names that tests use; ``slow.example`` takes its time."""
     if host == "localhost" or host.endswith("_files.localhost"):
         return ["127.0.0.1"]
+    if host.endswith("two.localhost"):
+        return ["127.0.0.1", "127.0.0.2"]
     if host == "slow.example":
         time.sleep(3)
     raise OSError(host)
@@ -496,6 +498,22 @@ class DownloadTests(DownloadTestCase):
             await self.get(self.one(url), authorities=[ca], retries=0)
             found = self.errors[url]
             self.assertEqual(found.code if found else None, error)
+
+    async def test_idna_refuses_with_two_addresses(self) -> None:
+        """The name stands in no more than the request, however many addresses it has."""
+        self.site.answers["/a"] = ok(b"hello")
+        number = self.site.port.getHost().port
+        urls = [f"http://{host}.localhost:{number}/a" for host in ("my_two", "ab--cd-two")]
+        await self.get(*map(self.one, urls), retries=0)
+        self.assertEqual(self.errors, dict.fromkeys(urls))
+
+    async def test_letters_stand_as_they_were_sent(self) -> None:
+        """Composed and decomposed letters are two names to a server."""
+        paths = {"/e\u0301?e\u0301": "/e%CC%81?e%CC%81", "/\u00e9?\u00e9": "/%C3%A9?%C3%A9"}
+        for sent in paths.values():
+            self.site.answers[sent] = ok(b"hello")
+        await self.get(*map(self.one, paths), retries=0)
+        self.assertEqual([path for path, *_ in self.site.requests], list(paths.values()))
 
     async def test_give_up(self) -> None:
         """What has not come yet ends with the reason given; what has, stays."""

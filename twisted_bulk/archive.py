@@ -20,7 +20,7 @@ from twisted_bulk.encoder import Data, Encoded, encode
 from twisted_bulk.journal import Journal
 from twisted_bulk.spool import Place
 from twisted_bulk.volume import Placed, Volume, packed_data
-from twisted_bulk.zipformat import STORED
+from twisted_bulk.zipformat import MARK, STORED
 
 FOLLOW = 8 << 20  # bytes between two times that what was written is hashed
 SYNC = 64 << 20  # bytes between two times that the disk is asked to keep up
@@ -194,10 +194,13 @@ class Archive:
 
     def _take(self, new: Placed) -> tuple[Volume, Placed]:
         size = new.end
+        # In a file's first 4 GiB every reader finds a member whose size is the mark of zip64.
+        # Behind these unzip 6.00 does not, though its header is as APPNOTE 4.5.3 says.
+        before = MARK if MARK in (new.size, new.packed) else sys.maxsize
         with self._lock:
             for number, volume in enumerate(self._volumes, 1):
                 limit = self._limit if number == len(self._volumes) else 0
-                offset = volume.take(size, limit)
+                offset = volume.take(size, limit, before)
                 if offset is not None:
                     break
             else:

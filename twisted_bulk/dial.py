@@ -73,6 +73,17 @@ class _Answered:
         return getattr(self._reactor, name)
 
 
+class NamedEndpoint(HostnameEndpoint):
+    """A host by its name as it stands: IDNA refuses names that DNS has, as with ``_`` in them.
+
+    The name is ASCII, or what the system's resolver takes.
+    """
+
+    @staticmethod
+    def _hostAsBytesAndText(host: Any) -> tuple[bool, bytes, str]:
+        return False, host.encode("ascii", "backslashreplace"), host
+
+
 @implementer(IStreamClientEndpoint)
 class Dial:
     """A TCP connection to a host, if its addresses may be dialled.
@@ -124,7 +135,7 @@ class Dial:
     def _endpoint(self, addresses: Sequence[str]) -> IStreamClientEndpoint:
         if len(addresses) > 1:
             known = _Answered(self._reactor, addresses)
-            return HostnameEndpoint(known, self._host, self._port, timeout=self._timeout)
+            return NamedEndpoint(known, self._host, self._port, timeout=self._timeout)
         (address,) = addresses
         kind = TCP6ClientEndpoint if ":" in address else TCP4ClientEndpoint
         return kind(self._reactor, address, self._port, self._timeout)
@@ -144,7 +155,7 @@ class Secure:
     ) -> None:
         self._clock = clock
         self._where = f"{uri.host.decode('ascii')}:{uri.port}"
-        self._endpoint = wrapClientTLS(_creator(policy, uri.host, uri.port), endpoint)
+        self._endpoint = wrapClientTLS(creator(policy, uri.host, uri.port), endpoint)
         self._timeout = timeout
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
@@ -170,15 +181,15 @@ class Secure:
         return protocol  # type: ignore[no-any-return]
 
 
-def _creator(policy: Any, host: bytes, port: int) -> Any:
-    """What verifies ``host``, also where IDNA refuses a name that DNS has, as with ``_`` in it."""
+def creator(policy: Any, host: bytes, port: int) -> Any:
+    """The TLS settings that verify ``host``, also a name that IDNA refuses."""
     try:
         return policy.creatorForNetloc(host, port)
     except UnicodeError:
-        creator = policy.creatorForNetloc(b"host.invalid", port)
-        creator._hostnameBytes = host.lower()
-        creator._hostnameASCII = host.lower().decode("ascii")
-        return creator
+        made = policy.creatorForNetloc(b"host.invalid", port)
+        made._hostnameBytes = host.lower()
+        made._hostnameASCII = host.lower().decode("ascii")
+        return made
 
 
 @implementer(IOpenSSLTrustRoot)

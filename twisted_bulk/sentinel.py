@@ -6,15 +6,17 @@ from typing import Any
 import hiredis
 from OpenSSL import crypto
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint, wrapClientTLS
+from twisted.internet.endpoints import UNIXClientEndpoint, wrapClientTLS
 from twisted.internet.error import ConnectError
 from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
 from twisted.internet.protocol import Factory, Protocol, connectionDone
-from twisted.internet.ssl import Certificate, optionsForClientTLS, trustRootFromCertificates
+from twisted.internet.ssl import Certificate, trustRootFromCertificates
 from twisted.python.failure import Failure
+from twisted.web.client import BrowserLikePolicyForHTTPS
 from zope.interface import implementer
 
 from twisted_bulk.address import Address, Host
+from twisted_bulk.dial import NamedEndpoint, creator
 from twisted_bulk.errors import ConfigError
 
 CONNECT_WITHIN = 5.0
@@ -121,10 +123,10 @@ def tcp(
     reactor: Any, host: Host, address: Address, timeout: float = CONNECT_WITHIN
 ) -> IStreamClientEndpoint:
     """An endpoint to ``host`` with the TLS that ``address`` asks for; certificates are checked."""
-    endpoint: IStreamClientEndpoint = HostnameEndpoint(reactor, *host, timeout=timeout)
+    endpoint: IStreamClientEndpoint = NamedEndpoint(reactor, *host, timeout=timeout)
     if address.tls:
-        roots = _roots(address.ca) if address.ca else None
-        endpoint = wrapClientTLS(optionsForClientTLS(host[0], trustRoot=roots), endpoint)
+        policy = BrowserLikePolicyForHTTPS(_roots(address.ca) if address.ca else None)
+        endpoint = wrapClientTLS(creator(policy, host[0].encode(), host[1]), endpoint)
     return endpoint
 
 

@@ -1,8 +1,10 @@
 """URLs as the HTTP client is given them."""
 
+import re
 from base64 import b64encode
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
+import idna
 from hyperlink import EncodedURL
 
 
@@ -16,9 +18,34 @@ def take_userinfo(url: str) -> tuple[str, str]:
     return urlunsplit(parts._replace(netloc=host)), f"Basic {token}"
 
 
-def plain(url: str) -> "str | EncodedURL":
-    """What treq takes as it stands, where that is possible."""
-    return _Plain(url) if url.isascii() else url
+def to_ascii(url: str) -> str:
+    """``url`` as it is sent: a host's name by IDNA, everything else as UTF-8 in percent signs.
+
+    No letter is composed or decomposed on the way: to a server these are two different names.
+
+    :raises UnicodeError: the host's name cannot be one
+    """
+    if url.isascii():
+        return url
+    parts = urlsplit(url)
+    userinfo, at, host = parts.netloc.rpartition("@")
+    name, colon, port = host.partition(":")
+    if not name.isascii():
+        name = idna.encode(name, uts46=True).decode("ascii")
+    netloc = f"{_percent(userinfo)}{at}{name}{colon}{port}"
+    return urlunsplit(parts._replace(netloc=netloc)[:2] + tuple(map(_percent, parts[2:])))
+
+
+def _percent(text: str) -> str:
+    return re.sub(r"[^\x00-\x7f]+", lambda found: quote(found[0]), text)
+
+
+def plain(url: str) -> EncodedURL:
+    """What treq sends as it stands.
+
+    :raises UnicodeError: the host's name cannot be one
+    """
+    return _Plain(to_ascii(url))
 
 
 class _Plain(EncodedURL):

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import struct
+import sys
 import threading
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
@@ -76,22 +77,23 @@ class Volume:
         self.hashed = 0
         self.file: BinaryIO = cast(BinaryIO, open(path, mode, buffering=0))  # noqa: SIM115
 
-    def take(self, size: int, limit: int) -> int | None:
+    def take(self, size: int, limit: int, before: int = sys.maxsize) -> int | None:
         """Give out a place of ``size`` bytes, in a gap or at the end.
 
         :param limit: bytes beyond which the file shall not grow, unless it is empty
+        :param before: the place has to begin before that
         :returns: where it begins, or None
         """
         with self._places:
             for begin, end in islice(self._gaps.items(), LOOK_AT):
-                if end - begin >= size:
+                if end - begin >= size and begin < before:
                     del self._gaps[begin]
                     if end - begin > size:
                         self._gaps[begin + size] = end
                     break
             else:
                 begin = self.offset
-                if begin and begin + size > limit:
+                if begin and (begin + size > limit or begin >= before):
                     return None
                 self.offset += size
             self._taken[begin] = begin + size

@@ -12,7 +12,8 @@ import msgspec
 
 STORED, DEFLATED = 0, 8
 _LOCAL, _ZIP64 = 30, 20  # bytes of a local header without names, and of its zip64 field
-_MAX16, _MAX32 = 0xFFFF, 0xFFFFFFFF
+_MAX16 = 0xFFFF
+MARK = 0xFFFFFFFF  # stands where the number is in a zip64 field
 _UTF8 = 0x0800
 _UNIX = 3 << 8
 _REGULAR_0644 = 0o100644 << 16
@@ -60,7 +61,7 @@ def _common(entry: Entry, big: bool, extra: bytes) -> bytes:
     """The fields that both headers share, from "version needed" to "extra length"."""
     flags = 0 if entry.name.isascii() else _UTF8
     needed = 45 if extra else (20 if entry.method == DEFLATED else 10)
-    packed, size = (_MAX32, _MAX32) if big else (entry.packed, entry.size)
+    packed, size = (MARK, MARK) if big else (entry.packed, entry.size)
     time, date = _dos(entry.modified)
     lengths = (len(entry.name), len(extra))
     fields = (needed, flags, entry.method, time, date, entry.crc, packed, size, *lengths)
@@ -70,7 +71,7 @@ def _common(entry: Entry, big: bool, extra: bytes) -> bytes:
 def _big(entry: Entry) -> bool:
     # Exactly 2^32 - 1 stands as it is, as Info-ZIP writes it: in a zip64 field unzip takes it for
     # the mark that there is one.
-    return entry.size > _MAX32 or entry.packed > _MAX32
+    return entry.size > MARK or entry.packed > MARK
 
 
 def local_header(entry: Entry) -> bytes:
@@ -82,12 +83,14 @@ def local_header(entry: Entry) -> bytes:
 
 def central_header(entry: Entry) -> bytes:
     """A member's line in the central directory (4.3.12)."""
-    big, far = _big(entry), entry.offset >= _MAX32
+    far = entry.offset >= MARK
+    # Where there is a zip64 field it has every number that stands as the mark (4.5.3).
+    big = _big(entry) or (far and MARK in (entry.size, entry.packed))
     numbers = [entry.size, entry.packed] if big else []
     numbers += [entry.offset] if far else []
     extra = struct.pack(f"<2H{len(numbers)}Q", 1, 8 * len(numbers), *numbers) if numbers else b""
     common = _common(entry, big, extra)
-    offset = _MAX32 if far else entry.offset
+    offset = MARK if far else entry.offset
     made_by = struct.pack("<H", _UNIX | 45)
     rest = struct.pack("<3H2L", 0, 0, 0, _REGULAR_0644, offset)
     return b"PK\x01\x02" + made_by + common + rest + entry.name + extra
@@ -97,10 +100,10 @@ def end_records(entries: Sequence[Entry], start: int, size: int) -> bytes:
     """What stands after a central directory of ``size`` bytes at ``start`` (4.3.14 to 16)."""
     count = len(entries)
     records = b""
-    if count >= _MAX16 or start >= _MAX32 or size >= _MAX32:
+    if count >= _MAX16 or start >= MARK or size >= MARK:
         zip64 = (44, _UNIX | 45, 45, 0, 0, count, count, size, start)
         records = b"PK\x06\x06" + struct.pack("<Q2H2L4Q", *zip64)
         records += b"PK\x06\x07" + struct.pack("<LQL", 0, start + size, 1)
     short = min(count, _MAX16)
-    end = (0, 0, short, short, min(size, _MAX32), min(start, _MAX32), 0)
+    end = (0, 0, short, short, min(size, MARK), min(start, MARK), 0)
     return records + b"PK\x05\x06" + struct.pack("<4H2LH", *end)
