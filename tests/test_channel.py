@@ -9,16 +9,17 @@ from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
-from twisted.logger import globalLogPublisher
+from twisted.logger import ILogObserver, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web import http
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 from twisted.web.test.requesthelper import DummyChannel
+from zope.interface import implementer
 
 from twisted_bulk.channel import CREDIT, DRAIN, HEADERS, LINGER, SLOWEST, SMALL
-from twisted_bulk.gate import Gate
+from twisted_bulk.gate import Budget, Gate
 from twisted_bulk.logs import as_line
 from twisted_bulk.origin import Origins
 from twisted_bulk.site import BODIES, IDLE, OF_ONE, BoundedSite, Pieces
@@ -524,6 +525,37 @@ class GateTests(ChannelTestCase):
         self.assertIn(b"Retry-After: 30\r\n", transport.value())
         self.assertEqual(self.resource.asked, [])
 
+    def test_two_ports(self) -> None:
+        """They have one budget, and each an eighth of it for itself."""
+        budget = Budget(40)
+        gates = [Gate(100, 100, budget) for _ in range(2)]
+        for number in range(35):
+            self.assertIsNone(gates[0].enter(f"{number}"))
+        self.assertIsNotNone(gates[0].enter("x"))
+        for number in range(5):
+            self.assertIsNone(gates[1].enter(f"{number}"))
+        self.assertIsNotNone(gates[1].enter("x"))
+        gates[0].leave("1", True)
+        self.assertIsNone(gates[1].enter("x"))
+
+    def test_refusals_are_logged_once(self) -> None:
+        """One line, and another one when there were none for a minute."""
+        seen: list[str] = []
+
+        @implementer(ILogObserver)
+        def note(event: Any) -> None:
+            if "are refused" in event.get("log_format", ""):
+                seen.append(event["log_format"])
+
+        globalLogPublisher.addObserver(note)
+        self.addCleanup(globalLogPublisher.removeObserver, note)
+        for _ in range(40):
+            self.connect()
+        self.assertEqual(len(seen), 1)
+        self.clock.advance(61)
+        self.connect()
+        self.assertEqual(len(seen), 2)
+
     def test_exempt(self) -> None:
         """Who has no limit has none of these either, but for the total."""
         self.site = self.make(64, networks("1.2.3.0/24"))
@@ -563,6 +595,30 @@ class ProxyTests(ChannelTestCase):
         _, transport = self.say(self.hello + GET + b"\r\n", "5.5.5.5")
         self.assertEqual(transport.value()[:12], b"HTTP/1.1 400")
         self.assertEqual(self.resource.asked, [])
+
+    def test_signs_of_a_proxy(self) -> None:
+        """Any of them says that a request did not come from its connection's other end."""
+
+        class Signs(Resource):
+            isLeaf = True
+
+            def render(self, request: Any) -> bytes:
+                return str(request.is_forwarded).encode()
+
+        self.resource = Signs()  # type: ignore[assignment]
+        self.site = self.make()
+        signs = ("Forwarded: for=_x", "Via: 1.1 p", "X-Forwarded-Host: h", "x-forwarded-proto: https",
+                 "X-Real-IP: ::1", "X-Forwarded-For: 127.0.0.1")  # fmt: skip
+        for sign in signs:
+            _, transport = self.say(GET + f"{sign}\r\n\r\n".encode(), "127.0.0.1")
+            self.assertTrue(transport.value().endswith(b"\r\n\r\nTrue"), sign)
+        _, transport = self.say(b"GET / HTTP/1.0\r\n\r\n", "127.0.0.1")
+        self.assertTrue(transport.value().endswith(b"True"))
+        _, transport = self.say(GET + b"\r\n", "127.0.0.1")
+        self.assertIn(b"False", transport.value())
+        self.site = self.make(64, (), networks("127.0.0.1/32"), True)
+        _, transport = self.say(b"PROXY UNKNOWN\r\n" + GET + b"\r\n", "127.0.0.1")
+        self.assertIn(b"True", transport.value())
 
     def test_forwarded(self) -> None:
         """By request, from a trusted proxy, which has as many connections as it likes."""

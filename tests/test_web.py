@@ -196,6 +196,18 @@ class BatchTests(ApiTestCase):
         self.assertEqual(headers.getRawHeaders("Retry-After"), ["1"])
         self.assertEqual((await self.call("GET", "/healthz"))[0], 200)
 
+    async def test_everything_counts(self) -> None:
+        """What is for everybody counts, too, and what is not there; health ten times less."""
+        for method, path, good in (
+            ("GET", "/openapi.json", 200), ("GET", "/nothing", 404), ("PUT", "/v1/stats", 405),
+            ("GET", "/%ff", 400), ("GET", "/healthz", 200), ("GET", "/readyz", 200),
+        ):  # fmt: skip
+            self.serve(self.redis, request_rate=2)
+            most = 20 if path in ("/healthz", "/readyz") else 2
+            codes = [(await self.call(method, path))[0] for _ in range(2 * most)]
+            self.assertEqual(set(codes[:most]), {good}, path)
+            self.assertIn(429, codes, path)
+
     async def test_not_possible(self) -> None:
         """What a batch, or a node, cannot do; and what breaks, without its inside."""
         await self.call("POST", "/", BATCH)
@@ -352,7 +364,8 @@ class AccessTests(SynchronousTestCase):
 
     def request(self, address: Any, token: str = "") -> Any:
         request: Any = DummyRequest([b""])
-        request.origin = getattr(address, "host", "")
+        request.peer = getattr(address, "host", "")
+        request.is_forwarded = False
         if token:
             request.requestHeaders.setRawHeaders("Authorization", [token])
         return request
@@ -369,6 +382,14 @@ class AccessTests(SynchronousTestCase):
         for far in (IPv4Address("TCP", "192.0.2.1", 1), IPv6Address("TCP", "2001:db8::1", 1)):
             self.assertRaises(ProtectedMode, Access().check, self.request(far), "read")
             Access(open=True).check(self.request(far), "admin")
+
+    def test_forwarded(self) -> None:
+        """What came through a proxy does not come from this machine; the answer says what to do."""
+        request = self.request(IPv4Address("TCP", "127.0.0.1", 1))
+        request.is_forwarded = True
+        error = self.assertRaises(ProtectedMode, Access().check, request, "read")
+        self.assertIn("--tokens", str(error))
+        Access(open=True).check(request, "read")
 
     def test_other_sites_pages(self) -> None:
         """Nor what a page of another site lets a browser on this machine ask for."""
@@ -502,6 +523,22 @@ class OwnerTests(ApiTestCase):
             self.assertIn('WWW-Authenticate: Bearer realm="bulkwav"', answer)
             self.assertIn("HTTP/1.1 403 ", await deferToThread(post, "viewer", framing))
             self.assertEqual(await deferToThread(post, "one", framing), "")
+        await deferLater(reactor, channel.LINGER + 0.1)
+
+    async def test_invited_body(self) -> None:
+        """Who waits for leave to send a small body is told at once that there is none."""
+
+        def post(token: str) -> str:
+            with socket.create_connection(("127.0.0.1", self.port), 10) as connection:
+                head = f"POST / HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {token}\r\n"
+                more = "Content-Length: 10\r\nExpect: 100-continue\r\n\r\n"
+                connection.sendall(f"{head}{more}".encode())
+                return connection.recv(1000).decode().partition("\r\n")[0]
+
+        for token, said in (("nobody", "401"), ("viewer", "403"), ("one", "100")):
+            self.assertIn(f"HTTP/1.1 {said} ", await deferToThread(post, token))
+        self.api.stop()
+        self.assertIn("HTTP/1.1 503 ", await deferToThread(post, "one"))
         await deferLater(reactor, channel.LINGER + 0.1)
 
     async def test_guesses(self) -> None:

@@ -16,7 +16,7 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IAgentEndpointFactory, IBodyProducer, IResponse
 from zope.interface import implementer
 
-from twisted_bulk.connection import Pool, drop
+from twisted_bulk.connection import IDLE, Pool, drop
 from twisted_bulk.dial import Dial, Secure, Trust
 from twisted_bulk.errors import MemberError
 from twisted_bulk.guard import Guard
@@ -33,6 +33,7 @@ class GuardedAgent(Service):
     :param authorities: certificates trusted beside the system's
     :param proxy: what everything goes through
     :param find: looks names up; blocks
+    :param idle: idle connections kept in all
     """
 
     def __init__(
@@ -46,13 +47,14 @@ class GuardedAgent(Service):
         authorities: Sequence[X509] = (),
         proxy: Proxy | None = None,
         find: Callable[[str], list[str]] = look_up,
+        idle: int = IDLE,
     ) -> None:
         self._reactor = reactor
         self._guard = guard
         self._timeout = connect_timeout
         self._resolver = Resolver(reactor, dns_timeout, find)
         self._tls = BrowserLikePolicyForHTTPS(Trust(authorities) if authorities else None)
-        self._pool = Pool(reactor)
+        self._pool = Pool(reactor, idle=idle)
         self._pool.maxPersistentPerHost = per_host
         self._proxy = proxy
         self._agents = {True: self._make(self._pool), False: self._make(Pool(reactor, False))}

@@ -76,6 +76,7 @@ class Channel(HTTPChannel):
     refused = passes_on = False
     _paused: Any = None  # the producer of an answer that was told to wait
     _entered: bool | None = None  # whether it was let in, once that is known
+    announced = False  # a PROXY header said whom it comes from
     _greeting: bytes | None = None  # what has come of the PROXY header that is due
     _deadline: float | None = None  # when ``_due`` is to be called
     _timer: IDelayedCall | None = None  # fires no later than that, and may find it moved
@@ -99,6 +100,8 @@ class Channel(HTTPChannel):
         self.key = UNLIMITED if self.passes_on else origins.key(self.client)
         refusal = self.site.gate.enter(self.key)
         self._entered = refusal is None
+        if refusal:
+            self.site.refusing(refusal)
         if refusal and self.site.gate.swamped(self.key):
             self.refused = True
             self.transport.abortConnection()
@@ -155,7 +158,7 @@ class Channel(HTTPChannel):
         if found is None:
             return b""
         data, self._greeting = self._greeting[found[0] :], None
-        self.client = found[1] or self.client
+        self.client, self.announced = found[1] or self.client, True
         self._enter()
         return data
 
@@ -184,13 +187,16 @@ class Channel(HTTPChannel):
         if problem:
             self.refuse(BadRequest(problem))
             return
-        super().allHeadersReceived()
-        if self.length != 0 and not self.refused:
+        if self.length != 0:
             large = self.length is None or self.length > SMALL
-            unwelcome = self.site.unwelcome(request) if large else None
+            # Before Twisted says "100 Continue" to a client that waits for that.
+            asks = large or request.requestHeaders.hasHeader(b"Expect")
+            unwelcome = self.site.unwelcome(request) if asks else None
             if unwelcome is not None:
                 self.refuse(unwelcome)
                 return
+        super().allHeadersReceived()
+        if self.length != 0 and not self.refused:
             self._credit = self._planned = HEADERS
             self._counted, self._checked = 0, self.site.reactor.seconds()
             self._await(self._check_body)

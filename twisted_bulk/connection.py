@@ -183,7 +183,7 @@ class _Connections(Factory):
 
 
 class Pool(HTTPConnectionPool):
-    """Idle connections, at most :data:`IDLE` whatever the number of hosts.
+    """Idle connections, at most ``idle`` whatever the number of hosts.
 
     :param persistent: False: each request has a connection of its own
     """
@@ -191,8 +191,9 @@ class Pool(HTTPConnectionPool):
     cachedConnectionTimeout = IDLE_FOR
     retryAutomatically = False  # Twisted would send a request again without a word
 
-    def __init__(self, reactor: Any, persistent: bool = True) -> None:
+    def __init__(self, reactor: Any, persistent: bool = True, idle: int = IDLE) -> None:
         super().__init__(reactor, persistent)
+        self._idle = idle
         self._distrusted: dict[Any, float] = {}
 
     def _newConnection(self, key: Any, endpoint: Any) -> Any:
@@ -218,7 +219,7 @@ class Pool(HTTPConnectionPool):
             return
         connection.key = key
         super()._putConnection(key, connection)
-        if len(self._timeouts) > IDLE:
+        if len(self._timeouts) > self._idle:
             oldest = next(iter(self._timeouts))
             self._timeouts[oldest].cancel()
             self._removeConnection(oldest.key, oldest)

@@ -42,16 +42,44 @@ class Quota:
         return 0.0
 
 
+class Budget:
+    """Connections that several ports may have together: each is one of the process's files.
+
+    Each port has an eighth of them for itself alone, so that no other can shut it.
+
+    :param total: connections at once, of all ports
+    """
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._own = total // 8
+        self._gates: list[Gate] = []
+
+    def share(self, gate: "Gate") -> None:
+        """One more port."""
+        self._gates.append(gate)
+
+    def has_room(self, gate: "Gate") -> bool:
+        """Whether ``gate`` may let one more in."""
+        shared = sum(max(0, len(one) - self._own) for one in self._gates)
+        free = self._total - self._own * len(self._gates) - shared
+        return len(gate) < self._own or free > 0
+
+
 class Gate:
     """Counts connections, in all and by client.
 
     :param total: connections at once
     :param each: connections of one client at once
+    :param budget: what it has in common with other ports
     """
 
-    def __init__(self, total: int, each: int) -> None:
+    def __init__(self, total: int, each: int, budget: Budget | None = None) -> None:
         self._total = total
         self._each = each
+        self._budget = budget
+        if budget is not None:
+            budget.share(self)
         self._in, self._out = _Count(), _Count()  # out: turned away, and not gone yet
         self.refused: Counter[str] = Counter()
 
@@ -68,7 +96,7 @@ class Gate:
         :param key: whose it is; :data:`throttle.UNLIMITED` has as many as there are
         """
         error: BulkError | None = None
-        if self._in.all >= self._total:
+        if self._in.all >= self._total or (self._budget and not self._budget.has_room(self)):
             error = Unavailable("there are too many connections", RETRY_AFTER)
         elif key != UNLIMITED and self._in.by[key] >= self._each:
             error = TooManyConnections(

@@ -6,12 +6,31 @@ from typing import Any
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from twisted_bulk.gate import Gate
 from twisted_bulk.site import BoundedSite
 from twisted_bulk.submission import Rates
 from twisted_bulk.ticker import Ticker
 from twisted_bulk.transfer import Watch
 
 SHOWN = 100  # addresses, the fastest first
+
+
+class Connections(Collector):
+    """The connections of one port, for Prometheus."""
+
+    def __init__(self, prefix: str, gate: Gate) -> None:
+        self._prefix = prefix
+        self._gate = gate
+
+    def collect(self) -> Iterator[Metric]:
+        """As Prometheus asks."""
+        yield GaugeMetricFamily(f"{self._prefix}_connections", "open connections", len(self._gate))
+        refused = CounterMetricFamily(
+            f"{self._prefix}_refused", "connections that were too many", labels=["code"]
+        )
+        for code, count in self._gate.refused.items():
+            refused.add_metric([code], count)
+        yield refused
 
 
 class FilePort(Collector):
@@ -57,7 +76,6 @@ class FilePort(Collector):
         sent = "bytes sent by the file port, heads included"
         yield CounterMetricFamily("bulkwav_files_bytes", sent, throttle.sent)
         for name, text, value in (
-            ("connections", "connections to the file port", len(gate)),
             ("transfers", "downloads under way", self._watch.transfers),
             ("addresses", "client addresses being served", len(self._watch.meters)),
         ):
@@ -68,9 +86,4 @@ class FilePort(Collector):
         for status, count in self._site.answers.items():
             answers.add_metric([str(status)], count)
         yield answers
-        refused = CounterMetricFamily(
-            "bulkwav_files_refused", "connections that were too many", labels=["code"]
-        )
-        for code, count in gate.refused.items():
-            refused.add_metric([code], count)
-        yield refused
+        yield from Connections("bulkwav_files", gate).collect()

@@ -23,14 +23,17 @@ from twisted_bulk.origin import Origins
 from twisted_bulk.throttle import UNLIMITED
 from twisted_bulk.transport import prompt
 
-log = Logger(namespace="access")
+log, main_log = Logger(namespace="access"), Logger()
 
+#: Headers of requests that a proxy has passed on, beside X-Forwarded-...
+FORWARDED = frozenset((b"forwarded", b"via", b"x-real-ip", b"x-client-ip", b"true-client-ip"))
 IDLE = 60  # seconds a connection may be silent
 MAX_CONNECTIONS, MAX_OF_ONE = 4000, 1000  # of a port for which nothing else is said
 BODIES, OF_ONE = (
     4,
     2,
 )  # of the largest size that a site keeps at once on disk, in all and of a client
+QUIET = 60.0  # seconds without a refused connection, after which the next one is logged
 BUSY = 10  # seconds after which a body is welcome that there was no room for
 
 
@@ -86,6 +89,24 @@ class BoundedRequest(Request):
         if not self._channel.passes_on:
             return self._channel.key
         return self._channel.site.origins.key(self.origin)
+
+    @cached_property
+    def is_forwarded(self) -> bool:
+        """Whether something says that it did not come from its connection's other end.
+
+        HTTP/1.0 does: no client of today speaks it by itself, and nginx to whom it passes on to.
+        """
+        names = [name.lower() for name, _ in self.requestHeaders.getAllRawHeaders()]
+        return (
+            self._channel.announced
+            or self.clientproto == b"HTTP/1.0"
+            or any(name in FORWARDED or name.startswith(b"x-forwarded") for name in names)
+        )
+
+    @property
+    def peer(self) -> str:
+        """The address at the other end of the connection; empty for a unix socket."""
+        return self._channel.client
 
     def gotLength(self, length: int | None) -> None:
         most = self._channel.site.max_body
@@ -257,6 +278,14 @@ class BoundedSite(Site):
         self.origins = origins or Origins()
         self.reactor: Any = clock
         self.answers: Counter[int] = Counter()
+        self._refusing = -QUIET
+
+    def refusing(self, error: BulkError) -> None:
+        """A connection is refused: said once, until there was none for a while."""
+        now = self.reactor.seconds()
+        if now - self._refusing >= QUIET:
+            main_log.warn("connections are refused: {error}; /metrics counts them", error=error)
+        self._refusing = now
 
     def acceptableProtocols(self) -> list[bytes]:
         """For TLS. Twisted would offer HTTP/2 where its parser is installed."""

@@ -130,12 +130,8 @@ class Access:
         """
         self._look()
         if self._tokens is None:
-            host, origin = header(request, "Host") or "", header(request, "Origin")
-            if not self._open and not (_is_local(request.origin) and _is_meant(host, origin)):
-                raise ProtectedMode(
-                    "without --tokens only clients on the same machine are let in, and no other"
-                    " site's pages in their browsers; see --tokens, --open"
-                )
+            if not self._open:
+                _check_local(request)
             return ANYBODY
         scheme, _, secret = (header(request, "Authorization") or "").partition(" ")
         given = hashlib.sha256(secret.strip().encode("latin-1")).digest()
@@ -146,6 +142,21 @@ class Access:
         if not known[0].scopes & {scope, "admin"}:
             raise Forbidden(f"token {known[0].name} is not for this: it lacks the scope {scope}")
         return known[0]
+
+
+def _check_local(request: BoundedRequest) -> None:
+    """:raises ProtectedMode: it is not known to come from a client on this machine"""
+    if request.is_forwarded:
+        raise ProtectedMode(
+            "the request came through a proxy, or as HTTP/1.0, and there are no tokens: clients"
+            " behind a proxy need them (--tokens); --open lets everybody in"
+        )
+    host, origin = header(request, "Host") or "", header(request, "Origin")
+    if not (_is_local(request.peer) and _is_meant(host, origin)):
+        raise ProtectedMode(
+            "without --tokens only clients on the same machine are let in, and no other"
+            " site's pages in their browsers; see --tokens, --open"
+        )
 
 
 def _is_local(host: str) -> bool:

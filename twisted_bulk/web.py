@@ -19,10 +19,13 @@ from werkzeug.exceptions import HTTPException
 
 from twisted_bulk.conditional import matches
 from twisted_bulk.errors import (
+    BadRequest,
     BulkError,
+    Forbidden,
     MethodNotAllowed,
     NoFilePort,
     NotFound,
+    ProtectedMode,
     QueueUnavailable,
     Stopping,
     TooManyRequests,
@@ -30,10 +33,10 @@ from twisted_bulk.errors import (
     Unavailable,
     UnsupportedMedia,
 )
-from twisted_bulk.gate import Quota
+from twisted_bulk.gate import Gate, Quota
 from twisted_bulk.intake import Intake
 from twisted_bulk.openapi import document
-from twisted_bulk.port import FilePort
+from twisted_bulk.port import Connections, FilePort
 from twisted_bulk.routed import Routed, release
 from twisted_bulk.site import BoundedRequest, Pieces, header, problem
 from twisted_bulk.submission import Change, Control, Rates, read, read_order
@@ -41,7 +44,8 @@ from twisted_bulk.tokens import Access, Token
 
 log = Logger()
 
-LARGE = 256 * 1024  # bodies from this size on are read on a thread
+LARGE = 64 * 1024  # bodies from this size on are read on a thread
+HEALTH = 10  # questions about its health that a client has for one other request
 
 
 def _json(request: Request, value: Any, status: int = HTTPStatus.OK) -> bytes:
@@ -98,7 +102,7 @@ class Api:
         self._access = access
         self._max_urls = max_urls
         self._port = port
-        self._quota = Quota(request_rate)
+        self._quota, self._health = Quota(request_rate), Quota(HEALTH * request_rate)
         self._metrics = CollectorRegistry()
         ProcessCollector(registry=self._metrics)
         if port is not None:
@@ -106,14 +110,19 @@ class Api:
         self.stopping = False
         self.resource: Resource = Routed(self.app, self._failed)
 
+    def watch(self, gate: Gate) -> None:
+        """Tell of this port's connections in the metrics."""
+        self._metrics.register(Connections("bulkwav_api", gate))
+
     def stop(self) -> None:
         """Take no more batches in."""
         self.stopping = True
 
     def unwelcome(self, request: Request) -> BulkError | None:
-        """Why a large body need not come: nobody who may not send it shall fill the disk."""
+        """Why a body need not come: nobody who may not send it shall fill the disk."""
         try:
             self._known(request, "submit")
+            self._check_stopping()
         except BulkError as error:
             return error.with_traceback(None)
         return None
@@ -125,9 +134,24 @@ class Api:
         self._check_rate(self._quota.wait(guesses, asked.began, count=False))
         try:
             return self._access.check(asked, scope)
-        except Unauthorized:
+        except (Unauthorized, ProtectedMode):
             self._check_rate(self._quota.wait(guesses, asked.began))
             raise
+        except Forbidden:
+            self._count(request, self._quota)
+            raise
+
+    def _count(self, request: Request, quota: Quota) -> None:
+        """A call that is for everybody counts for its address.
+
+        :raises TooManyRequests: this one asks too often
+        """
+        asked = cast(BoundedRequest, request)
+        self._check_rate(quota.wait(asked.origin_key, asked.began))
+
+    def _check_stopping(self) -> None:
+        if self.stopping:
+            raise Stopping("this node is stopping")
 
     def _check_rate(self, wait: float) -> None:
         if wait:
@@ -156,8 +180,7 @@ class Api:
     async def submit(self, request: Request) -> bytes:
         """Take a batch in."""
         token = self._admit(request, "submit")
-        if self.stopping:
-            raise Stopping("this node is stopping")
+        self._check_stopping()
         body = _body(request)
         if len(body) < LARGE:
             order = read_order(body, self._max_urls)
@@ -205,8 +228,7 @@ class Api:
     async def retry(self, request: Request, task_id: str) -> bytes:
         """Fetch what failed once more."""
         await self._admit_to(request, "submit", task_id)
-        if self.stopping:
-            raise Stopping("this node is stopping")
+        self._check_stopping()
         return _json(request, await self._intake.retry(task_id), HTTPStatus.ACCEPTED)
 
     @app.route("/v1/batches/<task_id>/notify", methods=["POST"])
@@ -272,23 +294,25 @@ class Api:
     @app.route("/openapi.json", methods=["GET"])
     def openapi(self, request: Request) -> bytes:
         """Describe the API."""
+        self._count(request, self._quota)
         return _json(request, document())
 
     @app.route("/healthz", methods=["GET"])
     def healthz(self, request: Request) -> bytes:
         """Say that the process lives."""
+        self._count(request, self._health)
         return _json(request, {"status": "ok"})
 
     @app.route("/readyz", methods=["GET"])
     async def readyz(self, request: Request) -> bytes:
         """Say whether a batch would be taken in and begun now, and what would keep it waiting."""
-        if self.stopping:
-            raise Stopping("this node is stopping")
+        self._count(request, self._health)
+        self._check_stopping()
         return _json(request, {"status": "ready", "waits_for": await self._intake.ready()})
 
     def _failed(self, request: Request, error: Exception) -> bytes:
-        if isinstance(error, HTTPException):
-            return self._not_routed(request, error)
+        if isinstance(error, HTTPException | BadRequest):
+            error = self._not_routed(request, error)
         if not isinstance(error, BulkError):
             log.failure("{path} broke", Failure(error), path=request.path.decode("latin-1"))
             release(error)
@@ -300,10 +324,16 @@ class Api:
             error = QueueUnavailable("the queue does not answer", error.retry_after)
         return problem(request, error)
 
-    def _not_routed(self, request: Request, error: HTTPException) -> bytes:
-        """Answer for a path or a method that there is not."""
+    def _not_routed(self, request: Request, error: HTTPException | BadRequest) -> BulkError:
+        """What is said of a path or a method that there is not."""
+        try:
+            self._count(request, self._quota)
+        except TooManyRequests as often:
+            return often
+        if isinstance(error, BadRequest):
+            return error
         for name, value in error.get_headers():
             if name.lower() in ("allow", "location"):
                 request.setHeader(name, value)
         said = f"{request.method.decode('latin-1')} is not possible here"
-        return problem(request, (MethodNotAllowed if error.code == 405 else NotFound)(said))
+        return (MethodNotAllowed if error.code == 405 else NotFound)(said)

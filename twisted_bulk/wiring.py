@@ -2,7 +2,6 @@
 
 import hashlib
 import re
-import resource
 import socket
 from pathlib import Path
 from typing import Any
@@ -18,13 +17,15 @@ from twisted_bulk.agent import GuardedAgent, Unread
 from twisted_bulk.body import Patience
 from twisted_bulk.brokers import Capabilities
 from twisted_bulk.config import Settings
+from twisted_bulk.connection import IDLE
 from twisted_bulk.daemon import Daemon
+from twisted_bulk.descriptors import allowed, share
 from twisted_bulk.download import Downloader
 from twisted_bulk.embedded import Embedded
 from twisted_bulk.errors import ConfigError
 from twisted_bulk.fetch import Fetcher
 from twisted_bulk.files import Files
-from twisted_bulk.gate import Gate
+from twisted_bulk.gate import Budget, Gate
 from twisted_bulk.groups import GroupQueue
 from twisted_bulk.guard import Guard
 from twisted_bulk.hours import ALWAYS
@@ -46,7 +47,7 @@ from twisted_bulk.runner import Runner
 from twisted_bulk.scripted import ScriptedQueue
 from twisted_bulk.shelf import Shelf, Workspace
 from twisted_bulk.signer import load_signer
-from twisted_bulk.site import BoundedSite
+from twisted_bulk.site import MAX_CONNECTIONS, MAX_OF_ONE, BoundedSite
 from twisted_bulk.slots import PartSlots, Slots
 from twisted_bulk.space import Space
 from twisted_bulk.throttle import Throttle
@@ -73,6 +74,8 @@ class Wiring:
         self.reactor = reactor
         self.daemon = Daemon(reactor)
         self.shelf = Shelf(settings.data)
+        self.shares = share(allowed())
+        self.budget = Budget(self.shares.connections)
         self.port: FilePort | None = None
         self.store = keeper(reactor, settings.broker or settings.redis, settings.data / "redis")
         self.add(self.store)
@@ -125,8 +128,7 @@ class Wiring:
         )
         ticker = Ticker(Throttle(settings.rate, settings.total_rate), self.reactor)
         files = Files(self.shelf, ticker, origins)
-        # Every connection is a file to the system, and the rest of the process has some, too.
-        gate = Gate(min(settings.max_connections, _files() * 3 // 4), settings.per_address)
+        gate = Gate(settings.max_connections, settings.per_address, self.budget)
         site = BoundedSite(files, self.reactor, MAX_FILES_BODY, gate, origins)
         self.port = FilePort(site, files.watch)
         self.listen("files", site)
@@ -197,6 +199,7 @@ class Wiring:
             connect_timeout=settings.connect_timeout,
             authorities=authorities,
             proxy=parse_proxy(settings.proxy) if settings.proxy else None,
+            idle=min(IDLE, self.shares.idle),
         )
 
     def worker(self) -> None:
@@ -226,7 +229,7 @@ class Wiring:
             retries=settings.retries,
             member_timeout=settings.member_timeout,
             host_patience=settings.host_patience,
-            most_waiting=_files() // 4,
+            most_waiting=self.shares.waiting,
             pace=pace,
         )
         maker = PartMaker(
@@ -262,7 +265,7 @@ class Wiring:
             self.parts,
             maker,
             reactor,
-            slots=PartSlots(settings.parts, max(settings.parts, min(PARTS, _files() // 16))),
+            slots=PartSlots(settings.parts, max(settings.parts, min(PARTS, self.shares.parts))),
             alone=Alone.WATCHED if settings.quarantine else self._in_process(),
             hours=settings.no_run,
             able=lambda: "room on the disk" if self.space.full else "",
@@ -275,7 +278,8 @@ class Wiring:
         self.daemon.drain = settings.drain
         self.daemon.busy.append(lambda: (parts.held, "zips"))
         if not settings.quarantine:
-            slots = Slots(CALLBACKS, max(CALLBACKS, min(CALLBACKS_WAITING, _files() // 4)))
+            most = min(CALLBACKS_WAITING, self.shares.callbacks)
+            slots = Slots(min(CALLBACKS, most), most)
             last = Runner(self.callbacks, notifier.deliver, reactor, slots=slots, **common)
             self.daemon.busy.append(lambda: (last.held, "callbacks"))
             self.add(last)
@@ -309,8 +313,11 @@ class Wiring:
         )
         self.daemon.warned.append(api.stop)
         origins = Origins(settings.ipv6_prefix, proxies=settings.trusted_proxy)
+        each = min(MAX_OF_ONE, self.shares.connections // 2)
+        gate = Gate(MAX_CONNECTIONS, each, self.budget)
+        api.watch(gate)
         site = BoundedSite(
-            api.resource, self.reactor, settings.max_body, None, origins, api.unwelcome
+            api.resource, self.reactor, settings.max_body, gate, origins, api.unwelcome
         )
         self.listen("intake", site)
 
@@ -325,12 +332,6 @@ def _check_broker(settings: Settings, capabilities: Capabilities) -> None:
         raise ConfigError("workers: other processes cannot reach broker memory:")
     if not {"intake", "worker"} <= settings.roles:
         raise ConfigError("roles: broker memory: needs intake and worker in one process")
-
-
-def _files() -> int:
-    """Files that this process may have open, sockets included."""
-    most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return 1 << 30 if most == resource.RLIM_INFINITY else most
 
 
 class _Closing(Service):
