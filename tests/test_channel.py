@@ -607,8 +607,10 @@ class ProxyTests(ChannelTestCase):
 
         self.resource = Signs()  # type: ignore[assignment]
         self.site = self.make()
-        signs = ("Forwarded: for=_x", "Via: 1.1 p", "X-Forwarded-Host: h", "x-forwarded-proto: https",
-                 "X-Real-IP: ::1", "X-Forwarded-For: 127.0.0.1")  # fmt: skip
+        signs = (
+            *("Forwarded: for=_x", "Via: 1.1 p", "X-Forwarded-Host: h", "x-forwarded-proto: https"),
+            *("X-Real-IP: ::1", "X-Forwarded-For: 127.0.0.1"),
+        )
         for sign in signs:
             _, transport = self.say(GET + f"{sign}\r\n\r\n".encode(), "127.0.0.1")
             self.assertTrue(transport.value().endswith(b"\r\n\r\nTrue"), sign)

@@ -15,13 +15,10 @@ from tests.servers import need
 from tests.test_daemon import DaemonTestCase, until
 
 
-def answer(url: str, **headers: str) -> tuple[int, Any]:
+def answer(url: str) -> tuple[int, Any]:
     """The status of a GET and its body, read as JSON."""
-    request = urllib.request.Request(
-        url, headers={k.replace("_", "-"): v for k, v in headers.items()}
-    )
     try:
-        with urllib.request.urlopen(request, timeout=20) as found:
+        with urllib.request.urlopen(url, timeout=20) as found:
             return found.status, json.load(found)
     except urllib.error.HTTPError as error:
         with error:
@@ -76,7 +73,8 @@ class ConnectionTests(DaemonTestCase):
         idle = [
             connect(daemon.intake, f"127.0.1.{client}") for client in range(6) for _ in range(100)
         ]
-        self.addCleanup(lambda: [one.close() for one in idle])
+        for one in idle:
+            self.addCleanup(one.close)
         log = "connections are refused"
         until(lambda: log in daemon.log.read_text())
         with connect(daemon.files, "127.0.0.1") as one:
