@@ -1,13 +1,19 @@
 """Requests read and refused."""
 
 import json
+import tracemalloc
+from io import BytesIO
 from typing import Any
 
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from twisted_bulk import outline
 from twisted_bulk.batch import Member, host_of, pack_members, unpack_members
 from twisted_bulk.errors import InvalidRequest
-from twisted_bulk.submission import SOME, read_order
+from twisted_bulk.order import read_order
+from twisted_bulk.outline import SOME
 
 
 def body(**fields: Any) -> bytes:
@@ -22,7 +28,7 @@ class ReadTests(SynchronousTestCase):
         order = read_order(body(task_id="2", url="http://h/notify.php"), 9)
         submission = order.submission
         self.assertEqual((submission.task_id, submission.url), ("2", "http://h/notify.php"))
-        self.assertEqual(order.members(0, 9), [Member("http://h/a.wav")])
+        self.assertEqual(next(order.members(0, 9)), [Member("http://h/a.wav")])
 
     def test_everything(self) -> None:
         """Every field there is."""
@@ -40,7 +46,7 @@ class ReadTests(SynchronousTestCase):
             ), 9,
         )  # fmt: skip
         self.assertEqual((order.submission.task_id, order.submission.policy), (7, 0.5))
-        self.assertEqual(order.members(1, 2), [Member(**member)])
+        self.assertEqual(next(order.members(1, 2)), [Member(**member)])
 
     def test_refused(self) -> None:
         """The field is named, and what was expected in it."""
@@ -50,7 +56,7 @@ class ReadTests(SynchronousTestCase):
             (b"[]", "Expected `object`"),
             (b"{}", "missing required field `download`"),
             (body(download=[]), "$.download"),
-            (body(download=["http://h/"] * 10), "10 URLs, at most 9"),
+            (body(download=["http://h/"] * 10), "more than 9 URLs"),
             (body(download=["http://h/", 7]), "$.download[1]"),
             (body(download=["ftp://h/"]), "$.download[0]"),
             (body(download=["http:///x"]), "$.download[0]"),
@@ -100,7 +106,7 @@ class ReadTests(SynchronousTestCase):
         """What is wrong is found, and told by its place, however far behind it stands."""
         urls: list[Any] = [f"http://h/{n}" for n in range(3 * SOME)]
         order = read_order(body(download=urls), 3 * SOME)
-        share = order.members(SOME - 1, SOME + 1)
+        share = [one for some in order.members(SOME - 1, SOME + 1) for one in some]
         self.assertEqual([member.url for member in share], urls[SOME - 1 : SOME + 1])
         swapped = [*urls[1::-1], *urls[2:]]
         again = read_order(body(download=swapped), 3 * SOME)
@@ -113,6 +119,41 @@ class ReadTests(SynchronousTestCase):
             urls[2500] = wrong
             error = self.assertRaises(InvalidRequest, read_order, body(download=urls), 9999)
             self.assertIn(said, str(error))
+
+    def test_read_no_further(self) -> None:
+        """What is refused costs no more than was read until then."""
+        for begin, more in (
+            (b'{"download":[', b"1,"), (b'{"download":[', b'"",'), (b"{", b'"a":1,'),
+            (b'{"download":', b"["), (b'{"download":["', b"a"), (b"", b" "), (b'{"x":"', b"a"),
+        ):  # fmt: skip
+            file = BytesIO(begin + more * (20_000_000 // len(more)))
+            self.assertRaises(InvalidRequest, read_order, file, 1000)
+            self.assertLess(file.tell(), 1_500_000, begin + more)
+
+    def test_memory(self) -> None:
+        """Neither the body nor its members are kept; nor are they when they are packed."""
+        urls = [f"http://h.example/{n:0100}" for n in range(50_000)]
+        file = BytesIO(body(download=urls, task_id="a"))
+        tracemalloc.start()
+        self.addCleanup(tracemalloc.stop)
+        order = read_order(file, 50_000)
+        packed = pack_members(order.members(0, 50_000), 50_000)
+        peak = tracemalloc.get_traced_memory()[1]
+        self.assertLess(peak, 3_000_000)
+        self.assertEqual([member.url for member in unpack_members(packed)], urls)
+
+    @given(st.integers(1, 40), st.data())
+    def test_wherever_it_is_cut(self, piece: int, data: st.DataObject) -> None:
+        """Where a piece ends makes no difference."""
+        text = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), max_size=9)
+        names = data.draw(st.lists(text, min_size=1, max_size=20))
+        members = [{"url": "http://h/a", "name": name} if name else "http://h/" for name in names]
+        asked = {"task_id": "a", "headers": {"A": '\\"]'}, "download": members, "priority": 1}
+        sent = json.dumps(asked, ensure_ascii=data.draw(st.booleans()), indent=1).encode()
+        self.patch(outline, "PIECE", piece)
+        order = read_order(sent, 99)
+        found = [member.name for some in order.members(0, 99) for member in some]
+        self.assertEqual((order.submission.priority, found), (1, names))
 
     def test_need(self) -> None:
         """Policies as numbers of members."""
@@ -141,4 +182,4 @@ class ReadTests(SynchronousTestCase):
     def test_packed(self) -> None:
         """Members survive the queue."""
         members = [Member("http://h/你"), Member("http://h/", "n", {"a": "b"}, "0" * 64)]
-        self.assertEqual(unpack_members(pack_members(members)), members)
+        self.assertEqual(unpack_members(pack_members([members[:1], [], members[1:]], 2)), members)

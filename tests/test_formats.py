@@ -72,7 +72,7 @@ class FormatTests(SynchronousTestCase):
 
             mirror: str
 
-        packed = pack_members([Newer("http://h/", "n", mirror="m")])
+        packed = pack_members([[Newer("http://h/", "n", mirror="m")]], 1)
         self.assertEqual(unpack_members(packed), [Member("http://h/", "n")])
         self.assertIn(b"mirror", msgspec.json.encode(Newer("http://h/", mirror="m")))
 

@@ -27,10 +27,10 @@ from twisted_bulk.gate import KNOWN, Quota
 from twisted_bulk.groups import GroupQueue
 from twisted_bulk.intake import Intake
 from twisted_bulk.jobs import Ack
+from twisted_bulk.order import read_order
 from twisted_bulk.redis import Redis
 from twisted_bulk.scripted import ScriptedQueue
 from twisted_bulk.site import BoundedSite
-from twisted_bulk.submission import read_order
 from twisted_bulk.tokens import Access, Token
 from twisted_bulk.web import LARGE, Api
 
@@ -155,7 +155,7 @@ class BatchTests(ApiTestCase):
         class Large:
             """Something that a frame holds."""
 
-        def refuse(body: bytes, most: int) -> None:
+        def refuse(body: Any, most: int) -> None:
             held = Large()
             seen.append(weakref.ref(held))
             try:
@@ -641,7 +641,14 @@ class KeyTests(SynchronousTestCase):
         ('{"download":["http://a/"],"priority":NaN}', "not JSON"),
         ('{"download":["http://a/"],"expires":Infinity}', "not JSON"),
         ('{"download":["http://a/\\ud800"]}', "not JSON"),
-        ('{"download":' + "[" * 100_000 + "]" * 100_000 + "}", "not JSON"),
+        ('{"download":' + "[" * 100_000 + "]" * 100_000 + "}", "download"),
+        ('{"a":' * 100_000 + "1" + "}" * 100_000, "nested too deeply"),
+        ('{"download":["http://a/', "not JSON"),
+        ('{"download":["http://a/" "http://b/"]}', "$.download[0]"),
+        ('{"download":["http://a/",]}', "$.download[1]"),
+        ('{"download":[{"url":"http://a/","headers":{"a":{"b":"c"}}}]}', "$.download[0]"),
+        ('{"download":["http://a/"],"headers":{"a":"' + "b" * 600_000 + '"}}', "more than"),
+        ('{"download":["http://a/' + "b" * 600_000 + '"]}', "$.download[0]"),
         ('{"download":' + "[" * 900 + "]" * 900 + "}", "download"),
         ('{"download":["http://a/"],"priority":' + "9" * 5000 + "}", "priority"),
         ('{"download":["http://a/"],"expires":1e999}', "expires"),

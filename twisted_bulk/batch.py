@@ -1,7 +1,7 @@
 """A batch: what its parts and members are. Pure: no I/O, no clock, no reactor."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -137,10 +137,16 @@ def is_url(url: str) -> bool:
         return False
 
 
-def pack_members(members: Sequence[Member]) -> bytes:
-    """Members as they are kept in the queue: msgpack, deflated."""
-    packed: bytes = isal_zlib.compress(msgspec.msgpack.encode(members), 1)
-    return packed
+def pack_members(members: Iterable[Sequence[Member]], total: int) -> bytes:
+    """Members as they are kept in the queue: msgpack, deflated.
+
+    :param members: some at a time; ``total`` in all
+    """
+    deflate = isal_zlib.compressobj(1)
+    packed = [deflate.compress(b"\xdd" + total.to_bytes(4, "big"))]  # an array of so many
+    for some in members:
+        packed += [deflate.compress(b"".join(map(msgspec.msgpack.encode, some)))]
+    return b"".join([*packed, deflate.flush()])
 
 
 def unpack_members(data: bytes) -> list[Member]:

@@ -29,9 +29,10 @@ from twisted_bulk.groups import GroupQueue
 from twisted_bulk.hours import ALWAYS, Hours
 from twisted_bulk.jobs import GROUP_STATES, Group, GroupPart, GroupRecord, Stats, Submitted
 from twisted_bulk.manifest import lines
+from twisted_bulk.order import Order
 from twisted_bulk.report import report
 from twisted_bulk.stats import job_eta, summary, waits_for
-from twisted_bulk.submission import MAX_PARTS, Order
+from twisted_bulk.submission import MAX_PARTS
 
 log = Logger()
 
@@ -173,7 +174,7 @@ class Intake:
 
     async def _pack(self, order: Order, begin: int, end: int) -> bytes:
         def pack() -> bytes:
-            return pack_members(order.members(begin, end))
+            return pack_members(order.members(begin, end), end - begin)
 
         return pack() if len(order) <= FEW else await deferToThread(pack)
 

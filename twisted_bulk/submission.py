@@ -1,24 +1,21 @@
-"""What users may send: the bodies of the API's calls, read and checked. Pure."""
+"""What users may send: the bodies of the API's calls, as types, and their checks. Pure."""
 
 import functools
-import hashlib
-import math
 import re
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 import msgspec
 
 from twisted_bulk.batch import MAX_URL, Member, Mode, is_url
 from twisted_bulk.errors import InvalidRequest
-from twisted_bulk.unique import check_keys, check_order
+from twisted_bulk.unique import check_keys
 
 MAX_PARTS = 10_000
 MAX_NAME = 1000
 MAX_HEADERS = 16_384
-SOME = 1000  # members that are objects at one time
 
-_TASK_ID = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._~-]{1,128}")
+TASK_ID = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._~-]{1,128}")
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 # Headers that belong to the connection, or on which our own checks depend.
 _OURS = frozenset(
@@ -43,8 +40,8 @@ ENTRY = str | NamedMember
 class Submission(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """The body of a POST.
 
-    :param download: a URL or a :class:`~twisted_bulk.batch.Member` each, as they came: as
-        objects a million of them would take 300 MB
+    :param download: a URL or a :class:`~twisted_bulk.batch.Member` each; none of them is an object
+        here: a million would take 300 MB
     """
 
     download: list[msgspec.Raw]
@@ -97,7 +94,8 @@ class Control(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         }
 
 
-def _check_headers(headers: dict[str, str], where: str) -> None:
+def check_headers(headers: dict[str, str], where: str) -> None:
+    """:raises InvalidRequest: one of them cannot be sent"""
     for name, value in headers.items():
         if not _TOKEN.fullmatch(name) or re.search(r"[\x00-\x08\x0a-\x1f\x7f]", value):
             raise InvalidRequest(f"{where}: {name!r} is not a header that can be sent")
@@ -107,17 +105,19 @@ def _check_headers(headers: dict[str, str], where: str) -> None:
         raise InvalidRequest(f"{where}: more than {MAX_HEADERS} bytes")
 
 
-def _check_url(url: str, where: str) -> None:
+def check_url(url: str, where: str) -> None:
+    """:raises InvalidRequest: it is not one that we would fetch"""
     if not is_url(url):
         raise InvalidRequest(f"{where}: not an http or https URL of at most {MAX_URL} characters")
 
 
-def _check_member(member: Member, where: str) -> None:
-    _check_url(member.url, where)
+def check_member(member: Member, where: str) -> None:
+    """:raises InvalidRequest: something in it cannot be"""
+    check_url(member.url, where)
     if len(member.name) > MAX_NAME:
         raise InvalidRequest(f"{where}.name: more than {MAX_NAME} characters")
     if member.headers:
-        _check_headers(member.headers, f"{where}.headers")
+        check_headers(member.headers, f"{where}.headers")
     if member.sha256 and not re.fullmatch(r"[0-9a-fA-F]{64}", member.sha256):
         raise InvalidRequest(f"{where}.sha256: not 64 hexadecimal digits")
 
@@ -125,102 +125,30 @@ def _check_member(member: Member, where: str) -> None:
 _decoder = functools.cache(msgspec.json.Decoder)
 
 
-def read(body: bytes | msgspec.Raw, kind: Any, where: str = "$") -> Any:
-    """Decode JSON, which stands at ``where`` of a request's body.
+def decode(body: bytes, kind: Any, place: Callable[[str], str] = str) -> Any:
+    """Decode JSON.
 
+    :param place: where in the request's body a path in the text stands, ``$.a[1]`` for instance
     :raises InvalidRequest: names the field and what was expected there
     """
     try:
-        found = _decoder(kind).decode(body)
-        if isinstance(body, bytes) and kind is not Submission:
-            check_keys(body)
-        return found
+        return _decoder(kind).decode(body)
     except msgspec.ValidationError as error:
-        what, at, path = str(error).partition(" - at `$")
-        if where != "$":
-            what, at, path = what, " - at `$", f"{where[1:]}{path or '`'}"
-        raise InvalidRequest(f"{what}{at}{path}") from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        what, at, path = str(error).rpartition(" - at `")
+        where = place(path.rstrip("`")) if at else place("$")
+        what = what if at else path
+        raise InvalidRequest(what if where == "$" else f"{what} - at `{where}`") from None
+    except UnicodeDecodeError:
+        raise InvalidRequest("not JSON: it is not UTF-8") from None
+    except (msgspec.DecodeError, RecursionError) as error:
         raise InvalidRequest(f"not JSON: {error}") from None
 
 
-@dataclass(frozen=True)
-class Order:
-    """A POST's body, checked.
-
-    :param digest: the same for the same request, however its JSON was written
-    :param kept: all members, where they are few
-    """
-
-    submission: Submission
-    digest: str
-    kept: list[Member] | None = None
-
-    def __len__(self) -> int:
-        return len(self.submission.download)
-
-    def members(self, begin: int, end: int) -> list[Member]:
-        """Those from ``begin`` to before ``end``."""
-        if self.kept is not None:
-            return self.kept[begin:end]
-        return _members(self.submission, begin, end)
-
-    @property
-    def need(self) -> int:
-        """How many members must succeed for the batch not to have failed."""
-        policy = self.submission.policy
-        if policy == "strict":
-            return len(self)
-        if policy == "partial":
-            return 1
-        return max(1, math.ceil(policy * len(self) - 1e-9))
-
-
-def _members(submission: Submission, begin: int, end: int) -> list[Member]:
-    entries = (
-        read(entry, ENTRY, f"$.download[{number}]")
-        for number, entry in enumerate(submission.download[begin:end], begin)
-    )
-    return [
-        Member(entry)
-        if isinstance(entry, str)
-        else Member(entry.url, entry.name, entry.headers, entry.sha256)
-        for entry in entries
-    ]
-
-
-def read_order(body: bytes, max_urls: int) -> Order:
-    """Decode and check a POST's body.
+def read(body: bytes, kind: Any) -> Any:
+    """Decode a small body, in which each key stands once.
 
     :raises InvalidRequest: names the field and what was expected there
     """
-    submission: Submission = read(body, Submission)
-    check_order(body)
-    task_id, total = submission.task_id, len(submission.download)
-    if task_id is not None and not _TASK_ID.fullmatch(str(task_id)):
-        raise InvalidRequest(
-            "$.task_id: expected 1 to 128 of A-Z a-z 0-9 . _ ~ - (not . or ..), or an integer"
-        )
-    if not total:
-        raise InvalidRequest("$.download: expected at least one URL")
-    if total > max_urls:
-        raise InvalidRequest(f"$.download: {total} URLs, at most {max_urls}")
-    if submission.url:
-        _check_url(submission.url, "$.url")
-    _check_headers(submission.headers, "$.headers")
-    named = None if task_id is None else str(task_id)
-    seen = hashlib.sha256(_plain(msgspec.structs.replace(submission, download=[], task_id=named)))
-    for begin in range(0, total, SOME):
-        members = _members(submission, begin, begin + SOME)
-        for number, (member, entry) in enumerate(
-            zip(members, submission.download[begin : begin + SOME], strict=True), begin
-        ):
-            _check_member(member, f"$.download[{number}]")
-            if memoryview(entry)[0] == ord("{"):
-                check_keys(bytes(entry))
-        seen.update(_plain(members)[1:-1] + b",")
-    return Order(submission, seen.hexdigest(), members if total <= SOME else None)
-
-
-def _plain(value: Any) -> bytes:
-    return msgspec.json.encode(value, order="deterministic")
+    found = decode(body, kind)
+    check_keys(body)
+    return found

@@ -5,20 +5,9 @@ section 4), so that what was checked is not what is done. Pure.
 """
 
 import json
-import re
-from itertools import islice
 from typing import Any
 
-import msgspec
-
 from twisted_bulk.errors import InvalidRequest
-
-_DOWNLOAD = re.compile(rb'"download"\s*:\s*')
-FEW = 3  # places where "download" may stand before all is looked at
-
-
-class _Outline(msgspec.Struct):
-    download: msgspec.Raw
 
 
 def _once(pairs: list[tuple[str, Any]]) -> None:
@@ -44,13 +33,3 @@ def check_keys(body: bytes) -> None:
         raise InvalidRequest("not JSON: it is not UTF-8") from None
     except RecursionError:
         raise InvalidRequest("not JSON that is read: nested too deeply") from None
-
-
-def check_order(body: bytes) -> None:
-    """The same for a batch, but for what stands in ``download``, which may be a million URLs."""
-    wanted = memoryview(msgspec.json.decode(body, type=_Outline).download)
-    for found in islice(_DOWNLOAD.finditer(body), FEW):
-        begin, end = found.end(), found.end() + len(wanted)
-        if memoryview(body)[begin:end] == wanted:
-            return check_keys(body[:begin] + b"0" + body[end:])
-    check_keys(body)

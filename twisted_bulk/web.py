@@ -2,9 +2,10 @@
 
 import hashlib
 import math
+import os
 import re
 from http import HTTPStatus
-from typing import Any, cast
+from typing import Any, BinaryIO, cast
 
 import msgspec
 from klein import Klein
@@ -28,6 +29,7 @@ from twisted_bulk.errors import (
     ProtectedMode,
     QueueUnavailable,
     Stopping,
+    TooLarge,
     TooManyRequests,
     Unauthorized,
     Unavailable,
@@ -36,10 +38,11 @@ from twisted_bulk.errors import (
 from twisted_bulk.gate import Gate, Quota
 from twisted_bulk.intake import Intake
 from twisted_bulk.openapi import document
+from twisted_bulk.order import read_order
 from twisted_bulk.port import Connections, FilePort
 from twisted_bulk.routed import Routed, release
 from twisted_bulk.site import BoundedRequest, Pieces, header, problem
-from twisted_bulk.submission import Change, Control, Rates, read, read_order
+from twisted_bulk.submission import Change, Control, Rates, read
 from twisted_bulk.tokens import Access, Token
 
 log = Logger()
@@ -65,14 +68,23 @@ def _json(request: Request, value: Any, status: int = HTTPStatus.OK) -> bytes:
     return body
 
 
-def _body(request: Request) -> bytes:
-    """The request's body, which says that it is JSON."""
+def _body(request: Request) -> tuple[BinaryIO, int]:
+    """The request's body, which says that it is JSON, and how many bytes it has."""
     media = (header(request, "Content-Type") or "").partition(";")[0].strip().lower()
     if media != "application/json" and not re.fullmatch(r"application/[\w.-]+\+json", media):
         raise UnsupportedMedia(f"Content-Type is {media or 'absent'}, not application/json")
     assert request.content is not None
-    body: bytes = request.content.read()
-    return body
+    size = request.content.seek(0, os.SEEK_END)
+    request.content.seek(0)
+    return request.content, size
+
+
+def _read(request: Request, kind: Any) -> Any:
+    """The request's body, where it has to be a small one."""
+    body, size = _body(request)
+    if size > LARGE:
+        raise TooLarge(f"the body of this call has at most {LARGE} bytes")
+    return read(body.read(), kind)
 
 
 def _argument(request: Request, name: str, default: str = "") -> str:
@@ -181,8 +193,8 @@ class Api:
         """Take a batch in."""
         token = self._admit(request, "submit")
         self._check_stopping()
-        body = _body(request)
-        if len(body) < LARGE:
+        body, size = _body(request)
+        if size < LARGE:
             order = read_order(body, self._max_urls)
         else:
             order = await deferToThread(read_order, body, self._max_urls)
@@ -249,7 +261,7 @@ class Api:
     async def change(self, request: Request, task_id: str) -> bytes:
         """Another priority for a batch that waits."""
         await self._admit_to(request, "submit", task_id)
-        change = read(_body(request), Change)
+        change = _read(request, Change)
         return _json(request, await self._intake.prioritise(task_id, change.priority))
 
     @app.route("/v1/stats", methods=["GET"])
@@ -262,7 +274,7 @@ class Api:
     async def control(self, request: Request) -> bytes:
         """Change the live settings of the queue of parts."""
         self._admit(request, "admin")
-        control = read(_body(request), Control)
+        control = _read(request, Control)
         return _json(request, await self._intake.control(control.given))
 
     @app.route("/v1/files", methods=["GET"])
@@ -275,7 +287,7 @@ class Api:
     async def rates(self, request: Request) -> bytes:
         """Change its limits."""
         self._admit(request, "admin")
-        self._file_port.change(read(_body(request), Rates))
+        self._file_port.change(_read(request, Rates))
         return _json(request, self._file_port.shown())
 
     @property
