@@ -65,6 +65,23 @@ class LoadTests(SynchronousTestCase):
             self.assertRegex(str(error), said)
             self.assertNotIn("\n", str(error))
 
+    def test_no_password_is_repeated(self) -> None:
+        """A mistake in what has one is told without it."""
+        path = self.mktemp()
+        Path(path).write_text("[bulkwav]\nredis redis://:s3cr3t@h\n")
+        cases: list[tuple[dict[str, str], str | None]] = [
+            ({"redis": value}, None)
+            for value in (
+                "redis//:s3cr3t@h", "redis://:s3/cr3t@h/1", "redis://:s3cr3t@h:x", "s3cr3t",
+                "sentinel://:s3cr3t@h", "redis://h?password=s3cr3t", "unix://s3cr3t@h/x",
+            )
+        ]  # fmt: skip
+        cases += [({"proxy": "http//u:s3cr3t@h"}, None), ({"broker": "sql://:s3cr3t@h"}, None)]
+        cases += [({"public_url": "ftp://u:s3cr3t@h"}, None), ({}, path)]
+        for options, config in cases:
+            error = self.assertRaises(ConfigError, load, options, {}, config)
+            self.assertNotRegex(str(error), "s3|cr3t", str(options))
+
     def test_units(self) -> None:
         """k is 1000, Ki 1024; times take a letter."""
         self.assertEqual(
@@ -73,13 +90,6 @@ class LoadTests(SynchronousTestCase):
         self.assertEqual([duration(t) for t in ("90", "1.5h", "7d")], [90, 5400, 604_800])
         for parse in (size, duration):
             self.assertRaises(ValueError, parse, "9" * 400)
-
-    def test_links(self) -> None:
-        """Links begin with public_url, else with this host and the port of --files."""
-        self.assertEqual(load({"public_url": "https://x/y/"}, {}).link_base, "https://x/y")
-        self.assertRegex(
-            load({"files": "tcp:1234:interface=::1"}, {}).link_base, r"^http://.+:1234$"
-        )
 
 
 class ExampleTests(SynchronousTestCase):

@@ -254,7 +254,8 @@ class MainTests(DaemonTestCase):
         self.source.gate.clear()
         again = daemon.call("POST", "/v1/batches/k/retry")
         self.assertIn(again["status"], ("queued", "running"))
-        self.assertEqual(again["download"], "")
+        self.assertEqual((again["run"], again["download"]), (2, first))  # until there is another
+        self.assertEqual(self.fetch(first), before)
         with self.assertRaises(urllib.error.HTTPError) as caught:
             daemon.call("POST", "/v1/batches/k/retry")
         self.assertEqual(caught.exception.code, 409)
@@ -264,6 +265,9 @@ class MainTests(DaemonTestCase):
         self.assertEqual(set(self.source.asked), lost)
         self.assertEqual(shown["parts"][1]["download"], second)
         self.assertNotEqual(shown["parts"][0]["download"], first)
+        runs = [(body["run"], body["status"]) for _, body in self.source.callbacks]
+        self.assertLessEqual({run for run, status in runs if status == "partial"}, {1})
+        self.assertLessEqual({run for run, status in runs if status == "done"}, {2})
         members = self.fetch(shown["parts"][0]["download"])
         self.assertEqual(len(json.loads(members["manifest.json"])), 4)
         for name in set(before) - {"manifest.json"}:
@@ -374,7 +378,7 @@ class CrashTests(DaemonTestCase):
             self.source.gate.clear()
             self.source.held = {last}
             daemon.post({"task_id": "k", "download": urls})
-            until(lambda: self.noted(daemon) == 39)  # noqa: B023
+            until(lambda: self.noted(daemon) == 39 and last in self.source.asked)  # noqa: B023
             getattr(daemon, end)()
             self.source.gate.set()
             daemon.start()

@@ -56,6 +56,14 @@ class LineTests(SynchronousTestCase):
             for follows in as_text(event).split("\n")[1:]:
                 self.assertTrue(follows.startswith("    "))
 
+    def test_links(self) -> None:
+        """Who reads the log does not have the links of the zips."""
+        folder = f"a:b-{'0123456789abcdef' * 2}"
+        (event,) = events(a=f"/{folder}/b.zip", url=f"http://h/{folder}/b.zip", path=f"/{folder}/x")
+        line = as_line(event)
+        self.assertNotIn("abcdef", line)
+        self.assertIn("a:b-0123.../b.zip", line)
+
     def test_secrets(self) -> None:
         """URLs go without user info and query, in fields and within texts."""
         for url in (

@@ -27,7 +27,7 @@ from twisted_bulk.poster import Poster
 from twisted_bulk.receivers import MOST
 from twisted_bulk.scripted import ScriptedQueue
 from twisted_bulk.signer import load_signer
-from twisted_bulk.task import GiveBack, Result, Retry, Task
+from twisted_bulk.task import Fatal, GiveBack, Result, Retry, Task
 
 
 class NotifyTests(RedisTestCase):
@@ -54,7 +54,7 @@ class NotifyTests(RedisTestCase):
             reactor,
             speaker="me",
             every=0.05,
-            link_base="http://l",
+            link_base=lambda: "http://l",
             reporting=self.reporting,
         )
 
@@ -163,7 +163,7 @@ class NotifyTests(RedisTestCase):
         for number in range(2 * MOST):
             await self.posts(min(MOST + number, 2 * MOST))
             waiting[number].write(ok(b""))
-        self.assertEqual({(await one).data for one in going}, {b"delivered"})
+        self.assertEqual({(await one).data for one in going}, {b"HTTP 200"})
         self.assertEqual(self.notifier._places, {})
 
     async def test_last_without_a_place(self) -> None:
@@ -219,7 +219,7 @@ class NotifyTests(RedisTestCase):
             with self.assertRaises(Retry) as caught:
                 await self.notifier.deliver(Task(attempt))
             self.assertTrue(0.8 * expected <= caught.exception.delay <= 1.2 * expected)
-        self.assertEqual((await self.notifier.deliver(Task(job))).data, b"delivered")
+        self.assertEqual((await self.notifier.deliver(Task(job))).data, b"HTTP 200")
         self.assertEqual(len({self.site.headers(n)["webhook-id"] for n in range(5)}), 1)
         self.assertEqual(len({self.site.requests[n][2] for n in range(5)}), 1)
         self.assertEqual(len(SCHEDULE) + 1, TRIES)
@@ -236,7 +236,7 @@ class NotifyTests(RedisTestCase):
             await self.notifier.deliver(Task(job))
         self.assertEqual(len(self.site.requests), 1)
         for _ in range(2):
-            self.assertEqual((await self.notifier.deliver(Task(job))).data, b"delivered")
+            self.assertEqual((await self.notifier.deliver(Task(job))).data, b"HTTP 200")
         self.assertEqual((len(self.site.requests), self.site.connections), (3, 3))
         self.assertEqual(self.site.headers()["connection"], "close")
 
@@ -273,7 +273,7 @@ class NotifyTests(RedisTestCase):
         for exchange in waiting:
             exchange.write(ok(b""))
         results = sorted([(await one).data for one in going])
-        self.assertEqual(results, [b""] + [b"delivered"] * MOST)
+        self.assertEqual(results, [b""] + [b"HTTP 200"] * MOST)
         self.assertEqual(len(self.site.requests), MOST)
 
     async def test_progress_is_not_repeated(self) -> None:
@@ -331,7 +331,7 @@ class NotifyTests(RedisTestCase):
         ):
             self.site.answers["/n"] = reply
             await self.queue.ack("w", [Ack(await self.begin(name=f"{id(reply)}"), 4, b"")])
-            self.assertEqual((await self.last()).data, b"delivered")
+            self.assertEqual((await self.last()).data, b"HTTP 200")
 
     async def test_any_url(self) -> None:
         """Whatever intake takes as a receiver's URL: a user with a password, any host."""
@@ -345,7 +345,7 @@ class NotifyTests(RedisTestCase):
         (job,) = (await self.queue.reserve("w", 1)).jobs
         await self.queue.ack("w", [Ack(job, 4, b"")])
         self.site.answers["/n?a=b"] = ok(b"")
-        self.assertEqual((await self.last()).data, b"delivered")
+        self.assertEqual((await self.last()).data, b"HTTP 200")
         self.assertEqual(self.site.headers(0)["authorization"], "Basic dXNAcjpwYXNz")
 
     async def test_queue_away(self) -> None:
@@ -380,7 +380,7 @@ class NotifyTests(RedisTestCase):
         """410: it wants no more."""
         await self.queue.ack("w", [Ack(await self.begin(), 4, b"")])
         self.site.answers["/n"] = respond("410 Gone")
-        self.assertEqual((await self.last()).data, b"refused for good")
+        self.assertEqual((await self.last()).data, b"HTTP 410")
 
     async def test_last_waits_for_progress(self) -> None:
         """A progress callback on its way is let in before the last one is sent."""
@@ -461,9 +461,29 @@ class NotifyTests(RedisTestCase):
         await self.queue.ack("w", [Ack(await self.begin(path=""), 4, b"")])
         spec = json.dumps({"url": "http://10.0.0.1/"})
         await self.redis.command("HSET", f"{self.queue.prefix}g:b", "spec", spec)
-        with self.assertRaises(Retry) as caught:
+        with self.assertRaises(Fatal) as caught:
             await self.last()
         self.assertIn("address_refused", str(caught.exception))
+        self.assertIn("--allow-net", str(caught.exception))
+
+    async def test_a_secret_a_token(self) -> None:
+        """A batch's callbacks are signed with its token's secrets, which are nobody else's."""
+        await self.queue.ack("w", [Ack(await self.begin(name="one:b"), 4, b"")])
+        spec = json.dumps({"url": self.site.url + "/n", "owner": "one"})
+        await self.redis.command("HSET", f"{self.queue.prefix}g:one:b", "spec", spec)
+        await self.last()
+        body, headers = self.site.requests[0][2], self.site.headers(0)
+        signer = load_signer("", self.data)
+        said = Webhook(signer.secrets("one")[0]).verify(body, headers)
+        self.assertEqual((said["task_id"], said["owner"]), ("b", "one"))
+        for other in ("", "two"):
+            with self.assertRaises(WebhookVerificationError):
+                Webhook(signer.secrets(other)[0]).verify(body, headers)
+        (self.data / "secret").write_text(
+            "# ours\nwhsec_" + "a" * 40 + "\nwhsec_" + "b" * 40 + " one\n"
+        )
+        self.assertEqual(signer.secrets("one"), ["whsec_" + "b" * 40])
+        self.assertEqual(signer.secrets(), ["whsec_" + "a" * 40])
 
     async def test_deleted(self) -> None:
         """A batch that was deleted meanwhile has nothing to say."""

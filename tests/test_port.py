@@ -90,6 +90,21 @@ class AccessLogTests(SynchronousTestCase):
         self.assertEqual(line, {"client": "::1", "status": 200, "path": path, "whole": False})
         self.assertEqual(self.path.read_bytes().count(b"\n"), 1)
 
+    def test_control_characters(self) -> None:
+        """None of them reaches the file as it is, not even those beyond ASCII."""
+        path = Path(self.mktemp())
+        log = AccessLog(str(path))
+        log(
+            {
+                "log_namespace": "access",
+                "log_time": 0.0,
+                "status": 404,
+                "path": "/\x9b2J\x85\u2028\x7f",
+            }
+        )
+        self.assertNotRegex(path.read_text(), "[\x7f-\x9f\u2028]")
+        self.assertEqual(json.loads(path.read_text())["path"], "/\x9b2J\x85\u2028\x7f")
+
     def test_moved_away(self) -> None:
         """What follows goes to a new file of the old name."""
         self.log.info("x", status=1)

@@ -4,6 +4,7 @@ import io
 import tempfile
 import urllib.request
 import zipfile
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +135,7 @@ class ProxyTests(TestCase):
             "127.0.0.1",
             "0x7f.1",
             "[::1]",
-            "8.8.8.8",
+            "10.0.0.1",
             "localhost",
             "a.localhost.",
             "%31%32%37.1",
@@ -142,6 +143,22 @@ class ProxyTests(TestCase):
             self.assertEqual(await self.code(f"http://{host}/"), "address_refused", host)
             self.assertEqual(await self.code(f"https://{host}/"), "address_refused", host)
         self.assertEqual(self.heads, [])
+        self.assertEqual(await self.get("http://8.8.8.8/a"), b"plain")
+
+    def test_ourselves(self) -> None:
+        """Our own names at our own ports, and the queue's, as on the direct way."""
+        guard = Guard([ip_network("127.0.0.0/8")], own=[81], queue=[82], names=["me", "ME.example"])
+        for host, port, code in (
+            ("me", 81, "address_refused"), ("Me.Example.", 81, "address_refused"), ("me", 80, ""),
+            ("127.0.0.1", 81, "address_refused"), ("127.1", 80, ""), ("other", 82, "port_refused"),
+            ("127.0.0.1", 82, "port_refused"),
+        ):  # fmt: skip
+            try:
+                guard.check_unresolved(host, port)
+                found = ""
+            except MemberError as error:
+                found = error.code
+            self.assertEqual(found, code, (host, port))
 
     async def test_proxy_in_trouble(self) -> None:
         """A proxy that does not connect, or talks before it was asked."""

@@ -6,6 +6,7 @@ import subprocess
 import tempfile
 import time
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_network
 from pathlib import Path
 
 from cryptography import x509
@@ -21,7 +22,8 @@ from tests.reactor import reactor
 from tests.sentinel import SentinelSet
 from tests.servers import free_port, need
 from tests.test_redis import eventually
-from twisted_bulk.errors import QueueUnavailable
+from twisted_bulk.errors import MemberError, QueueUnavailable
+from twisted_bulk.guard import Guard
 from twisted_bulk.jobs import Work
 from twisted_bulk.redis import Redis, connection
 from twisted_bulk.scripted import ScriptedQueue
@@ -62,6 +64,18 @@ class SentinelTests(Connected):
         while not heard:
             await deferLater(reactor, 0.05)
             await eventually(lambda: queue.enqueue([Work(id=f"{time.time()}", payload=b"x")]), 30)
+
+    async def test_guarded(self) -> None:
+        """The port of the server that Sentinel names is closed to downloads, like its own."""
+        servers: SentinelSet = await deferToThread(SentinelSet, 0)
+        self.addCleanup(servers.close)
+        redis = self.connect(servers.url)
+        guard = Guard([ip_network("127.0.0.0/8")], queue=redis.ports)
+        await eventually(lambda: redis.command("PING"), 20)
+        for port in (servers.master(), *servers.sentinels):
+            error = self.assertRaises(MemberError, guard.check, "h", ["127.0.0.1"], port)
+            self.assertEqual(error.code, "port_refused")
+        guard.check("h", ["127.0.0.1"], 80)
 
     async def test_unreplicated(self) -> None:
         """What no replica has is not answered for."""

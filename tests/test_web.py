@@ -10,6 +10,7 @@ import weakref
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from treq.client import HTTPClient
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred
@@ -21,17 +22,19 @@ from twisted.web.test.requesthelper import DummyRequest
 
 from tests.reactor import reactor
 from tests.servers import RedisServer, RedisTestCase, need
-from twisted_bulk import channel, web
+from twisted_bulk import channel, intake, web
+from twisted_bulk.batch import PartResult
 from twisted_bulk.errors import ConfigError, Forbidden, InvalidRequest, ProtectedMode, Unauthorized
 from twisted_bulk.gate import KNOWN, Quota
 from twisted_bulk.groups import GroupQueue
 from twisted_bulk.intake import Intake
-from twisted_bulk.jobs import Ack
+from twisted_bulk.jobs import Ack, Group, GroupPart
 from twisted_bulk.order import read_order
 from twisted_bulk.redis import Redis
 from twisted_bulk.scripted import ScriptedQueue
+from twisted_bulk.signer import load_signer
 from twisted_bulk.site import BoundedSite
-from twisted_bulk.tokens import Access, Token
+from twisted_bulk.tokens import Access, Token, parse
 from twisted_bulk.web import LARGE, Api
 
 MAX_BODY = 20_000_000
@@ -48,11 +51,12 @@ class ApiTestCase(RedisTestCase):
     def serve(self, redis: Redis, request_rate: int = 0, access: Access | None = None) -> None:
         self.deleted: list[str] = []
         self.queue = GroupQueue(redis, "parts", 200_000, ScriptedQueue(redis, "calls"))
-        intake = Intake(
-            self.queue, link_base="http://l", part_files=10_000, compress="auto",
+        batches = Intake(
+            self.queue, link_base=lambda: "http://l", part_files=10_000, compress="auto",
             callback_tries=8, keep=60, deleted=self.deleted.append,
         )  # fmt: skip
-        self.api = Api(intake, access or Access(), 150_000, request_rate=request_rate)
+        signer = load_signer("", Path(tempfile.mkdtemp(prefix="bw")))
+        self.api = Api(batches, access or Access(), 150_000, signer, request_rate=request_rate)
         factory = BoundedSite(self.api.resource, reactor, MAX_BODY, unwelcome=self.api.unwelcome)
         port: Any = reactor.listenTCP(0, factory, interface="127.0.0.1")
         self.addCleanup(port.stopListening)
@@ -255,6 +259,80 @@ class BatchTests(ApiTestCase):
         await self.refused(404, "no_such_batch", "GET", "/v1/batches/b")
         await self.refused(404, "no_such_batch", "DELETE", "/v1/batches/b")
         self.assertEqual((await self.call("POST", "/", BATCH))[0], 202)
+
+    async def test_bounded(self) -> None:
+        """A page of the worst batches has a bound; nothing that was asked for is left out."""
+        long = "http://h.example/" + "x" * 8000
+        errors = [
+            {"member": n, "url": long, "code": "http_error", "detail": "no", "attempts": 1}
+            for n in range(100)
+        ]
+        result = PartResult(folder="f", zips=[], done=0, failed=100, bytes=0, errors=errors)
+        for number in range(100):
+            await self.call("POST", "/", {"task_id": f"n{number:03}", "download": [long] * 100})
+            (part,) = (await self.queue.reserve("w", 1)).jobs
+            await self.queue.ack("w", [Ack(part, 0, msgspec.json.encode(result))])
+        _, shown, _ = await self.call("GET", "/v1/batches?limit=100")
+        self.assertEqual(len(shown["batches"]), 100)
+        self.assertLess(len(json.dumps(shown)), 200_000)
+        self.patch(intake, "PAGE_BYTES", 10_000)
+        seen, cursor = list[str](), ""
+        while cursor is not None:
+            _, shown, _ = await self.call("GET", f"/v1/batches?limit=70&cursor={cursor}")
+            self.assertLess(len(json.dumps(shown)), 15_000)
+            seen += [batch["task_id"] for batch in shown["batches"]]
+            cursor = shown["cursor"]
+        self.assertEqual(seen, [f"n{number:03}" for number in reversed(range(100))])
+        _, shown, _ = await self.call("GET", "/v1/batches/n001")
+        self.assertEqual(len(shown["errors"]), 100)
+        self.assertLess(len(json.dumps(shown)), 100_000)
+
+    async def test_again_after_a_failure(self) -> None:
+        """The same body after a batch that failed is told how to go on."""
+        await self.call("POST", "/", BATCH)
+        (part,) = (await self.queue.reserve("w", 1)).jobs
+        await self.queue.ack("w", [Ack(part, 0, b"")])
+        status, shown, _ = await self.call("POST", "/", BATCH)
+        self.assertEqual((status, shown["status"]), (200, "failed"))
+        self.assertEqual(shown["retry"], "/v1/batches/b/retry")
+        self.assertEqual((await self.call("POST", shown["retry"]))[0], 202)
+        _, shown, _ = await self.call("POST", "/", BATCH)
+        self.assertNotIn("retry", shown)
+
+    async def test_callback(self) -> None:
+        """Each try of a last callback is shown, with what came of it, and when the next one is."""
+        body = BATCH | {"url": "http://h.example/n"}
+        await self.call("POST", "/", body)
+
+        async def callback() -> dict[str, Any]:
+            return dict((await self.call("GET", "/v1/batches/b"))[1]["callback"])
+
+        self.assertEqual(await callback(), {"state": "pending", "tries": [], "next": None})
+        (part,) = (await self.queue.reserve("w", 1)).jobs
+        await self.queue.ack("w", [Ack(part, 2, b"")])
+        self.assertEqual((await callback())["state"], "sending")
+        calls = self.queue.after
+        (call,) = (await calls.reserve("w", 1)).jobs
+        await calls.nack("w", call, 0.05, "HTTP 503")
+        shown = await callback()
+        self.assertEqual(shown["state"], "waiting")
+        self.assertEqual([(t["status"], t["detail"]) for t in shown["tries"]], [(503, "HTTP 503")])
+        self.assertGreaterEqual(shown["next"], shown["tries"][0]["at"])
+        await deferLater(reactor, 0.1)
+        (call,) = (await calls.reserve("w", 1)).jobs
+        await calls.nack("w", call, 0, "address_refused: no\npublic address", fatal=True)
+        shown = await callback()
+        self.assertEqual((shown["state"], shown["next"]), ("undelivered", None))
+        last = shown["tries"][1]
+        self.assertEqual((last["status"], last["detail"]),
+                         (None, "address_refused: no public address"))  # fmt: skip
+        await self.call("POST", "/v1/batches/b/notify")
+        (call,) = (await calls.reserve("w", 1)).jobs
+        await calls.ack("w", [Ack(call, 1, b"HTTP 200")])
+        shown = await callback()
+        self.assertEqual((shown["state"], shown["tries"][-1]["status"]), ("delivered", 200))
+        await self.call("POST", "/", {"task_id": "n", "download": ["http://h/"]})
+        self.assertNotIn("callback", (await self.call("GET", "/v1/batches/n"))[1])
 
     async def test_large(self) -> None:
         """100,000 URLs in one POST, in ten parts."""
@@ -477,7 +555,6 @@ class AccessTests(SynchronousTestCase):
             f"\n{good} name read more\n",
             f"\n{good} na/me read\n",
             f"\n{good} name reed\n",
-            f"{good} name read\n{'b' * 64} name read\n",
             f"{good} name read\n{good.upper()} other read\n",
         ):
             Path(path).write_text(text)
@@ -574,10 +651,49 @@ class OwnerTests(ApiTestCase):
         ):  # fmt: skip
             status, said = await self.ask("two", method, f"/v1/batches/b0{what}", body)
             self.assertEqual((status, said["code"]), (404, "no_such_batch"), (method, what))
-        status, said = await self.ask("two", "POST", "/", BATCH | {"task_id": "b0"})
-        self.assertEqual((status, said["code"]), (409, "task_conflict"))
         self.assertEqual((await self.ask("one", "POST", "/", BATCH | {"task_id": "b0"}))[0], 200)
-        self.assertEqual((await self.ask("root", "DELETE", "/v1/batches/b0"))[0], 200)
+        self.assertEqual((await self.ask("root", "DELETE", "/v1/batches/b0"))[0], 404)
+        self.assertEqual((await self.ask("root", "DELETE", "/v1/batches/one:b0"))[0], 200)
+
+    async def test_one_id_of_two(self) -> None:
+        """An id is its token's: another's with the same one is another batch."""
+        body = BATCH | {"task_id": "invoice-7", "url": "http://h.example/n"}
+        for token in ("one", "two", "root"):
+            status, said = await self.ask(token, "POST", "/", body)
+            self.assertEqual((status, said["task_id"]), (202, "invoice-7"), token)
+            self.assertEqual((await self.ask(token, "POST", "/", body))[0], 200)
+        status, shown = await self.ask("one", "GET", "/v1/batches/invoice-7")
+        self.assertEqual((status, shown["task_id"], shown["owner"]), (200, "invoice-7", "one"))
+        await self.ask("one", "DELETE", "/v1/batches/invoice-7")
+        states = {}
+        for token, asked in (("one", "invoice-7"), ("two", "invoice-7"), ("root", "invoice-7"),
+                             ("root", "one:invoice-7"), ("root", "two:invoice-7"),
+                             ("two", "two:invoice-7")):  # fmt: skip
+            _, shown = await self.ask(token, "GET", f"/v1/batches/{asked}")
+            states[token, asked] = shown["owner"], shown["status"]
+        self.assertEqual(set(states.values()),
+                         {("one", "cancelled"), ("two", "queued"), ("root", "queued")})  # fmt: skip
+        self.assertEqual(states["root", "one:invoice-7"], ("one", "cancelled"))
+        self.assertEqual((await self.ask("two", "GET", "/v1/batches/one:invoice-7"))[0], 404)
+        secrets = [(await self.ask(t, "GET", "/v1/secret"))[1]["secrets"] for t in ("one", "two")]
+        self.assertNotEqual(*secrets)
+        self.assertEqual((await self.ask("viewer", "GET", "/v1/secret"))[0], 403)
+
+    async def test_from_before(self) -> None:
+        """A batch that was taken in when ids were everybody's is found by its owner still."""
+        spec = b'{"owner": "one"}'
+        parts = [GroupPart(size=1, payload=b"{}", data=b"x")]
+        await self.queue.submit(
+            Group(id="old", digest="", spec=spec, need=1, parts=parts, owner="one")
+        )
+        for token, status in (("one", 200), ("two", 404), ("root", 200)):
+            self.assertEqual((await self.ask(token, "GET", "/v1/batches/old"))[0], status, token)
+
+    def test_rotation(self) -> None:
+        """Two tokens of one name are one client."""
+        digests = [hashlib.sha256(word).digest() for word in (b"old", b"new")]
+        tokens = parse("".join(f"{digest.hex()} name submit\n" for digest in digests))
+        self.assertEqual([(t.digest, t.owner) for t in tokens], [(d, "name") for d in digests])
 
     async def test_scopes(self) -> None:
         """What a token is not for is refused by name."""

@@ -8,11 +8,18 @@ import tempfile
 import urllib.error
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
+
+from twisted.logger import ILogObserver, Logger, globalLogPublisher
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
 
 from tests.daemon import Daemon, command, environment
 from tests.servers import RedisServer, ask
 from tests.test_daemon import DaemonTestCase, until
 from tests.test_worker import alive
+from twisted_bulk.logs import as_line, as_object
+from twisted_bulk.workers import Lines
 
 
 def children(daemon: Daemon) -> list[int]:
@@ -66,6 +73,40 @@ class WorkersTests(DaemonTestCase):
         daemon.kill()
         until(lambda: not [pid for pid in second if alive(pid)])
         daemon.start()
+
+
+class LinesTests(SynchronousTestCase):
+    """What children say, in our log."""
+
+    def test_passed_on(self) -> None:
+        """A line keeps its time, level, area and fields, wherever it is cut, whatever comes beside
+        it; what is no line of a log is a text."""
+        seen: list[Any] = []
+
+        @implementer(ILogObserver)
+        def note(event: Any) -> None:
+            if "child" in event:
+                seen.append(as_object(event))
+
+        globalLogPublisher.addObserver(note)
+        self.addCleanup(globalLogPublisher.removeObserver, note)
+        said: list[Any] = []
+        observer: Any = said.append
+        log = Logger(namespace="twisted_bulk.download", observer=observer)
+        log.warn("{host} of two words", host="h", job="b@n/2")
+        line = as_line(said[0]).encode() + b"\n"
+        out, err = Lines("worker 1"), Lines("worker 1")
+        for begin in range(0, len(line), 7):
+            out.add(line[begin : begin + 7])
+            err.add(b"no")
+        err.add(b" JSON at all\nrest")
+        err.end()
+        passed, text, rest = seen
+        own = as_object(said[0])
+        self.assertEqual(passed.pop("message"), f"worker 1: {own.pop('message')}")
+        self.assertEqual({key: passed[key] for key in own}, own)
+        self.assertIn("no JSON at all", text["message"])
+        self.assertEqual(rest["message"], "worker 1: rest")
 
 
 class BrokerTests(DaemonTestCase):

@@ -3,12 +3,11 @@
 from datetime import UTC, datetime
 from typing import Any
 
-import msgspec
 from twisted.application.service import Service
 from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 from zope.interface import implementer
 
-from twisted_bulk.logs import LogFile, clean
+from twisted_bulk.logs import LogFile, clean, encode
 
 AREA = "access"  # the namespace of the events
 FIELDS = (
@@ -44,4 +43,4 @@ class AccessLog(Service):
             value = event.get(name)
             if value not in (None, ""):
                 line[name] = clean(value) if isinstance(value, str) else value
-        self.file.write(msgspec.json.encode(line).decode(), at)
+        self.file.write(encode(line), at)

@@ -49,7 +49,7 @@ class Address:
 def _host(text: str, port: int) -> Host:
     match = re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[^:\[\]/]+)(?::(\d{1,5}))?", text)
     if not match or not 0 < int(match[2] or port) < 65536:
-        raise ValueError(f"{text!r} is not a host and port")
+        raise ValueError("there is no host, or no port from 1 to 65535")
     return match[1].strip("[]"), int(match[2] or port)
 
 
@@ -61,13 +61,13 @@ def _options(parts: SplitResult) -> dict[str, str]:
     options = {name: values[-1] for name, values in parse_qs(parts.query).items()}
     unknown = options.keys() - OPTIONS[parts.scheme]
     if unknown:
-        raise ValueError(f"{min(unknown)}: not an option of {parts.scheme}://")
+        raise ValueError(f"it has an option that {parts.scheme}:// has not")
     return options
 
 
 def _database(text: str) -> int:
     if not re.fullmatch(r"[0-9]{0,6}", text):
-        raise ValueError(f"{text!r} is not the number of a database")
+        raise ValueError("the database is not a number")
     return int(text or 0)
 
 
@@ -75,7 +75,7 @@ def parse(url: str) -> Address:
     """:raises ValueError: says what was expected"""
     parts = urlsplit(url)
     if parts.scheme not in OPTIONS:
-        raise ValueError(f"{parts.scheme or 'nothing'} is no kind of Redis")
+        raise ValueError("it begins with no kind of Redis")
     options = _options(parts)
     login, _, netloc = parts.netloc.rpartition("@")
     user, _, password = login.partition(":")
@@ -88,7 +88,7 @@ def parse(url: str) -> Address:
     words = parts.path.strip("/").split("/")
     if parts.scheme != "sentinel":
         if len(words) > 1:
-            raise ValueError(f"{parts.path!r} is not the number of a database")
+            raise ValueError("the database is not a number")
         return Address(
             hosts=(_host(netloc, 6379),),
             database=_database(words[0]),

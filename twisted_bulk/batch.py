@@ -46,8 +46,11 @@ class Spec(msgspec.Struct, frozen=True, omit_defaults=True):
 class PartSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     """A part's job.
 
+    :param batch: the batch's key in the queue, see :func:`key_of`
     :param spare: members that may fail before the batch has failed
     :param notify: the host that wants progress callbacks, if one does
+    :param first: members of the batch in the parts before this one
+    :param show_urls: how URLs are shown, see :mod:`twisted_bulk.masks`
     """
 
     batch: str
@@ -59,11 +62,15 @@ class PartSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     timeout: float = 0
     layout: str = "flat"
     notify: str = ""
+    first: int = 0
+    show_urls: str = "masked"
 
 
 class Outcome(msgspec.Struct, frozen=True):
     """What became of one member: a line of the manifest.
 
+    :param url: as it may be shown
+    :param member: its number in the batch, from 1; 0: a program before this one wrote it
     :param status: ``done``, ``unverified`` (whole as far as the server said) or ``failed``
     :param volume: of the part's zips, the one that has it
     """
@@ -78,12 +85,15 @@ class Outcome(msgspec.Struct, frozen=True):
     attempts: int
     part: int
     volume: int = 1
+    member: int = 0
 
 
 class PartProgress(msgspec.Struct, frozen=True):
     """What a worker tells with its heartbeats.
 
     :param waits_for: what keeps it from getting on, or empty
+    :param errors: of its first members that have failed
+    :param node: the host where it runs
     """
 
     done: int = 0
@@ -91,6 +101,8 @@ class PartProgress(msgspec.Struct, frozen=True):
     bytes: int = 0
     rate: float = 0.0
     waits_for: str = ""
+    errors: list[dict[str, Any]] = []
+    node: str = ""
 
 
 class Zip(msgspec.Struct, frozen=True):
@@ -103,7 +115,10 @@ class Zip(msgspec.Struct, frozen=True):
 
 
 class PartResult(msgspec.Struct, frozen=True):
-    """What a part's ack leaves; ``folder`` has its files on the file port."""
+    """What a part's ack leaves.
+
+    :param folder: has its files on the file port of ``node``, a host's name
+    """
 
     folder: str
     zips: list[Zip]
@@ -111,6 +126,20 @@ class PartResult(msgspec.Struct, frozen=True):
     failed: int
     bytes: int
     errors: list[dict[str, Any]]
+    node: str = ""
+
+
+def key_of(owner: str, task_id: str) -> str:
+    """What the queue knows a batch by: the ids of one token are no other's.
+
+    :param owner: name of the token, or empty
+    """
+    return f"{owner}:{task_id}" if owner else task_id
+
+
+def task_of(key: str) -> str:
+    """The id that its owner knows the batch of ``key`` by."""
+    return key.rpartition(":")[2]
 
 
 _members = msgspec.msgpack.Decoder(list[Member])

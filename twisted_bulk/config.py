@@ -6,8 +6,6 @@ section ``[bulkwav]`` of the file and ``BULKWAV_NOTIFY_EVERY`` in the environmen
 
 import configparser
 import os
-import re
-import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -144,6 +142,9 @@ class Settings:
         number(1, 100_000_000), "2000000", "N", "members waiting in all; beyond it 503"
     )
     keep: float = _key(positive, "7d", "TIME", "how long a finished zip and its record stay")
+    public_group: int | None = _key(
+        values.group, "", "GROUP", "who may read public/ beside this user, to serve zips otherwise"
+    )
     allow_net: tuple[Network, ...] = _key(
         networks, "", "CIDR", "non-public networks that may be reached; may be given repeatedly"
     )
@@ -184,24 +185,16 @@ class Settings:
         flag, "no", "", "stop when standard input ends; set for the processes that this node starts"
     )
 
+    own_ports: frozenset[int] = _key(
+        values.numbers, "", "LIST", "ports of this node; set for the processes that it starts"
+    )
+
     # What was said, by key and as it was written.
     given: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
-    @property
-    def listening(self) -> frozenset[int]:
-        """TCP ports that are ours."""
-        found = re.findall(r"(?:tcp6?|ssl):(?:port=)?(\d+)", f"{self.intake} {self.files}")
-        return frozenset(map(int, found))
 
-    @property
-    def link_base(self) -> str:
-        """What links begin with, without a final slash."""
-        if self.public_url:
-            return self.public_url
-        port = re.match(r"tcp6?:(?:port=)?(\d+)", self.files)
-        return f"http://{socket.gethostname()}:{port[1] if port else 10001}"
-
-
+#: Settings that may hold a password.
+SECRET = frozenset(("redis", "broker", "proxy", "public_url"))
 KEYS = {key.name: key for key in fields(Settings) if "parse" in key.metadata}
 
 
@@ -210,7 +203,12 @@ def _from_file(path: str) -> dict[str, tuple[str, str]]:
     try:
         with open(path, encoding="utf-8") as file:
             parser.read_file(file)
-    except (OSError, UnicodeDecodeError, configparser.Error) as error:
+    except configparser.Error as error:
+        # Its own words repeat the line, and what stands in it.
+        lines = [at for at, _ in getattr(error, "errors", [])] or [getattr(error, "lineno", None)]
+        where = f"line {lines[0]}" if lines[0] else "one of its lines"
+        raise ConfigError(f"config: cannot read {path}: {where} is not `key = value`") from None
+    except (OSError, UnicodeDecodeError) as error:
         reason = str(error).replace("\n", " ")
         raise ConfigError(f"config: cannot read {path}: {reason}") from None
     others = [name for name in parser.sections() if name != SECTION]
@@ -244,5 +242,7 @@ def load(
         try:
             values[key] = KEYS[key].metadata["parse"](text.strip())
         except ValueError as error:
-            raise ConfigError(f"{key} {source}: {text!r} is not {error}") from None
+            # What may hold a password is not repeated.
+            shown = "its value" if key in SECRET else repr(text)
+            raise ConfigError(f"{key} {source}: {shown} is not {error}") from None
     return Settings(**values, given={key: text for key, (text, _) in given.items()})

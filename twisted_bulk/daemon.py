@@ -12,7 +12,9 @@ from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
 
 from twisted_bulk import __version__
+from twisted_bulk.errors import ConfigError
 from twisted_bulk.heap import collect_rarely, keep_buffers
+from twisted_bulk.permissions import UMASK
 
 log = Logger()
 
@@ -29,9 +31,10 @@ class Daemon(MultiService):
         self.drain = 0.0
 
     def privilegedStartService(self) -> None:
+        os.umask(UMASK)  # twistd has set its own meanwhile
         try:
             super().privilegedStartService()
-        except (CannotListenError, OverflowError) as error:
+        except (CannotListenError, ConfigError, OverflowError) as error:
             sys.exit(f"bulkwav: {error}")
 
     def startService(self) -> None:

@@ -20,6 +20,7 @@ import os
 import stat
 import sys
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -94,6 +95,8 @@ class Embedded(Service):
     :raises ConfigError: there is no server program on this machine, or none that can read what
         stands in the folder
     """
+
+    ports: Collection[int] = ()
 
     def __init__(self, reactor: Any, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,8 @@
     │   ├── BadRequest, RequestTimeout, NotFound, MethodNotAllowed
     │   ├── InvalidRequest, UnsupportedMedia, TooLarge
     │   ├── Unauthorized, ProtectedMode, Forbidden
-    │   ├── NoSuchBatch, NoFilePort, TaskConflict, NotRetryable, NotUndelivered, NotConfirmed
+    │   ├── NoSuchBatch, Elsewhere, NoFilePort, TaskConflict, NotRetryable, NotUndelivered
+    │   ├── NotConfirmed
     │   └── NoSuchFile, Gone, PreconditionFailed, RangeNotSatisfiable
     ├── Unavailable                 it may pass: the client tries again later
     │   ├── TooManyConnections, TooManyRequests
@@ -134,6 +135,13 @@ class NoSuchBatch(RequestError):
     status = HTTPStatus.NOT_FOUND
 
 
+class Elsewhere(RequestError):
+    """Another node has it, which the message names; this one does not ask it."""
+
+    code = "on_another_node"
+    status = HTTPStatus.MISDIRECTED_REQUEST
+
+
 class NoFilePort(RequestError):
     """This node does not serve files."""
 
@@ -170,7 +178,7 @@ class NoSuchFile(RequestError):
 
 
 class Gone(RequestError):
-    """There was a file under this link: it was deleted, has expired, or has another link."""
+    """There was a file under this link, or a manifest: it was deleted, or has expired."""
 
     code = "gone"
     status = HTTPStatus.GONE
@@ -322,8 +330,8 @@ MEMBER_CODES = {
     "bad_url": Ending(False, Who.CALLER, "the host's name cannot be one"),
     "dns_failed": Ending(True, Who.CALLER, "the name has no address"),
     "dns_timeout": Ending(True, Who.OPERATOR, "not resolved in time"),
-    "address_refused": Ending(False, Who.CALLER, "not public, see `--allow-net`"),
-    "port_refused": Ending(False, Who.CALLER, "not open, see `--allow-ports`"),
+    "address_refused": Ending(False, Who.OPERATOR, "not public; `--allow-net` opens it"),
+    "port_refused": Ending(False, Who.OPERATOR, "not open; `--allow-ports` opens it"),
     "connect_failed": Ending(True, Who.SOURCE, "refused, or no way there"),
     "connect_timeout": Ending(True, Who.SOURCE, "no connection in time"),
     "tls_failed": Ending(False, Who.SOURCE, "no TLS, or the certificate is not valid for the host"),

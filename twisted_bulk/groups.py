@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from twisted_bulk.brokers import Argument, Store
 from twisted_bulk.errors import QueueFull, QueueUnavailable
-from twisted_bulk.jobs import Group, GroupRecord, Maintained, PartRecord, Submitted
+from twisted_bulk.jobs import AfterRecord, Group, GroupRecord, Maintained, PartRecord, Submitted
 from twisted_bulk.scripted import ScriptedQueue, fields, ms, when
 
 ATTACHMENT_WAITS = 3600  # seconds that an attachment lives before its group is submitted
@@ -82,7 +82,7 @@ class GroupQueue(ScriptedQueue):
         reply = await self.script("group", group_id)
         if not reply:
             return None
-        now, skew, place, flat, parts = reply
+        now, skew, place, flat, parts, after = reply
         f = fields(flat)
         return GroupRecord(
             id=group_id,
@@ -99,6 +99,10 @@ class GroupQueue(ScriptedQueue):
             now=when(now, skew) or 0.0,
             place=None if place < 0 else place,
             parts=[_part(*words) for words in parts],
+            runs=int(f.get("runs", 0)),
+            before=f.get("before", b"").decode(),
+            serial=int(f["serial"]),
+            after=_after(skew, *after) if after else None,
         )
 
     async def groups(
@@ -131,6 +135,11 @@ class GroupQueue(ScriptedQueue):
         if reply == -2:
             raise self._full()
         return None if reply < 0 else reply
+
+    async def owner_of(self, group_id: str) -> str | None:
+        """Whose a group is, or empty; None: there is no such group."""
+        known = await self.store.command("HMGET", f"{self.prefix}g:{group_id}", "jobs", "owner")
+        return (known[1] or b"").decode() if known[0] else None
 
     async def running_for(self, group_id: str) -> float:
         """Seconds since the first of a group's jobs began; 0 if none has."""
@@ -179,7 +188,7 @@ class GroupQueue(ScriptedQueue):
 
 
 def _part(*words: bytes | None) -> PartRecord:
-    state, size, ok, progress, result, why, error = ((word or b"") for word in words)
+    state, size, ok, progress, result, why, error, before = ((word or b"") for word in words)
     return PartRecord(
         state=state.decode(),
         size=int(size or 1),
@@ -188,4 +197,19 @@ def _part(*words: bytes | None) -> PartRecord:
         result=result,
         why=why.decode(),
         error=error.decode("utf-8", "replace"),
+        previous=before,
+    )
+
+
+def _after(skew: bytes, *words: bytes | None) -> AfterRecord:
+    state, failures, result, ended, due = words
+    lines = (line.partition(b" ") for line in (failures or b"").splitlines())
+    return AfterRecord(
+        state=(state or b"").decode(),
+        failures=[
+            (when(at, skew) or 0.0, error.decode("utf-8", "replace")) for at, _, error in lines
+        ],
+        result=result or b"",
+        ended=when(ended, skew),
+        due=when(due, skew),
     )

@@ -43,6 +43,7 @@ class Guard:
     :param ports: ports that may be dialled, on any address
     :param own: ports on which this host itself listens for us: never dialled here
     :param queue: ports of the queue's server: never dialled, wherever
+    :param names: of this host, as it may be known to a proxy
     """
 
     def __init__(
@@ -51,11 +52,13 @@ class Guard:
         ports: Ports = ANY_PORT,
         own: Collection[int] = (),
         queue: Collection[int] = (),
+        names: Iterable[str] = (),
     ) -> None:
         self._allowed = tuple(allowed)
         self._ports = ports
         self._own = own
         self._queue = queue
+        self._names = frozenset(name.lower() for name in names if name)
 
     def allows(self, text: str) -> bool:
         """Whether ``text``, an address in its usual form, may be dialled."""
@@ -75,7 +78,10 @@ class Guard:
     def check_port(self, port: int) -> None:
         """:raises MemberError: no address may be dialled at ``port``"""
         if port in self._queue or not any(port in ports for ports in self._ports):
-            raise MemberError("port_refused", f"port {port} may not be reached")
+            raise MemberError(
+                "port_refused",
+                f"port {port} is closed; the operator may open it with --allow-ports",
+            )
 
     def check(self, host: str, addresses: Iterable[str], port: int) -> None:
         """One refused address refuses the name.
@@ -84,31 +90,31 @@ class Guard:
         """
         self.check_port(port)
         for address in addresses:
-            if not self.allows(address) or (port in self._own and is_local(address)):
-                raise MemberError("address_refused", f"{host}:{port} is not a public address")
+            if port in self._own and is_local(address):
+                raise MemberError("address_refused", f"{host}:{port} is bulkwav itself")
+            if not self.allows(address):
+                raise MemberError(
+                    "address_refused",
+                    f"{host}:{port} is not a public address;"
+                    " the operator may open it with --allow-net",
+                )
 
     def check_unresolved(self, host: str, port: int) -> None:
-        """For names that a proxy resolves: addresses are refused, as are this host's names.
+        """For a host whose name a proxy resolves: an address is checked as ever, of names those
+        of this host are known.
 
         :raises MemberError: ``host`` at ``port`` may not be asked for
         """
-        self.check_port(port)
         bare = host.strip("[]").rstrip(".").lower()
         try:
             literal = socket.inet_ntoa(socket.inet_aton(bare))  # knows all the spellings
         except OSError:
-            literal = bare if ":" in bare else ""
-        local = bare == "localhost" or bare.endswith(".localhost")
-        if (
-            "%" in bare
-            or local
-            or (literal and not any(_within(literal, net) for net in self._allowed))
-        ):
+            literal = bare if ":" in bare or "%" in bare else ""
+        if literal:
+            self.check(host, [literal], port)
+            return
+        self.check_port(port)
+        if bare == "localhost" or bare.endswith(".localhost"):
             raise MemberError("address_refused", f"{host}:{port} is not a public name")
-
-
-def _within(text: str, network: Network) -> bool:
-    try:
-        return ipaddress.ip_address(text) in network
-    except ValueError:
-        return False
+        if port in self._own and bare in self._names:
+            raise MemberError("address_refused", f"{host}:{port} is bulkwav itself")

@@ -4,16 +4,16 @@ import hashlib
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import msgspec
+from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
 
-from twisted_bulk.batch import PartSpec, Spec, host_of, pack_members
+from twisted_bulk.batch import PartSpec, Spec, host_of, key_of, pack_members, task_of
 from twisted_bulk.cancel import cancel_all, check_states
 from twisted_bulk.errors import (
     InvalidRequest,
@@ -28,7 +28,7 @@ from twisted_bulk.errors import (
 from twisted_bulk.groups import GroupQueue
 from twisted_bulk.hours import ALWAYS, Hours
 from twisted_bulk.jobs import GROUP_STATES, Group, GroupPart, GroupRecord, Stats, Submitted
-from twisted_bulk.manifest import lines
+from twisted_bulk.manifest import Manifests
 from twisted_bulk.order import Order
 from twisted_bulk.report import report
 from twisted_bulk.stats import job_eta, summary, waits_for
@@ -37,13 +37,18 @@ from twisted_bulk.submission import MAX_PARTS
 log = Logger()
 
 PAGE = 100  # batches in one answer
+PAGE_BYTES = 1_000_000  # of an answer, after which it ends and names where to go on
+RETRYABLE = ("failed", "partial", "expired", "cancelled")
 PAGES = 20  # looked through for one that is to be shown
 FEW = 1000  # members that are packed without a thread, and queued in one step
 
 
 @dataclass(frozen=True)
 class Ticket:
-    """A batch that was taken in, now (``new``) or before."""
+    """A batch that was taken in, now (``new``) or before.
+
+    :param task_id: as its owner knows it
+    """
 
     task_id: str
     new: bool
@@ -58,7 +63,7 @@ class Intake:
     :param callback_tries: attempts at a last callback
     :param deleted: told the id of a batch after its record went
     :param keep: seconds that a deletion is remembered
-    :param public: where finished parts are on this node
+    :param manifests: those of the batches whose files are on this node
     :param check: raises where nothing can be taken in now
     :param hours: when nothing is begun on this node
     """
@@ -67,19 +72,19 @@ class Intake:
         self,
         queue: GroupQueue,
         *,
-        link_base: str,
+        link_base: Callable[[], str],
         part_files: int,
         compress: str,
         callback_tries: int,
         keep: float,
         deleted: Callable[[str], object] = lambda batch: None,
-        public: Path = Path(),
+        manifests: Manifests | None = None,
         check: Callable[[], object] = lambda: None,
         hours: Hours = ALWAYS,
     ) -> None:
         self._check = check
         self._hours = hours
-        self._public = public
+        self._manifests = manifests
         self._queue = queue
         self._link_base = link_base
         self._part_files = part_files
@@ -96,6 +101,7 @@ class Intake:
         digest = hashlib.sha256(f"{owner} {order.digest}".encode()).hexdigest()
         named = order.submission.task_id
         task_id = os.urandom(8).hex() if named is None else str(named)
+        key = key_of(owner, task_id)
         refusal = None
         try:
             self._check()
@@ -104,13 +110,12 @@ class Intake:
         except Unavailable as error:
             refusal = error
         if named is not None and (refusal or len(order) > FEW):
-            known = await self._queue.group(task_id)
+            known = await self._queue.group(key)
             if known is not None:
-                return await self._repeated(task_id, known.digest == digest)
+                return await self._repeated(key, known.digest == digest)
         if refusal:
             raise refusal
-        group = await self._group(task_id, order, owner, digest)
-        attached = [part.attachment for part in group.parts if part.attachment]
+        group, attached = await self._group(key, order, owner, digest)
         try:
             submitted, place = await self._queue.submit(group)
         except QueueFull:
@@ -119,58 +124,77 @@ class Intake:
         if place is None:
             await self._queue.detach(attached)
             try:
-                return await self._repeated(task_id, submitted is Submitted.REPEATED)
+                return await self._repeated(key, submitted is Submitted.REPEATED)
             except NoSuchBatch:  # it was deleted meanwhile, so the id is free
                 return await self.submit(order, owner)
         return Ticket(task_id, True, {"position": place + 1})
 
-    async def _repeated(self, task_id: str, same: bool) -> Ticket:
+    async def _repeated(self, key: str, same: bool) -> Ticket:
+        task_id = task_of(key)
         if not same:
             raise TaskConflict(f"task_id {task_id} belongs to a batch with another body")
-        return Ticket(task_id, False, await self.show(task_id))
+        shown = await self.show(key)
+        if shown["status"] in RETRYABLE:
+            shown["retry"] = f"/v1/batches/{task_id}/retry"
+        return Ticket(task_id, False, shown)
 
-    async def _group(self, task_id: str, order: Order, owner: str, digest: str) -> Group:
-        submission, total, each = order.submission, len(order), self._part_files
-        count = -(-total // each)
+    async def _group(
+        self, key: str, order: Order, owner: str, digest: str
+    ) -> tuple[Group, list[str]]:
+        """The group of a batch, and the keys of what was stored for it."""
+        count = -(-len(order) // self._part_files)
         if count > MAX_PARTS:
             raise InvalidRequest(f"$.download: would make {count} zips, at most {MAX_PARTS}")
-        parts = []
-        for number in range(1, count + 1):
-            begin = (number - 1) * each
-            size = min(each, total - begin)
-            packed = await self._pack(order, begin, begin + size)
-            spec = PartSpec(
-                batch=task_id,
-                part=number,
-                parts=count,
-                spare=total - order.need,
-                compress=submission.compress or self._compress,  # type: ignore[arg-type]
-                headers=submission.headers,
-                timeout=submission.timeout,
-                layout=submission.layout,
-                notify=host_of(submission.url) if submission.url else "",
-            )
-            payload = msgspec.json.encode(spec)
-            if total <= FEW:
-                parts.append(GroupPart(size=size, payload=payload, data=packed))
-            else:
-                key = await self._queue.attach(packed)
-                parts.append(GroupPart(size=size, payload=payload, attachment=key))
-        spec_of_batch = Spec(
-            url=submission.url, notify_format=submission.notify_format, owner=owner
-        )
-        return Group(
-            id=task_id,
+        parts, attached = list[GroupPart](), list[str]()
+        try:
+            for number in range(1, count + 1):
+                parts.append(await self._part(key, order, number, count, attached))
+        except BaseException:
+            # In its own time: whoever waits for us may be gone.
+            Deferred.fromCoroutine(self._queue.detach(attached)).addErrback(lambda _: None)
+            raise
+        submission = order.submission
+        spec = Spec(url=submission.url, notify_format=submission.notify_format, owner=owner)
+        group = Group(
+            id=key,
             digest=digest,
-            spec=msgspec.json.encode(spec_of_batch),
+            spec=msgspec.json.encode(spec),
             need=order.need,
             parts=parts,
             priority=submission.priority,
             expires=submission.expires,
-            after=task_id.encode() if submission.url else b"",
+            after=key.encode() if submission.url else b"",
             after_tries=self._callback_tries,
             owner=owner,
         )
+        return group, attached
+
+    async def _part(
+        self, key: str, order: Order, number: int, count: int, attached: list[str]
+    ) -> GroupPart:
+        """One part; its members are stored at once if there are many."""
+        submission, total, each = order.submission, len(order), self._part_files
+        begin = (number - 1) * each
+        size = min(each, total - begin)
+        packed = await self._pack(order, begin, begin + size)
+        spec = PartSpec(
+            batch=key,
+            part=number,
+            parts=count,
+            spare=total - order.need,
+            compress=submission.compress or self._compress,  # type: ignore[arg-type]
+            headers=submission.headers,
+            timeout=submission.timeout,
+            layout=submission.layout,
+            notify=host_of(submission.url) if submission.url else "",
+            first=begin,
+            show_urls=submission.show_urls,
+        )
+        payload = msgspec.json.encode(spec)
+        if total <= FEW:
+            return GroupPart(size=size, payload=payload, data=packed)
+        attached.append(await self._queue.attach(packed))
+        return GroupPart(size=size, payload=payload, attachment=attached[-1])
 
     async def _pack(self, order: Order, begin: int, end: int) -> bytes:
         def pack() -> bytes:
@@ -178,23 +202,39 @@ class Intake:
 
         return pack() if len(order) <= FEW else await deferToThread(pack)
 
-    async def check_owner(self, task_id: str, owner: str) -> None:
-        """:raises NoSuchBatch: there is none, or it is another's"""
-        record = await self._queue.group(task_id)
-        if record is None or not _is_of(record, owner):
-            raise NoSuchBatch(f"there is no batch {task_id}")
+    async def find(self, asked: str, name: str, everybody: bool) -> str:
+        """The key of the batch that a token means by the id ``asked``.
 
-    async def show(self, task_id: str) -> dict[str, Any]:
-        """The batch as the API shows it."""
-        record = await self._queue.group(task_id)
+        An id is its own one, or that of a batch that no token has; who sees everybody's may
+        also ask for another's, as ``name:id``.
+
+        :param name: the token's, or empty
+        :raises NoSuchBatch: there is none that it may see
+        """
+        if not name:
+            return asked
+        for key in (asked,) if ":" in asked else (key_of(name, asked), asked):
+            owner = await self._queue.owner_of(key)
+            if owner is not None and (everybody or owner == name):
+                return key
+        raise NoSuchBatch(f"there is no batch {asked}")
+
+    async def _record(self, key: str) -> GroupRecord:
+        record = await self._queue.group(key)
         if record is None:
-            raise NoSuchBatch(f"there is no batch {task_id}")
-        (shown,) = await self._shown([record])
+            raise NoSuchBatch(f"there is no batch {task_of(key)}")
+        return record
+
+    async def show(self, key: str) -> dict[str, Any]:
+        """The batch as the API shows it."""
+        (shown,) = await self._shown([await self._record(key)])
         return shown
 
-    async def _shown(self, records: Sequence[GroupRecord]) -> list[dict[str, Any]]:
+    async def _shown(
+        self, records: Sequence[GroupRecord], brief: bool = False
+    ) -> list[dict[str, Any]]:
         """Batches as the API shows them, those that wait with what they wait for."""
-        shown = [report(record, self._link_base) for record in records]
+        shown = [report(record, self._link_base(), brief) for record in records]
         waiting = [
             (one, record)
             for one, record in zip(shown, records, strict=True)
@@ -236,73 +276,88 @@ class Intake:
         shown: list[dict[str, Any]] = []
         for _ in range(PAGES):
             ids, cursor = await self._queue.groups(status, cursor, int(limit), owner or "")
-            records = [await self._queue.group(task_id) for task_id in ids]
-            shown += await self._shown(
-                [record for record in records if record is not None and _is_of(record, owner)]
-            )
+            more, cut = await self._briefly(ids, owner)
+            shown, cursor = shown + more, cut or cursor
             if shown or not cursor:
                 break
         return {"batches": shown, "cursor": cursor or None}
+
+    async def _briefly(
+        self, ids: Iterable[str], owner: str | None
+    ) -> tuple[list[dict[str, Any]], str]:
+        """Those of them that ``owner`` may see, and the cursor where they became too many bytes."""
+        shown, size = list[dict[str, Any]](), 0
+        for key in ids:
+            record = await self._queue.group(key)
+            if record is None or not _is_of(record, owner):
+                continue
+            shown += await self._shown([record], brief=True)
+            size += len(msgspec.json.encode(shown[-1]))
+            if size > PAGE_BYTES:
+                return shown, str(record.serial)
+        return shown, ""
 
     async def _undelivered(self, limit: int, cursor: str, owner: str | None) -> dict[str, Any]:
         found, cursor = await self._queue.after.dead(cursor, limit)
         shown = []
         for job_id in found:
-            task_id, _, run = job_id.rpartition("@")
-            record = await self._queue.group(task_id)
+            key, _, run = job_id.rpartition("@")
+            record = await self._queue.group(key)
             # Some are of batches that were deleted or tried again.
             if record is not None and record.run == run and _is_of(record, owner):
-                shown.append(report(record, self._link_base))
+                shown.append(report(record, self._link_base(), brief=True))
         return {"batches": shown, "cursor": cursor or None}
 
-    async def notify(self, task_id: str) -> dict[str, Any]:
+    async def notify(self, key: str) -> dict[str, Any]:
         """Send a last callback that was given up once more, with all its tries.
 
         :raises NotUndelivered: it was not given up
         """
-        record = await self._queue.group(task_id)
-        if record is None:
-            raise NoSuchBatch(f"there is no batch {task_id}")
-        if not await self._queue.after.revive(f"{task_id}@{record.run}"):
-            raise NotUndelivered(f"the last callback of batch {task_id} was not given up")
-        return report(record, self._link_base)
+        record = await self._record(key)
+        if not await self._queue.after.revive(f"{key}@{record.run}"):
+            raise NotUndelivered(f"the last callback of batch {task_of(key)} was not given up")
+        return report(record, self._link_base())
 
-    async def remove(self, task_id: str) -> dict[str, Any]:
+    async def remove(self, key: str) -> dict[str, Any]:
         """Cancel a batch that has not ended; of one that has, record and files go."""
-        cancelled = await self._queue.cancel_group(task_id)
+        cancelled = await self._queue.cancel_group(key)
         if cancelled is None:
-            raise NoSuchBatch(f"there is no batch {task_id}")
-        shown = await self.show(task_id)
+            raise NoSuchBatch(f"there is no batch {task_of(key)}")
+        shown = await self.show(key)
         if not cancelled:
-            await self._queue.forget(task_id, tombstone=self._keep)
-            self._deleted(task_id)
+            await self._queue.forget(key, tombstone=self._keep)
+            self._deleted(key)
         return shown
 
-    async def manifest(self, task_id: str) -> Iterator[bytes]:
-        """JSON lines, in pieces: what became of each member."""
-        record = await self._queue.group(task_id)
-        if record is None:
-            raise NoSuchBatch(f"there is no batch {task_id}")
-        return lines(self._public, record)
+    async def manifest(self, key: str, part: str = "") -> Iterator[bytes]:
+        """JSON lines, in pieces: what became of each member.
 
-    async def retry(self, task_id: str) -> dict[str, Any]:
+        :param part: the number of one part, or empty: of all
+        """
+        record = await self._record(key)
+        if part and not (part.isdecimal() and len(part) < 9 and 0 < int(part) <= len(record.parts)):
+            raise InvalidRequest(f"part: expected 1 to {len(record.parts)}")
+        assert self._manifests is not None
+        return self._manifests.lines(record, int(part or 0))
+
+    async def retry(self, key: str) -> dict[str, Any]:
         """Fetch what failed once more; what is there stays, in a new zip.
 
         :raises NotRetryable: it has not ended, or nothing is missing
         """
         self._check()
-        queued = await self._queue.again(task_id)
+        queued = await self._queue.again(key)
         if queued is None:
-            raise NoSuchBatch(f"there is no batch {task_id}")
+            raise NoSuchBatch(f"there is no batch {task_of(key)}")
         if not queued:
-            raise NotRetryable(f"batch {task_id} has not ended, or nothing of it is missing")
-        return await self.show(task_id)
+            raise NotRetryable(f"batch {task_of(key)} has not ended, or nothing of it is missing")
+        return await self.show(key)
 
-    async def prioritise(self, task_id: str, priority: int) -> dict[str, Any]:
+    async def prioritise(self, key: str, priority: int) -> dict[str, Any]:
         """Another priority for the parts that have not begun."""
-        if await self._queue.prioritise_group(task_id, priority) is None:
-            raise NoSuchBatch(f"there is no batch {task_id}")
-        return await self.show(task_id)
+        if await self._queue.prioritise_group(key, priority) is None:
+            raise NoSuchBatch(f"there is no batch {task_of(key)}")
+        return await self.show(key)
 
     async def stats(self) -> dict[str, Any]:
         """The queues as they stand."""

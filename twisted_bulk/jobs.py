@@ -232,7 +232,10 @@ class Group:
 
 @dataclass(frozen=True, kw_only=True)
 class PartRecord:
-    """One job of a group as it stands; ``why`` and ``error`` say how it died."""
+    """One job of a group as it stands; ``why`` and ``error`` say how it died.
+
+    :param previous: its result in the run before this one, where that was not whole
+    """
 
     state: str
     size: int
@@ -241,6 +244,23 @@ class PartRecord:
     result: bytes
     why: str
     error: str
+    previous: bytes = b""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AfterRecord:
+    """The job that follows a group, as it stands.
+
+    :param state: see :data:`JOB_STATES`; empty: the group has not ended
+    :param failures: of its last tries, when each failed and how
+    :param due: when it is tried again
+    """
+
+    state: str = ""
+    failures: Sequence[tuple[float, str]] = ()
+    result: bytes = b""
+    ended: float | None = None
+    due: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -248,6 +268,9 @@ class GroupRecord:
     """A group as it stands. Times are the queue's own, in seconds since 1970.
 
     :param run: no other group, and no other run of this one, has the same
+    :param runs: runs before this one; ``before``: the state in which the last of these ended
+    :param serial: of two groups the later one has the higher
+    :param after: the job that follows, if there is to be one
     :param units: thousandths of its ``total`` that are over; never falls
     :param place: jobs ahead of its first one, or None when that does not wait
     """
@@ -266,6 +289,10 @@ class GroupRecord:
     now: float
     place: int | None
     parts: Sequence[PartRecord]
+    runs: int = 0
+    before: str = ""
+    serial: int = 0
+    after: AfterRecord | None = None
 
 
 class Submitted(IntEnum):

@@ -1,7 +1,7 @@
 """The daemon's log: one JSON object a line, or for people on a terminal.
 
-What clients and servers sent is in it: URLs lose their user info and query, and no byte of
-theirs begins a line or moves a terminal's cursor.
+What clients and servers sent is in it: URLs lose their user info and query, links what makes
+them unguessable, and no byte of theirs begins a line or moves a terminal's cursor.
 """
 
 import os
@@ -35,6 +35,7 @@ _URL = re.compile(r"(?i)\b([a-z][a-z0-9+.-]*://)(?:[^\s/?#\"<>]*@)?([^\s?#\"<>]*
 _BATCH = re.compile(r"/v1/batches/([^/?]+)")
 _JOB = re.compile(r"(.+)@[^/]*/(\d+)")
 _UNPRINTABLE = re.compile(r"[\x7f-\x9f\u2028\u2029]")  # that JSON does not escape
+_LINK = re.compile(r"(-[0-9a-f]{4})[0-9a-f]{28}(?![0-9a-f])")
 _CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029]")
 
 
@@ -80,6 +81,11 @@ def clean(text: str) -> str:
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
+def hide_links(text: str) -> str:
+    """Without what makes a link of a finished zip unguessable."""
+    return _LINK.sub(r"\1...", text) if "-" in text else text
+
+
 def _area(namespace: str) -> str:
     """By a module's name, or by that of what it is in."""
     while namespace:
@@ -104,13 +110,13 @@ def as_object(event: LogEvent) -> dict[str, Any]:
         "time": datetime.fromtimestamp(event["log_time"], UTC),
         "level": level.name if level is not None else "info",
         "area": _area(event.get("log_namespace", "")),
-        "message": clean(_message(event)),
+        "message": hide_links(clean(_message(event))),
     }
     for name, value in event.items():
         if name.startswith("log_") or name in ("isError", "time", "system", "message", "format"):
             continue
         if isinstance(value, str):
-            found[name] = clean(value)
+            found[name] = hide_links(clean(value))
         elif isinstance(value, bool | int | float):
             found[name] = value
     job = _JOB.fullmatch(str(event.get("job", "")))
@@ -121,14 +127,19 @@ def as_object(event: LogEvent) -> dict[str, Any]:
         found.setdefault("batch", path[1])
     failure = event.get("log_failure")
     if failure is not None:
-        found["traceback"] = clean(failure.getTraceback())
+        found["traceback"] = hide_links(clean(failure.getTraceback()))
     return found
 
 
-def as_line(event: LogEvent) -> str:
-    """As JSON."""
-    line = msgspec.json.encode(as_object(event)).decode()
+def encode(found: dict[str, Any]) -> str:
+    """As JSON, in one line that moves no cursor."""
+    line = msgspec.json.encode(found).decode()
     return _UNPRINTABLE.sub(lambda m: f"\\u{ord(m[0]):04x}", line)
+
+
+def as_line(event: LogEvent) -> str:
+    """An event as JSON."""
+    return encode(as_object(event))
 
 
 def as_text(event: LogEvent) -> str:

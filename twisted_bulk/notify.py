@@ -6,7 +6,7 @@ callback is a job of its own, queued in the step that ended the batch.
 """
 
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import msgspec
 from twisted.application.service import Service
@@ -26,7 +26,7 @@ from twisted_bulk.jobs import ENDED, GroupRecord
 from twisted_bulk.poster import Poster
 from twisted_bulk.receivers import Receivers
 from twisted_bulk.report import callback, report
-from twisted_bulk.task import GiveBack, Result, Retry, Task
+from twisted_bulk.task import Fatal, GiveBack, Result, Retry, Task
 
 log = Logger()
 
@@ -37,6 +37,8 @@ PROGRESS_TIMEOUT, LAST_TIMEOUT = 10.0, 15.0
 MARGIN = 1.0  # seconds that clocks and timers may be late
 LEASE = 15.0  # seconds that a progress callback may take, with what Redis takes before it
 PATIENCE = 10.0  # seconds that a last callback waits here for its receiver to have a place
+#: What refuses a callback before anybody was asked: a further try would end in the same way.
+FINAL = frozenset(("address_refused", "port_refused", "bad_url"))
 WAITS = 0.25  # seconds after which a last callback waits for its receiver, and holds no slot
 LINE = 8  # last callbacks that wait here for one receiver; others wait in the queue
 
@@ -57,7 +59,7 @@ class Notifier(Service):
         *,
         speaker: str,
         every: float,
-        link_base: str,
+        link_base: Callable[[], str],
         reporting: Iterable[tuple[str, str]],
         processes: int = 1,
     ) -> None:
@@ -120,7 +122,7 @@ class Notifier(Service):
         def ended(failure: Failure | None) -> None:
             del self._posting[batch]
             if failure is not None and not failure.check(CancelledError, Unavailable):
-                log.info("progress of {batch}: {error}", batch=batch, error=_brief(failure.value))
+                log.warn("progress of {batch}: {error}", batch=batch, error=_brief(failure.value))
             self._clock.callLater(0, self._pump, host)
 
         posting.addBoth(ended)
@@ -138,7 +140,7 @@ class Notifier(Service):
                 left = min(PROGRESS_TIMEOUT, until - MARGIN - self._clock.seconds())
                 if record is None or record.state in ENDED or left <= 0:
                     return
-                body, answered = callback(report(record, self._link_base), seq), False
+                body, answered = callback(report(record, self._link_base()), seq), False
                 try:
                     response = await self._poster.post(record, body, f"{seq}", left)
                     break
@@ -152,6 +154,11 @@ class Notifier(Service):
                 self._unwanted.add(batch)
         except CancelledError:
             answered = None
+            raise
+        except MemberError as problem:
+            if problem.code in FINAL:
+                answered = None
+                self._unwanted.add(batch)
             raise
         finally:
             self._end(host, answered)
@@ -200,6 +207,7 @@ class Notifier(Service):
         """The job that follows a batch: its last callback.
 
         :raises Retry: it has not arrived; with the schedule's next pause
+        :raises Fatal: it may not be sent
         :raises GiveBack: as many are on their way to its receiver as may, or another node's
             progress of the batch is
         """
@@ -217,7 +225,7 @@ class Notifier(Service):
             record = await self._last_of(task)  # once more: it may have waited
             if record is None:
                 return Result()
-            body = callback(report(record, self._link_base), record.seq)
+            body = callback(report(record, self._link_base()), record.seq)
             response = await self._poster.post(record, body, "last", LAST_TIMEOUT)
             answered = _works(response)
         except CancelledError:
@@ -228,13 +236,14 @@ class Notifier(Service):
             if task.cancelled:  # HTTP clients make of that that there was no answer
                 raise CancelledError from problem
             answered = False
+            if isinstance(problem, MemberError) and problem.code in FINAL:
+                answered = None  # nobody was asked
+                raise self._never(task, _brief(problem)) from problem
             raise self._again(task, _brief(problem)) from problem
         finally:
             self._end(host, answered)
-        if 200 <= response.code < 300:
-            return Result(data=b"delivered")
-        if response.code == 410:
-            return Result(data=b"refused for good")
+        if 200 <= response.code < 300 or response.code == 410:
+            return Result(data=b"HTTP %d" % response.code)
         raise self._again(task, f"HTTP {response.code}", retry_after(response) or 0.0)
 
     async def _turn(self, task: Task) -> str | None:
@@ -259,6 +268,11 @@ class Notifier(Service):
         batch, _, run = task.job.id.rpartition("@")
         record = await self._queue.group(batch)
         return record if record is not None and record.run == run else None
+
+    def _never(self, task: Task, trouble: str) -> Fatal:
+        log.error("last callback of {batch} is not sent: {trouble}",
+                  batch=task.job.id.rpartition("@")[0], trouble=trouble)  # fmt: skip
+        return Fatal(trouble)
 
     def _again(self, task: Task, trouble: str, wait: float = 0.0) -> Retry:
         attempt = task.job.attempt

@@ -37,11 +37,29 @@ class Part(Answer):
     sha256: str | msgspec.UnsetType = msgspec.UNSET
 
 
-class Batch(Answer):
-    """A batch as it stands; ``schedule`` is its progress in percent."""
+class Try(Answer):
+    """One try of a last callback."""
+
+    at: str
+    status: int | None
+    detail: str
+
+
+class Delivery(Answer):
+    """How far a last callback is."""
+
+    state: Literal["pending", "sending", "waiting", "delivered", "refused", "undelivered"]
+    tries: list[Try]
+    next: str | None
+
+
+class Batch(Answer, kw_only=True):
+    """A batch as it stands; ``schedule`` is the progress of its present run in percent."""
 
     task_id: str
+    owner: str
     status: Status
+    run: int
     schedule: int
     total: int
     done: int
@@ -57,6 +75,7 @@ class Batch(Answer):
     created: str
     started: str | None
     finished: str | None
+    callback: Delivery | msgspec.UnsetType = msgspec.UNSET
 
 
 class Page(Answer):
@@ -76,10 +95,11 @@ class Accepted(Answer):
     self: str
 
 
-class Known(Batch):
-    """A batch that had been taken in before."""
+class Known(Batch, kw_only=True):
+    """A batch that had been taken in before; ``retry`` fetches what failed."""
 
     self: str
+    retry: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class Problem(msgspec.Struct):
@@ -117,7 +137,9 @@ CALLS = (
     Call("post", f"{ONE}/retry", "Fetch what failed once more", None, {202: Batch}),
     Call("post", f"{ONE}/notify", "Send a last callback that was given up once more", None,
          {202: Batch}),
-    Call("get", f"{ONE}/manifest", "What became of each member, as JSON lines", None, {200: bytes}),
+    Call("get", f"{ONE}/manifest", "What became of each member, as JSON lines", None, {200: bytes},
+         ("part",)),
+    Call("get", "/v1/secret", "With what the callbacks of this token's batches are signed"),
     Call("get", "/v1/stats", "Counts, rates, who works"),
     Call("patch", "/v1/queue", "Live settings of the queue", Control),
     Call("get", "/v1/files", "Who is served how fast by this node"),
@@ -214,6 +236,8 @@ def error_of(call: Call, status: int) -> bool:
         return call.path not in OPEN
     if status == 415:
         return call.body is not None
+    if status == 421:
+        return call.path.endswith("/manifest")
     if status == 507 and call.path == "/readyz":
         return True
     if status == 409 and call.method == "delete":

@@ -14,15 +14,16 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from twisted_bulk.archive import Archive
-from twisted_bulk.batch import Outcome, PartResult, PartSpec, Zip, unpack_members
+from twisted_bulk.batch import Outcome, PartResult, PartSpec, Zip, task_of, unpack_members
 from twisted_bulk.download import Downloader
 from twisted_bulk.errors import MemberError
 from twisted_bulk.fetch import Fetch
 from twisted_bulk.groups import GroupQueue
+from twisted_bulk.manifest import RUNNING, encode, note
 from twisted_bulk.member import MemberSink
 from twisted_bulk.names import MANIFEST
 from twisted_bulk.packer import Packer
-from twisted_bulk.shelf import DIGEST, Workspace
+from twisted_bulk.shelf import DIGEST, Workspace, node_name
 from twisted_bulk.space import Space
 from twisted_bulk.tally import Tally
 from twisted_bulk.task import GiveBack, Result, Task
@@ -85,6 +86,7 @@ class PartMaker:
         self._clock = clock
         self._part_bytes = part_bytes
         self._space = space
+        self._node = node_name()
         self._running = 0
         self.reporting: Counter[tuple[str, str]] = Counter()
 
@@ -94,11 +96,13 @@ class PartMaker:
         if packed is None:
             raise ValueError(f"the members of {task.job.id} are missing")
         # A hundred thousand names take the reactor's thread too long.
-        part = await self._packer.run(lambda: Tally(spec, unpack_members(packed), self._clock))
+        part = await self._packer.run(
+            lambda: Tally(spec, unpack_members(packed), self._clock, self._node)
+        )
         previous = await self._queue.previous(task.job.id)
         if previous:
             part.previous = msgspec.json.decode(previous, type=PartResult).zips
-        task.progress, task.waits = part.progress, lambda: part.crew.stalled
+        task.waits = lambda: part.crew.stalled
         task.yield_room = lambda: self._yield_room(part)
         crew = part.crew  # not the part: it would hold itself, until the garbage is collected
         part.waits_for = lambda: self._downloader.waits_for(crew)
@@ -114,21 +118,25 @@ class PartMaker:
             self.reporting[spec.batch, spec.notify] += 1
         self._running += 1
         try:
-            return await self._make(part, task.job.id)
+            return await self._make(part, task)
         finally:
             self._running -= 1
             if spec.notify:
                 self.reporting[spec.batch, spec.notify] -= 1
                 self.reporting += Counter()  # drops what has come to nothing
 
-    async def _make(self, part: Tally, job: str) -> Result:
+    async def _make(self, part: Tally, task: Task) -> Result:
         spec, archive = part.spec, None
         try:
-            place = await self._packer.run(self._workspace.make_folder, job)
+            place = await self._packer.run(self._workspace.make_folder, task.job.id)
+            running = place / RUNNING
+            await self._packer.run(running.unlink, True)
+            task.progress = lambda: self._progress(part, running)
             archive = await self._packer.run(
                 Archive, place, spec.compress, self._part_bytes, self._space.claim
             )
             await self._fetch(part, archive)
+            task.progress = part.progress
             folder, zips = await self._packer.run(self._publish, part, archive)
         except OSError as error:
             full = self._space.refused(error)  # before the folder is left: it must know
@@ -151,13 +159,20 @@ class PartMaker:
         )  # fmt: skip
         result = PartResult(
             folder=folder, zips=zips, done=part.done, failed=part.failed, bytes=part.bytes,
-            errors=part.errors(),
+            errors=part.errors, node=self._node,
         )  # fmt: skip
         return Result(
             ok=part.done,
             data=msgspec.json.encode(result),
             undo=lambda: self._workspace.withdraw(folder),
         )
+
+    def _progress(self, part: Tally, running: Path) -> tuple[int, bytes]:
+        """For a heartbeat; what has ended since the last one is noted for the manifest."""
+        news = part.news()
+        if news:
+            self._packer.run_aside(note, running, news)
+        return part.progress()
 
     def _publish(self, part: Tally, archive: Archive) -> tuple[str, list[Zip]]:
         """Complete the zips, if there are to be any, and make all visible. Blocks.
@@ -166,17 +181,18 @@ class PartMaker:
         """
         spec = part.spec
         part.renumber(archive.used())
-        manifest = msgspec.json.encode(part.outcomes)
+        manifest = encode(part.outcomes)
         if part.done and part.failed <= spec.spare:
             closed = archive.close(MANIFEST, manifest, part.started)
         else:
             closed = archive.drop()
         notes, zips = {MANIFEST: manifest}, []
         for volume, (path, size, sha256, members) in enumerate(closed, 1):
-            file = f"{spec.batch}{_ending(spec, volume, len(closed))}"
+            file = f"{task_of(spec.batch)}{_ending(spec, volume, len(closed))}"
             path.rename(archive.folder / file)
             notes[f"{file}{DIGEST}"] = f"{sha256}  {file}\n".encode()
             zips.append(Zip(file, size, sha256, members))
+        (archive.folder / RUNNING).unlink(missing_ok=True)
         folder = self._workspace.publish(archive.folder, spec.batch, notes)
         return folder, [msgspec.structs.replace(one, link=f"{folder}/{one.link}") for one in zips]
 

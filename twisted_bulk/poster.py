@@ -53,7 +53,7 @@ class Poster:
         name = f"{record.id}@{record.run}/{kind}"
         message = "msg_" + hashlib.sha256(name.encode()).hexdigest()[:32]
         now = datetime.now(UTC)
-        signature = self._signer.sign(message, now, data.decode())
+        signature = self._signer.sign(message, now, data.decode(), spec.owner)
         headers = Headers({"Content-Type": [media], "webhook-id": [message]})
         headers.addRawHeader("webhook-timestamp", str(int(now.timestamp())))
         headers.addRawHeader("webhook-signature", signature)

@@ -43,7 +43,7 @@ class _Cell:
 class Quarantine(Service):
     """Keeps as many processes as there are suspects, :data:`MOST` at most.
 
-    :param settings: of a process, as ``BULKWAV_...``
+    :param settings: of a process, as ``BULKWAV_...``; asked at each start
     :param drain: seconds that a process takes to stop, at most
     :param worker: the worker's id of a process
     :param bury: called when the process with this id has died by itself: takes its jobs back
@@ -53,7 +53,7 @@ class Quarantine(Service):
         self,
         reactor: Any,
         queue: ScriptedQueue,
-        settings: Mapping[str, str],
+        settings: Callable[[], Mapping[str, str]],
         drain: float,
         worker: Callable[[int], str],
         bury: Callable[[int], Awaitable[object]],
@@ -150,7 +150,7 @@ class Quarantine(Service):
             burying.addErrback(lambda f: log.failure("quarantine failed", f))
 
         cell.child.ended.addCallback(ended)
-        cell.child.spawn(self._reactor, self._settings)
+        cell.child.spawn(self._reactor, self._settings())
         cell.pid = cell.child.pid
 
     async def _buried(self, pid: int) -> None:

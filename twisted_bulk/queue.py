@@ -1,6 +1,6 @@
 """The job queue: what every broker offers, and how one is opened by its URL."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
@@ -147,6 +147,10 @@ class Keeper(Protocol):
     """A service that has a store."""
 
     running: int
+
+    @property
+    def ports(self) -> Collection[int]:
+        """TCP ports of its servers, as far as they are known by now."""
 
     @property
     def store(self) -> Store:

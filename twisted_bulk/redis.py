@@ -8,7 +8,7 @@ and no blocking command, which each take a connection out of the pool.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import txredisapi
@@ -44,6 +44,7 @@ class Redis:
     """Commands and scripts on one server, reconnecting for as long as it lives.
 
     :param where: the server's address as logs should name it (no secrets)
+    :param ports: TCP ports of the servers, and of the Sentinels; they may become more
     """
 
     capabilities = Capabilities(processes=True, hosts=True, durable=True)
@@ -54,7 +55,9 @@ class Redis:
         endpoint: IStreamClientEndpoint,
         address: Address,
         where: str = "",
+        ports: Collection[int] = (),
     ) -> None:
+        self.ports = ports
         self.where = where or f"redis at {address.where}"
         self._clock = clock
         self._endpoint = endpoint
@@ -184,7 +187,8 @@ def connection(reactor: Any, url: str) -> Redis:
     :raises ValueError: it is not such a URL
     """
     address = parse(url)
-    return Redis(reactor, endpoint(reactor, address), address)
+    ports = {port for _, port in address.hosts}
+    return Redis(reactor, endpoint(reactor, address, ports.add), address, ports=ports)
 
 
 class Connection(Service):
@@ -192,6 +196,7 @@ class Connection(Service):
 
     def __init__(self, redis: Redis) -> None:
         self.store = redis
+        self.ports = redis.ports
 
     def startService(self) -> None:
         super().startService()

@@ -17,7 +17,7 @@ from twisted_bulk.jobs import BEAT, Ack, Alone, Job, Reserved
 from twisted_bulk.ledger import Ledger
 from twisted_bulk.queue import JobQueue
 from twisted_bulk.slots import NO_ROOM, STALLED, Room, Slots
-from twisted_bulk.task import Backoff, Function, GiveBack, Result, Retry, Task
+from twisted_bulk.task import Backoff, Fatal, Function, GiveBack, Result, Retry, Task
 
 log = Logger()
 
@@ -41,7 +41,8 @@ class Runner(Service):
     """Run ``function`` on jobs of ``queue``, as many at once as ``slots`` has room for.
 
     A job that raises :class:`Retry`, breaks or takes longer than ``timeout`` is tried again
-    later; one whose lease was lost, or that was cancelled, is cancelled within a heartbeat.
+    later, and one that raises :class:`Fatal` is not; one whose lease was lost, or that was
+    cancelled, is cancelled within a heartbeat.
     While the queue is stopped (:meth:`JobQueue.control`) all is given back, and nothing taken.
 
     :param alone: what it does about suspects: takes none; takes one where it has nothing else,
@@ -315,6 +316,8 @@ class Runner(Service):
             await self._release(job, back.delay)
         except Retry as again:
             await self._nack(job, str(again), again.delay)
+        except Fatal as fatal:
+            await self._nack(job, str(fatal), 0.0, fatal=True)
         except DeadlinePassed:
             log.warn("job {job} took longer than {s} s", job=job.id, s=self._timeout)
             await self._nack(
@@ -342,12 +345,12 @@ class Runner(Service):
         except Unavailable:
             self._doubts += 1  # the next reserve does it
 
-    async def _nack(self, job: Job, error: str, delay: float) -> None:
+    async def _nack(self, job: Job, error: str, delay: float, fatal: bool = False) -> None:
         """Say that a job failed, for as long as the broker is away."""
         tries = 0
         while True:
             try:
-                await self._queue.nack(self._worker, job, delay, error)
+                await self._queue.nack(self._worker, job, delay, error, fatal)
                 return
             except Unavailable:
                 pause: Deferred[None] = Deferred()

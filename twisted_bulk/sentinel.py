@@ -1,6 +1,7 @@
 """Endpoints to a Redis: plain, with TLS, by unix socket, or wherever Sentinel says it is."""
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 import hiredis
@@ -70,10 +71,16 @@ def _command(*words: str) -> bytes:
 
 @implementer(IStreamClientEndpoint)
 class SentinelEndpoint:
-    """Asks the Sentinels, one after the other, and connects to the master that they name."""
+    """Asks the Sentinels, one after the other, and connects to the master that they name.
 
-    def __init__(self, reactor: Any, address: Address) -> None:
+    :param found: told the port of each master
+    """
+
+    def __init__(
+        self, reactor: Any, address: Address, found: Callable[[int], object] = lambda port: None
+    ) -> None:
         self._reactor = reactor
+        self._found = found
         self._address = address
         self._first = 0  # the Sentinel that answered last
 
@@ -94,6 +101,7 @@ class SentinelEndpoint:
                 trouble = error
                 continue
             self._first = number
+            self._found(master[1])
             endpoint = tcp(self._reactor, master, self._address)
             protocol: IProtocol = await endpoint.connect(factory)
             return protocol
@@ -130,10 +138,15 @@ def tcp(
     return endpoint
 
 
-def endpoint(reactor: Any, address: Address) -> IStreamClientEndpoint:
-    """The endpoint that leads to ``address``."""
+def endpoint(
+    reactor: Any, address: Address, found: Callable[[int], object] = lambda port: None
+) -> IStreamClientEndpoint:
+    """The endpoint that leads to ``address``.
+
+    :param found: told the port of each master that a Sentinel names
+    """
     if address.path:
         return UNIXClientEndpoint(reactor, os.fspath(address.path), timeout=int(CONNECT_WITHIN))
     if address.master:
-        return SentinelEndpoint(reactor, address)
+        return SentinelEndpoint(reactor, address, found)
     return tcp(reactor, address.hosts[0], address)

@@ -1,5 +1,6 @@
 """``twistd bulkwav``: what twistd runs."""
 
+import os
 import resource
 import sys
 import tempfile
@@ -11,6 +12,7 @@ from twisted_bulk.daemon import Daemon
 from twisted_bulk.errors import ConfigError
 from twisted_bulk.formats import check_formats
 from twisted_bulk.options import Options
+from twisted_bulk.permissions import UMASK, tighten
 from twisted_bulk.wiring import Wiring
 from twisted_bulk.workers import Lifeline
 
@@ -22,6 +24,7 @@ def build(settings: Settings, reactor: Any) -> Daemon:
     """
     try:
         settings.data.mkdir(parents=True, exist_ok=True)
+        tighten(settings.data, settings.public_group)
         check_formats(settings.data)
         # Large requests' bodies: on the disk that is watched, and not in /tmp, which may be memory.
         tempfile.tempdir = str(settings.data)
@@ -50,6 +53,7 @@ def makeService(options: Options) -> Daemon:
     from twisted.internet import reactor
 
     use_monotonic_clock(reactor)
+    os.umask(UMASK)
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # as many files as we may
     try:

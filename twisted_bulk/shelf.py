@@ -23,16 +23,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from twisted_bulk.journal import JOURNAL
+from twisted_bulk.permissions import share
 
 DIGEST = ".sha256"
 LOCK = "lock"
 LEFT = "left"
 OF = "~of~"  # between the name of a job and what tells its attempts apart
-FOLDER = re.compile(r"([A-Za-z0-9._~-]{1,128})-[0-9a-f]{32}")
+#: The batch's key is the name of its token, if there is one, and its id.
+FOLDER = re.compile(r"((?:[A-Za-z0-9._~-]{1,64}:)?[A-Za-z0-9._~-]{1,128})-[0-9a-f]{32}")
 FILE = re.compile(r"[A-Za-z0-9._~-]{1,200}\.zip")
 
 
-def _host() -> str:
+def node_name() -> str:
     """This host's name, as ids of workers begin."""
     return re.sub(r"[^A-Za-z0-9.-]", "_", socket.gethostname())[:60]
 
@@ -97,9 +99,13 @@ class Published:
 
 
 class Shelf:
-    """``spool/`` and ``public/`` of one data folder."""
+    """``spool/`` and ``public/`` of one data folder.
 
-    def __init__(self, data: Path) -> None:
+    :param group: may read what is published, beside this user
+    """
+
+    def __init__(self, data: Path, group: int | None = None) -> None:
+        self._group = group
         self.public = data / "public"
         self._spool = data / "spool"
         for folder in (self.public, self._spool):
@@ -107,17 +113,17 @@ class Shelf:
 
     def enlist(self) -> "Workspace":
         """A folder for this process, with an id that no process had before."""
-        name = f"{_host()}-{os.getpid()}-{secrets.token_hex(6)}"
+        name = f"{node_name()}-{os.getpid()}-{secrets.token_hex(6)}"
         young = self._spool / f".{name}"
         young.mkdir()
         lock = os.open(young / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         fcntl.flock(lock, fcntl.LOCK_EX)
         path = young.rename(self._spool / name)
-        return Workspace(name, path, self.public, lock, self._spool)
+        return Workspace(name, path, self.public, lock, self._spool, self._group)
 
     def worker_of(self, pid: int) -> str:
         """The id of a process of this host that has a folder, or empty."""
-        found = next(self._spool.glob(f"{_host()}-{pid}-*"), None) if pid else None
+        found = next(self._spool.glob(f"{node_name()}-{pid}-*"), None) if pid else None
         return found.name if found else ""
 
     def dead_workers(self, worker: str = "*") -> Iterator[tuple[str, Path]]:
@@ -140,6 +146,11 @@ class Shelf:
                 pass
             finally:
                 os.close(lock)
+
+    def folder_of(self, job: str) -> Path | None:
+        """The folder of the attempt at a job that runs on this node, if one does."""
+        pattern = f"*/{job.replace('/', '.')}{OF}*"
+        return next((path for path in self._spool.glob(pattern) if path.parent.name != LEFT), None)
 
     def left(self) -> Iterator[tuple[str, Path]]:
         """Unfinished work that nobody has taken up: the job's group, and the folder."""
@@ -169,7 +180,16 @@ class Shelf:
 class Workspace:
     """This process's folder in ``spool/``."""
 
-    def __init__(self, worker: str, path: Path, public: Path, lock: int, spool: Path) -> None:
+    def __init__(
+        self,
+        worker: str,
+        path: Path,
+        public: Path,
+        lock: int,
+        spool: Path,
+        group: int | None = None,
+    ) -> None:
+        self._group = group
         self.worker = worker
         self.path = path
         self.public = public
@@ -205,6 +225,8 @@ class Workspace:
                 note.write(content)
                 note.flush()
                 os.fsync(note.fileno())
+        for path in (folder, *folder.iterdir()):
+            share(path, self._group)
         sync(folder)
         target = self.public / f"{batch}-{secrets.token_hex(16)}"
         folder.rename(target)

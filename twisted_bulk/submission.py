@@ -9,6 +9,7 @@ import msgspec
 
 from twisted_bulk.batch import MAX_URL, Member, Mode, is_url
 from twisted_bulk.errors import InvalidRequest
+from twisted_bulk.masks import Show
 from twisted_bulk.unique import check_keys
 
 MAX_PARTS = 10_000
@@ -55,6 +56,7 @@ class Submission(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
     timeout: Annotated[float, msgspec.Meta(ge=0, le=31_536_000)] = 0
     layout: Literal["flat", "sharded"] = "flat"
     notify_format: Literal["json", "form"] = "json"
+    show_urls: Show = "masked"
 
 
 class Change(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

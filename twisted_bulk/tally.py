@@ -11,9 +11,14 @@ from twisted.internet.interfaces import IReactorTime
 from twisted_bulk.batch import Member, Outcome, PartProgress, PartSpec, Zip
 from twisted_bulk.crew import Crew, Waits
 from twisted_bulk.errors import MemberError
+from twisted_bulk.masks import show
 from twisted_bulk.names import Names, from_url, safe, sharded
-from twisted_bulk.report import MAX_ERRORS
+from twisted_bulk.report import MAX_ERRORS, error_of
 from twisted_bulk.volume import Placed
+
+MOST = 1000  # failed members that all parts of a batch name together, but for one each
+WHILE_RUNNING = 20  # of these that a part tells with each heartbeat
+DETAIL = 300  # characters of what is said of a failed member
 
 
 def _wall(seconds: float) -> str:
@@ -26,12 +31,19 @@ class Tally:
 
     :param previous: zips of an earlier run, which may have some of the members
     :param waits_for: a host that it waits for, if it is known
+    :param errors: its first members that have failed
+    :param node: the host where it runs
     """
 
-    def __init__(self, spec: PartSpec, members: list[Member], clock: IReactorTime) -> None:
+    def __init__(
+        self, spec: PartSpec, members: list[Member], clock: IReactorTime, node: str = ""
+    ) -> None:
         self.spec = spec
         self.members = members
         self.outcomes: list[Outcome | None] = [None] * len(members)
+        self.errors: list[dict[str, Any]] = []
+        self.node = node
+        self._news: list[Outcome] = []
         self.crew = Crew(left=0)
         self.previous: list[Zip] = []
         self.waits_for: Callable[[], Waits | None] = lambda: None
@@ -62,7 +74,10 @@ class Tally:
 
     def failed_with(self, number: int, error: MemberError, attempts: int) -> None:
         """Member ``number`` is not."""
-        self._note(number, status="failed", code=error.code, detail=error.detail, attempts=attempts)
+        what = {"code": error.code, "detail": error.detail[:DETAIL], "attempts": attempts}
+        outcome = self._note(number, status="failed", **what)
+        if len(self.errors) < max(1, min(MAX_ERRORS, MOST // self.spec.parts)):
+            self.errors.append(error_of(outcome))
         self.failed += 1
 
     def renumber(self, used: Sequence[int]) -> None:
@@ -74,14 +89,22 @@ class Tally:
                 for one in self.outcomes
             ]
 
-    def _note(self, number: int, **what: Any) -> None:
+    def _note(self, number: int, **what: Any) -> Outcome:
         empty: dict[str, Any] = {"code": "", "detail": "", "bytes": 0, "sha256": ""}
-        self.outcomes[number] = Outcome(
-            url=self.members[number].url,
+        self.outcomes[number] = outcome = Outcome(
+            url=show(self.members[number].url, self.spec.show_urls),
             name=self.names[number],
             part=self.spec.part,
+            member=self.spec.first + number + 1,
             **empty | what,
         )
+        self._news.append(outcome)
+        return outcome
+
+    def news(self) -> list[Outcome]:
+        """What has ended since this was asked before."""
+        news, self._news = self._news, []
+        return news
 
     def progress(self) -> tuple[int, bytes]:
         """Thousandths of members over, and the numbers that users see."""
@@ -97,7 +120,7 @@ class Tally:
             self._rated = (now, size)
         shown = PartProgress(
             done=self.done, failed=self.failed, bytes=size, rate=self._rate,
-            waits_for=self._waits_for(now),
+            waits_for=self._waits_for(now), errors=self.errors[:WHILE_RUNNING], node=self.node,
         )  # fmt: skip
         return units, msgspec.json.encode(shown)
 
@@ -120,11 +143,3 @@ class Tally:
                 key = (member.url, member.sha256.lower(), *sorted(member.headers.items()))
                 alike.setdefault(key, []).append(number)
         return list(alike.values())
-
-    def errors(self) -> list[dict[str, object]]:
-        """The first failed members."""
-        failed = [outcome for outcome in self.outcomes if outcome and outcome.code][:MAX_ERRORS]
-        return [
-            {"url": o.url, "code": o.code, "detail": o.detail, "attempts": o.attempts}
-            for o in failed
-        ]

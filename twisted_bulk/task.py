@@ -17,6 +17,10 @@ class Retry(Exception):
         self.delay = delay
 
 
+class Fatal(Exception):
+    """Raised by a job's function: no further try can help."""
+
+
 class GiveBack(Exception):
     """Raised by a job's function: not here and now; it does not count as an attempt.
 

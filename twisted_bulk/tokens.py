@@ -1,7 +1,8 @@
 """Who may use the API, and what for.
 
 The file has a line for each token: its SHA-256 in hexadecimal digits, a name, and what it is for
-(``submit``, ``read``, ``admin``, with commas between them). ``#`` begins a comment.
+(``submit``, ``read``, ``admin``, with commas between them). ``#`` begins a comment. A name may have
+several lines: while a token is replaced, the old one and the new one are of one client.
 """
 
 import functools
@@ -61,8 +62,8 @@ def parse(text: str) -> list[Token]:
             raise ValueError(f"line {number} is not `SHA-256-in-hex name scopes`")
         name = words[1] if len(words) > 1 else words[0][:8].lower()
         scopes = frozenset(words[2].split(",")) if len(words) > 2 else frozenset(("admin",))
-        if not _NAME.fullmatch(name) or name in [token.name for token in tokens]:
-            raise ValueError(f"line {number}: the name is not one, or stands twice")
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"line {number}: a name has 1 to 64 of A-Z a-z 0-9 . _ ~ -")
         if bytes.fromhex(words[0]) in [token.digest for token in tokens]:
             raise ValueError(f"line {number}: this token has a line already")
         if not scopes <= SCOPES:

@@ -1,5 +1,6 @@
 """What the text of a setting means. Pure; a ValueError says what it should have been."""
 
+import grp
 import ipaddress
 import re
 from collections.abc import Callable
@@ -145,3 +146,20 @@ def proxy_url(text: str) -> str:
     if text:
         parse_proxy(text)
     return text
+
+
+def numbers(text: str) -> frozenset[int]:
+    """Ports, separated by commas, or nothing."""
+    if not re.fullmatch(r"(\d{1,5}(,\d{1,5})*)?", text):
+        raise ValueError("ports such as 80,443")
+    return frozenset(map(int, filter(None, text.split(","))))
+
+
+def group(text: str) -> int | None:
+    """The number of a group of this system, or None."""
+    if not text:
+        return None
+    try:
+        return grp.getgrnam(text).gr_gid
+    except KeyError:
+        raise ValueError("the name of a group of this system") from None

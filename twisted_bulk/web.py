@@ -41,6 +41,7 @@ from twisted_bulk.openapi import document
 from twisted_bulk.order import read_order
 from twisted_bulk.port import Connections, FilePort
 from twisted_bulk.routed import Routed, release
+from twisted_bulk.signer import Signer
 from twisted_bulk.site import BoundedRequest, Pieces, header, problem
 from twisted_bulk.submission import Change, Control, Rates, read
 from twisted_bulk.tokens import Access, Token
@@ -96,6 +97,7 @@ class Api:
     """The resource of the API port.
 
     :param max_urls: URLs in one POST
+    :param signer: signs the callbacks of the batches
     :param port: this node's file port, if it has one
     :param request_rate: requests a second of one token or address, or 0 for any number
     """
@@ -107,12 +109,14 @@ class Api:
         intake: Intake,
         access: Access,
         max_urls: int,
+        signer: Signer,
         port: FilePort | None = None,
         request_rate: int = 0,
     ) -> None:
         self._intake = intake
         self._access = access
         self._max_urls = max_urls
+        self._signer = signer
         self._port = port
         self._quota, self._health = Quota(request_rate), Quota(HEALTH * request_rate)
         self._metrics = CollectorRegistry()
@@ -181,11 +185,10 @@ class Api:
         self._check_rate(self._quota.wait(who, asked.began))
         return token
 
-    async def _admit_to(self, request: Request, scope: str, task_id: str) -> None:
-        """The same for a call on one batch, which others' tokens do not see."""
+    async def _admit_to(self, request: Request, scope: str, task_id: str) -> str:
+        """The same for a call on one batch, which others' tokens do not see; returns its key."""
         token = self._admit(request, scope)
-        if token.owner is not None:
-            await self._intake.check_owner(task_id, token.owner)
+        return await self._intake.find(task_id, token.name, token.owner is None)
 
     @app.route("/", methods=["POST"])
     @app.route("/v1/batches", methods=["POST"])
@@ -227,42 +230,42 @@ class Api:
     @app.route("/v1/batches/<task_id>", methods=["GET"])
     async def batch(self, request: Request, task_id: str) -> bytes:
         """Show one batch."""
-        await self._admit_to(request, "read", task_id)
-        return _json(request, await self._intake.show(task_id))
+        key = await self._admit_to(request, "read", task_id)
+        return _json(request, await self._intake.show(key))
 
     @app.route("/v1/batches/<task_id>", methods=["DELETE"])
     async def delete(self, request: Request, task_id: str) -> bytes:
         """Cancel a batch, or remove one that has ended."""
-        await self._admit_to(request, "submit", task_id)
-        return _json(request, await self._intake.remove(task_id))
+        key = await self._admit_to(request, "submit", task_id)
+        return _json(request, await self._intake.remove(key))
 
     @app.route("/v1/batches/<task_id>/retry", methods=["POST"])
     async def retry(self, request: Request, task_id: str) -> bytes:
         """Fetch what failed once more."""
-        await self._admit_to(request, "submit", task_id)
+        key = await self._admit_to(request, "submit", task_id)
         self._check_stopping()
-        return _json(request, await self._intake.retry(task_id), HTTPStatus.ACCEPTED)
+        return _json(request, await self._intake.retry(key), HTTPStatus.ACCEPTED)
 
     @app.route("/v1/batches/<task_id>/notify", methods=["POST"])
     async def notify(self, request: Request, task_id: str) -> bytes:
         """Send a last callback that was given up once more."""
-        await self._admit_to(request, "submit", task_id)
-        return _json(request, await self._intake.notify(task_id), HTTPStatus.ACCEPTED)
+        key = await self._admit_to(request, "submit", task_id)
+        return _json(request, await self._intake.notify(key), HTTPStatus.ACCEPTED)
 
     @app.route("/v1/batches/<task_id>/manifest", methods=["GET"])
     async def manifest(self, request: Request, task_id: str) -> Resource:
         """What became of each member, a line for each."""
-        await self._admit_to(request, "read", task_id)
-        pieces = await self._intake.manifest(task_id)
+        key = await self._admit_to(request, "read", task_id)
+        pieces = await self._intake.manifest(key, _argument(request, "part"))
         request.setHeader("Content-Type", "application/jsonl")
         return Pieces(pieces)
 
     @app.route("/v1/batches/<task_id>", methods=["PATCH"])
     async def change(self, request: Request, task_id: str) -> bytes:
         """Another priority for a batch that waits."""
-        await self._admit_to(request, "submit", task_id)
+        key = await self._admit_to(request, "submit", task_id)
         change = _read(request, Change)
-        return _json(request, await self._intake.prioritise(task_id, change.priority))
+        return _json(request, await self._intake.prioritise(key, change.priority))
 
     @app.route("/v1/stats", methods=["GET"])
     async def stats(self, request: Request) -> bytes:
@@ -295,6 +298,12 @@ class Api:
         if self._port is None:
             raise NoFilePort("this node has no file port (see --roles)")
         return self._port
+
+    @app.route("/v1/secret", methods=["GET"])
+    def secret(self, request: Request) -> bytes:
+        """With what the callbacks of this token's batches are signed."""
+        token = self._admit(request, "submit")
+        return _json(request, {"secrets": self._signer.secrets(token.name)})
 
     @app.route("/metrics", methods=["GET"])
     def metrics(self, request: Request) -> bytes:

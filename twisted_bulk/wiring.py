@@ -5,14 +5,13 @@ import re
 import socket
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from OpenSSL import SSL
 from twisted.application.service import Service
-from twisted.application.strports import service as listen
 from twisted.internet.ssl import Certificate
 
 from twisted_bulk.access import AccessLog
-from twisted_bulk.address import parse as parse_address
 from twisted_bulk.agent import GuardedAgent, Unread
 from twisted_bulk.body import Patience
 from twisted_bulk.brokers import Capabilities
@@ -33,6 +32,8 @@ from twisted_bulk.intake import Intake
 from twisted_bulk.janitor import Janitor
 from twisted_bulk.jobs import Alone
 from twisted_bulk.limits import Limits, SharedLimits
+from twisted_bulk.listening import Listener, Ports
+from twisted_bulk.manifest import Manifests
 from twisted_bulk.notify import TRIES, Notifier
 from twisted_bulk.origin import Origins
 from twisted_bulk.pace import Pace
@@ -45,7 +46,7 @@ from twisted_bulk.quarantine import Quarantine
 from twisted_bulk.queue import keeper
 from twisted_bulk.runner import Runner
 from twisted_bulk.scripted import ScriptedQueue
-from twisted_bulk.shelf import Shelf, Workspace
+from twisted_bulk.shelf import Shelf, Workspace, node_name
 from twisted_bulk.signer import load_signer
 from twisted_bulk.site import MAX_CONNECTIONS, MAX_OF_ONE, BoundedSite
 from twisted_bulk.slots import PartSlots, Slots
@@ -73,7 +74,8 @@ class Wiring:
         self.settings = settings
         self.reactor = reactor
         self.daemon = Daemon(reactor)
-        self.shelf = Shelf(settings.data)
+        self.shelf = Shelf(settings.data, settings.public_group)
+        self.ports = Ports(settings)
         self.shares = share(allowed())
         self.budget = Budget(self.shares.connections)
         self.port: FilePort | None = None
@@ -110,7 +112,7 @@ class Wiring:
         if re.match(r"tcp6?:", endpoint) and "backlog=" not in endpoint:
             endpoint += f":backlog={BACKLOG}"  # Twisted's 50 turns a thousand clients away
         try:
-            self.add(listen(endpoint, site, reactor=self.reactor))
+            self.add(Listener(self.reactor, endpoint, site, key, self.ports))
         except Exception as error:  # whatever an endpoint's parser, or OpenSSL, may raise
             raise ConfigError(f"{key}: not an endpoint that can be opened: {error}") from None
 
@@ -143,6 +145,8 @@ class Wiring:
         """The environment of a worker process, with these settings and this Redis."""
         settings = self.settings
         given = {**settings.given, "data": str(settings.data), "roles": "worker"}
+        given |= {"own_ports": ",".join(map(str, sorted(self.ports.own)))}
+        given |= {"public_url": self.ports.link_base, "log_format": "json"}
         given |= {"workers": str(settings.workers), "lifeline": "yes"}
         # Set for everybody by this process; a worker that starts anew must not undo a change.
         given |= {"cluster_parts": "0", "parts_per_second": "0"}
@@ -153,7 +157,7 @@ class Wiring:
     def workers(self) -> None:
         """Further worker processes."""
         settings = self.settings
-        workers = Workers(self.reactor, settings.workers, self._child(), settings.drain)
+        workers = Workers(self.reactor, settings.workers, self._child, settings.drain)
         self.add(workers)
         self.daemon.warned.append(workers.warn)
 
@@ -166,7 +170,7 @@ class Wiring:
         quarantine = Quarantine(
             self.reactor,
             self.parts,
-            self._child(**more),
+            lambda: self._child(**more),
             settings.drain,
             self.shelf.worker_of,
             self.janitor.bury,
@@ -177,9 +181,6 @@ class Wiring:
     def agent(self) -> GuardedAgent:
         """What everything outgoing goes through."""
         settings = self.settings
-        hosts = () if settings.redis == "embedded" else parse_address(settings.redis).hosts
-        queue = frozenset(port for _, port in hosts)
-        own = settings.listening
         authorities = []
         if settings.ca:
             try:
@@ -193,7 +194,13 @@ class Wiring:
                 raise ConfigError(f"ca: {settings.ca} has no certificate in PEM form")
         return GuardedAgent(
             self.reactor,
-            Guard(settings.allow_net, settings.allow_ports, own, queue),
+            Guard(
+                settings.allow_net,
+                settings.allow_ports,
+                own=self.ports.own,
+                queue=self.store.ports,
+                names=(socket.gethostname(), urlsplit(settings.public_url).hostname or ""),
+            ),
             settings.per_host,
             dns_timeout=settings.dns_timeout,
             connect_timeout=settings.connect_timeout,
@@ -252,7 +259,7 @@ class Wiring:
             reactor,
             speaker=workspace.worker,
             every=settings.notify_every,
-            link_base=settings.link_base,
+            link_base=lambda: self.ports.link_base,
             reporting=maker.reporting,
             processes=1 + settings.workers,
         )
@@ -294,13 +301,13 @@ class Wiring:
         settings = self.settings
         intake = Intake(
             self.parts,
-            link_base=settings.link_base,
+            link_base=lambda: self.ports.link_base,
             part_files=settings.part_files,
             compress=settings.compress,
             callback_tries=TRIES,
             keep=settings.keep,
             deleted=self.janitor.poke,
-            public=self.shelf.public,
+            manifests=Manifests(self.shelf, node_name()),
             check=self.space.check,
             hours=settings.no_run if "worker" in settings.roles else ALWAYS,
         )
@@ -308,6 +315,7 @@ class Wiring:
             intake,
             Access.load(settings.tokens, settings.open),
             settings.max_urls,
+            load_signer(settings.secret, settings.data),
             self.port,
             settings.request_rate,
         )

@@ -9,24 +9,78 @@ SIGTERM, so it does not outlive the node, also not a ``kill -9``.
 import contextlib
 import os
 import sys
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any, Literal
 
+import msgspec
 from twisted.application.service import Service
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.error import ReactorNotRunning
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import ProcessProtocol
-from twisted.logger import Logger
+from twisted.logger import Logger, LogLevel, globalLogPublisher
 from twisted.python.failure import Failure
 
 log = Logger()
 
 BACKOFF = (0.1, 1.0, 2.0, 5.0, 10.0)  # seconds before a process that ended is started again
+LONGEST = 1 << 20  # bytes of a line of a child
 LASTED = 30.0  # seconds after which an end is not counted as one more failure
 KILL_AFTER = 15.0  # seconds more than its drain that a process may take to stop
 RUN = "from twisted.scripts.twistd import run; run()"
+
+
+class Lines:
+    """What a child says on one of its outputs, a line at a time, into our log.
+
+    A line of its log is JSON: it keeps its time, its level, its area and its fields. Whatever else
+    it says, such as Python's last words, is a line of level info.
+
+    :param name: of the child; ours begin with it
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._rest = b""
+
+    def add(self, data: bytes) -> None:
+        """Take a piece; lines end where they like."""
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            self._pass_on(line)
+        while len(self._rest) > LONGEST:
+            self._pass_on(self._rest[:LONGEST])
+            self._rest = self._rest[LONGEST:]
+
+    def end(self) -> None:
+        """What has no end of line is all that comes."""
+        rest, self._rest = self._rest, b""
+        if rest:
+            self._pass_on(rest)
+
+    def _pass_on(self, line: bytes) -> None:
+        try:
+            said = msgspec.json.decode(line, type=_Line)
+            more = msgspec.json.decode(line, type=dict[str, Any])
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            log.info("{child}: {text}", child=self._name, text=line.decode("utf-8", "replace"))
+            return
+        for name in ("time", "level", "message"):
+            del more[name]
+        level = LogLevel.lookupByName(said.level)
+        more |= {"log_level": level, "log_time": said.time.timestamp(), "log_namespace": __name__}
+        more |= {"log_format": "{child}: {text}", "child": self._name, "text": said.message}
+        globalLogPublisher(more)
+
+
+class _Line(msgspec.Struct):
+    """What every line of a log has."""
+
+    time: datetime
+    level: Literal["debug", "info", "warn", "error", "critical"]
+    message: str
 
 
 class Child(ProcessProtocol):
@@ -37,8 +91,7 @@ class Child(ProcessProtocol):
 
     def __init__(self, name: str) -> None:
         self.ended: Deferred[str] = Deferred()
-        self._name = name
-        self._rest = b""
+        self._out, self._err = Lines(name), Lines(name)
 
     def spawn(self, reactor: Any, settings: Mapping[str, str]) -> None:
         """Start it; ``ended`` fires with how it ended, also where it could not be started.
@@ -71,13 +124,14 @@ class Child(ProcessProtocol):
             self.transport.signalProcess("KILL")
 
     def outReceived(self, data: bytes) -> None:
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        for line in lines:
-            # Our log writes a time of its own.
-            _, _, text = line.decode("utf-8", "replace").partition(" ")
-            log.info("{name}: {text}", name=self._name, text=text)
+        self._out.add(data)
 
-    errReceived = outReceived
+    def errReceived(self, data: bytes) -> None:
+        self._err.add(data)
+
+    def processEnded(self, reason: Failure) -> None:
+        for lines in (self._out, self._err):
+            lines.end()
 
     def processExited(self, reason: Failure) -> None:
         # Not when its pipes are closed: a process that it started may hold them.
@@ -87,12 +141,12 @@ class Child(ProcessProtocol):
 class Workers(Service):
     """Keeps ``count`` worker processes.
 
-    :param environment: the settings that a child gets, as ``BULKWAV_...``
+    :param environment: the settings that a child gets, as ``BULKWAV_...``; asked at each start
     :param drain: seconds that a child takes to stop, at most
     """
 
     def __init__(
-        self, reactor: Any, count: int, environment: Mapping[str, str], drain: float
+        self, reactor: Any, count: int, environment: Callable[[], Mapping[str, str]], drain: float
     ) -> None:
         self._reactor = reactor
         self._count = count
@@ -144,7 +198,7 @@ class Workers(Service):
             self._pauses[number] = self._reactor.callLater(delay, self._spawn, number, again)
 
         process.ended.addCallback(ended)
-        process.spawn(self._reactor, self._environment)
+        process.spawn(self._reactor, self._environment())
 
 
 class Lifeline(FileDescriptor):

@@ -7,7 +7,7 @@ behind. In a file: WAL, and synchronous FULL, so that what was answered outlives
 
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +121,8 @@ class SqliteStore(Service):
 
     :param now: the time in seconds since 1970; the file's users share the host's clock
     """
+
+    ports: Collection[int] = ()
 
     def __init__(self, reactor: Any, path: str, now: Callable[[], float] = time.time) -> None:
         self._reactor = reactor

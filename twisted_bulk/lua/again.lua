@@ -35,6 +35,7 @@ for _, job in ipairs(chosen) do
 end
 call('HDEL', g, 'ended', 'started', 'cancelled', 'hopeless')
 call('HINCRBY', g, 'runs', 1)
+call('HSET', g, 'before', f[1])  -- what was there then stays until this run has ended
 call('ZREM', P .. 'gend', gid)
 move_group(gid, g, 'queued')
 count(P, 'enqueued', #chosen)

@@ -340,7 +340,7 @@ end
 -- A job that has ended begins anew.
 local function clear(id)
   call('HDEL', P .. 'j:' .. id, 'tries', 'free', 'lost', 'solo', 'sunits', 'skept', 'alone', 'wid',
-    'at', 'end', 'ok', 'why', 'err', 'exp', 'units', 'progress')
+    'at', 'end', 'ok', 'why', 'err', 'exp', 'units', 'progress', 'fails')
 end
 
 local function room(cap)

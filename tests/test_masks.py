@@ -1,0 +1,49 @@
+"""What is shown of URLs."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from twisted_bulk.masks import MASK, mask, show
+
+SECRET = "s3cr3t"
+
+
+class MaskTests(SynchronousTestCase):
+    """Secrets go, everything else stays."""
+
+    def test_masked(self) -> None:
+        """User info, and values of keys that carry secrets, wherever they stand."""
+        for url, expected in (
+            (f"http://user:{SECRET}@h/a.wav", "http://h/a.wav"),
+            (f"http://{SECRET}@h:81/a?b=c", "http://h:81/a?b=c"),
+            (f"http://a@{SECRET}@h/", "http://h/"),
+            (f"//u:{SECRET}@h/a", "//h/a"),
+            (
+                f"https://h/a?X-Amz-Signature={SECRET}&id=7",
+                f"https://h/a?X-Amz-Signature={MASK}&id=7",
+            ),
+            (f"https://h/a?id=7&sig={SECRET}#x", f"https://h/a?id=7&sig={MASK}#x"),
+            (f"https://h/a?%74oken={SECRET}", f"https://h/a?%74oken={MASK}"),
+            (f"https://h/a?ACCESS_TOKEN={SECRET}", f"https://h/a?ACCESS_TOKEN={MASK}"),
+            (f"https://h/a;jsessionid={SECRET}?x=y", f"https://h/a;jsessionid={MASK}?x=y"),
+            (f"https://h/#access_token={SECRET}&x=y", f"https://h/#access_token={MASK}&x=y"),
+            (f"https://h/?a=b;password={SECRET};c=d", f"https://h/?a=b;password={MASK};c=d"),
+            ("https://h/a?design=1&author=2&page=3", "https://h/a?design=1&author=2&page=3"),
+            ("https://h/a@b?c=d@e", "https://h/a@b?c=d@e"),
+        ):
+            self.assertEqual(mask(url), expected)
+
+    def test_ways(self) -> None:
+        """As a batch wants it."""
+        url = f"https://u:{SECRET}@h.example:444/a?token={SECRET}"
+        self.assertEqual(show(url, "full"), url)
+        self.assertEqual(show(url), f"https://h.example:444/a?token={MASK}")
+        self.assertEqual(show(url, "host"), "https://h.example:444")
+        self.assertEqual(show(url, "none"), "")
+
+    @given(st.text(max_size=40))
+    def test_twice(self, text: str) -> None:
+        """What is masked stays as it is."""
+        url = f"http://h/{text}"
+        self.assertEqual(mask(mask(url)), mask(url))

@@ -1,0 +1,63 @@
+"""What may be shown of a URL: in zips, callbacks, answers and logs. Pure.
+
+A URL carries secrets as user info (``http://user:password@host``) and as values of its query, of
+its fragment and of parameters of its path (``?X-Amz-Signature=``, ``;jsessionid=``). docs/limits.md
+has the list of keys whose values are masked.
+"""
+
+import re
+from typing import Literal
+from urllib.parse import unquote
+
+Show = Literal["full", "masked", "host", "none"]
+
+MASK = "***"
+#: A key carries a secret if one of these words is in it,
+WORDS = (
+    *("access", "apikey", "auth-", "authoriz", "authtoken", "cookie", "credential", "hmac", "jwt"),
+    *("oauth", "passphrase", "passwd", "password", "private", "secret", "security", "session"),
+    *("signature", "token"),
+)
+#: or if it is one of these.
+NAMES = frozenset(
+    (
+        *("api-key", "api_key", "auth", "code", "hash", "hdnea", "hdnts", "key", "key-pair-id"),
+        *("md5", "nonce", "otp", "pass", "pin", "policy", "pw", "pwd", "sas", "sid", "sig", "sign"),
+        *("ticket", "user", "username"),
+    )
+)
+_SECRET = re.compile("|".join(WORDS))
+_USERINFO = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*:)?//[^/?#]*@")
+_PAIR = re.compile(r"([?&;#])([^=&;#/?]*)=([^&;#]*)")
+_PARAMETER = re.compile(r"(;)([^=;/]*)=([^;/]*)")  # of a path
+_HOST = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
+
+
+def is_secret(key: str) -> bool:
+    """Whether the value of ``key`` is masked."""
+    name = unquote(key).lower()
+    return name in NAMES or name.startswith(("x-amz-", "x-goog-")) or bool(_SECRET.search(name))
+
+
+def mask(url: str) -> str:
+    """``url`` without user info, and without the values of keys that carry secrets."""
+    url = _USERINFO.sub(lambda found: f"{found[1] or ''}//", url)
+
+    def pair(found: re.Match[str]) -> str:
+        return f"{found[1]}{found[2]}={MASK if is_secret(found[2]) else found[3]}"
+
+    begin = next((n for n, letter in enumerate(url) if letter in "?#"), len(url))
+    return _PARAMETER.sub(pair, url[:begin]) + _PAIR.sub(pair, url[begin:])
+
+
+def show(url: str, how: Show | str = "masked") -> str:
+    """``url`` as its batch wants it to be shown."""
+    if how == "full":
+        return url
+    if how == "none":
+        return ""
+    masked = mask(url)
+    if how == "host":
+        found = _HOST.match(masked)
+        return found[0] if found else ""
+    return masked
