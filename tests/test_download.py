@@ -59,7 +59,7 @@ def look_up(host: str) -> list[str]:
 
 def limits(concurrency: int, per_host: int) -> Limits:
     """The same for each host."""
-    return Limits(concurrency, lambda host: per_host)
+    return Limits(concurrency, lambda host, batch: per_host)
 
 
 class Bucket:
@@ -455,7 +455,7 @@ class DownloadTests(DownloadTestCase):
         self.site.answers["/b"] = respond("429 No", b"", "Retry-After: 300")
         self.assertEqual(await self.fails("/a", retries=0, pace=pace), ("http_throttled", 1))
         hosts = [self.site.url[7:], there[7:]]
-        self.assertEqual([pace.allowed(host) for host in hosts], [8, 0])
+        self.assertEqual([pace.allowed(host, 1) for host in hosts], [8, 0])
 
     async def test_broken_without_length(self) -> None:
         """A reset is no end, also where nothing says where the end would be."""
@@ -627,10 +627,10 @@ class AwayTests(DownloadTestCase):
         }
         host = self.site.url[7:]
         for path in "abc":
-            found.bad(host, 0.0, False, True)
-            found.bad(host, 0.0, False, True)
+            found.bad(host, 1, 0.0, False, True)
+            found.bad(host, 1, 0.0, False, True)
             await downloader.fetch(Crew(left=1), [self.one(f"/{path}")])
-        self.assertFalse(found.is_away(host))
+        self.assertFalse(found.is_away(host, 1))
 
     async def test_our_own_disk(self) -> None:
         """A sink that takes its time makes no host slow."""

@@ -14,7 +14,7 @@ class LanesTests(SynchronousTestCase):
 
     def lanes(self, places: int, per_host: int, fast: str = "") -> Lanes[Any]:
         """With hosts that are known to be fast."""
-        lanes: Lanes[Any] = Lanes(lambda name: places if name == ALL else per_host)
+        lanes: Lanes[Any] = Lanes(lambda name, owner: places if name == ALL else per_host)
         for host in fast.split():
             lanes.note(host, Speed.FAST)
         return lanes
@@ -144,7 +144,7 @@ class LanesTests(SynchronousTestCase):
         """Hosts that give nothing do not keep the others of an owner from their turn, and an owner
         of whose many hosts none gives anything does not get on."""
         allowed = {"good": 1}
-        lanes: Lanes[int] = Lanes(lambda name: 9 if name == ALL else allowed.get(name, 0))
+        lanes: Lanes[int] = Lanes(lambda name, owner: 9 if name == ALL else allowed.get(name, 0))
         for n in range(1000):
             lanes.add("a", f"h{n}", n)
         lanes.add("a", "good", 1000)
@@ -162,7 +162,7 @@ class LanesTests(SynchronousTestCase):
     def test_look_again(self) -> None:
         """A limit that was raised is seen."""
         most = 0
-        lanes: Lanes[int] = Lanes(lambda name: 9 if name == ALL else most)
+        lanes: Lanes[int] = Lanes(lambda name, owner: 9 if name == ALL else most)
         lanes.add("a", "h", 1)
         self.assertIsNone(lanes.take())
         most = 1

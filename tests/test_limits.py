@@ -19,7 +19,7 @@ class SharedTests(OnRedis):
     """Two processes and one node's limits."""
 
     def share(self, worker: str) -> tuple[SharedLimits, dict[str, tuple[int, int]]]:
-        limits = SharedLimits(self.store, "s", worker, reactor, 32, lambda host: 8)
+        limits = SharedLimits(self.store, "s", worker, reactor, 32, lambda host, batch: 8)
         demand: dict[str, tuple[int, int]] = {}
         limits.connect(lambda: demand, lambda: None)
         limits.startService()
@@ -27,7 +27,7 @@ class SharedTests(OnRedis):
         return limits, demand
 
     async def granted(self, limits: SharedLimits, name: str, count: int) -> None:
-        while limits.allowed(name) != count:
+        while limits.allowed(name, 1) != count:
             await deferLater(reactor, 0.01)
 
     async def test_alone(self) -> None:

@@ -39,47 +39,63 @@ class PaceTests(SynchronousTestCase):
         for node in nodes:
             now(node._tell())
 
+    def test_two_batches(self) -> None:
+        """What one batch says of a host counts for it alone, on each node; two speak for all."""
+        a, b = self.node(), self.node()
+        for _ in range(3):
+            a.bad("h", 7, 100.0, away=True)
+        self.tell(a, b)
+        for node in (a, b):
+            self.assertEqual((node.allowed("h", 7), node.allowed("h", 8)), (0, 8))
+            self.assertEqual((node.is_away("h", 7), node.is_away("h", 8)), (True, False))
+            self.assertEqual(node.until("h", 8), 0.0)
+            self.assertEqual(node.allowed("h", 0), 8)
+        b.bad("h", 9, 0.0)
+        self.tell(b, a)
+        for node in (a, b):
+            self.assertEqual((node.allowed("h", 8), node.is_away("h", 8)), (0, True))
+
     def test_halved_for_all(self) -> None:
         """Once a second at most, down to one; other hosts are not touched."""
         a, b = self.node(), self.node()
         seen = []
         for _ in range(5):
             for _ in range(20):
-                a.bad("h", 0)
-                b.bad("h", 0)
+                a.bad("h", 1, 0)
+                b.bad("h", 1, 0)
             self.tell(a, b)
-            seen.append((a.allowed("h"), b.allowed("h")))
+            seen.append((a.allowed("h", 1), b.allowed("h", 1)))
             self.store.now += 1
         self.assertEqual(seen, [(4, 4), (2, 2), (1, 1), (1, 1), (1, 1)])
-        self.assertEqual(a.allowed("other"), 8)
+        self.assertEqual(a.allowed("other", 1), 8)
 
     def test_at_once(self) -> None:
         """Who sees the trouble does not wait for the others."""
         a = self.node()
-        a.bad("h", 0)
-        self.assertEqual(a.allowed("h"), 4)
-        a.bad("h", 7)
-        self.assertEqual(a.allowed("h"), 0)
+        a.bad("h", 1, 0)
+        self.assertEqual(a.allowed("h", 1), 4)
+        a.bad("h", 1, 7)
+        self.assertEqual(a.allowed("h", 1), 0)
 
     def test_paused(self) -> None:
         """Retry-After holds for every node, up to ten minutes; then half is allowed."""
         a, b = self.node(), self.node()
-        a.bad("h", 30)
+        a.bad("h", 1, 30)
         self.tell(a, b)
-        self.assertEqual((a.allowed("h"), b.allowed("h")), (0, 0))
+        self.assertEqual((a.allowed("h", 1), b.allowed("h", 1)), (0, 0))
         self.store.now += 30
-        self.assertEqual((a.allowed("h"), b.allowed("h")), (4, 4))
-        a.bad("h", 1e9)
+        self.assertEqual((a.allowed("h", 1), b.allowed("h", 1)), (4, 4))
+        a.bad("h", 1, 1e9)
         self.tell(a, b)
         self.store.now += 601
         self.tell(b)
-        self.assertEqual(b.allowed("h"), 2)
+        self.assertEqual(b.allowed("h", 1), 2)
 
     def test_raised(self) -> None:
         """One more each second while it goes well, until nothing is left of it."""
         a, b = self.node(), self.node()
         for _ in range(4):
-            a.bad("h", 0)
+            a.bad("h", 1, 0)
             self.tell(a)
             self.store.now += 1
         self.tell(b)
@@ -89,7 +105,7 @@ class PaceTests(SynchronousTestCase):
                 for _ in range(50):
                     node.good("h")
             self.tell(a, b)
-            seen.append(a.allowed("h"))
+            seen.append(a.allowed("h", 1))
             self.store.now += 1
         self.assertEqual(seen, [2, 3, 4, 5, 6, 7, 8, 8])
         self.assertEqual(now(self.store.command("EXISTS", "bw:{bulkwav}:hosts")), 0)
@@ -97,33 +113,33 @@ class PaceTests(SynchronousTestCase):
     def test_forgotten(self) -> None:
         """A host that nobody asked any more is as any other after five minutes."""
         a, b = self.node(), self.node()
-        a.bad("h", 0)
+        a.bad("h", 1, 0)
         self.tell(a)
         self.store.now += 301
         self.tell(b, a)
-        self.assertEqual((a.allowed("h"), b.allowed("h")), (8, 8))
+        self.assertEqual((a.allowed("h", 1), b.allowed("h", 1)), (8, 8))
 
     def away(self, node: Pace, times: int = 3) -> None:
         """So many failures in a row that tell of the host."""
         for _ in range(times):
-            node.bad("h", 0, trouble=False, away=True)
+            node.bad("h", 1, 0, trouble=False, away=True)
 
     def test_away(self) -> None:
         """Three failures in a row, at whatever node: one request each at times further apart."""
         a, b = self.node(), self.node()
         self.away(a, 2)
         self.tell(a, b)
-        self.assertEqual((a.allowed("h"), b.allowed("h"), b.is_away("h")), (8, 8, False))
+        self.assertEqual((a.allowed("h", 1), b.allowed("h", 1), b.is_away("h", 1)), (8, 8, False))
         self.away(b, 1)
         self.tell(b, a)
-        self.assertTrue(a.is_away("h") and b.is_away("h"))
+        self.assertTrue(a.is_away("h", 1) and b.is_away("h", 1))
         apart = []
         for _ in range(8):
             began = self.store.now
-            while not a.allowed("h"):
+            while not a.allowed("h", 1):
                 self.store.now += 0.5
             apart.append(self.store.now - began)
-            self.assertEqual(a.allowed("h"), 1)
+            self.assertEqual(a.allowed("h", 1), 1)
             self.away(a, 1)
             self.tell(a, b)
         self.assertEqual(apart, [1, 2, 4, 8, 15, 15, 15, 15])
@@ -135,9 +151,9 @@ class PaceTests(SynchronousTestCase):
         self.away(a)
         self.tell(a, b)
         a.there("h")
-        self.assertEqual((a.allowed("h"), b.allowed("h")), (8, 0))
+        self.assertEqual((a.allowed("h", 1), b.allowed("h", 1)), (8, 0))
         self.tell(a, b)
-        self.assertEqual((a.allowed("h"), b.allowed("h")), (8, 8))
+        self.assertEqual((a.allowed("h", 1), b.allowed("h", 1)), (8, 8))
 
     def test_not_in_a_row(self) -> None:
         """Failures with answers between them add up to nothing, however late they are told."""
@@ -147,18 +163,18 @@ class PaceTests(SynchronousTestCase):
             a.good("h")
         self.away(a, 1)
         self.tell(a, b)
-        self.assertEqual((a.is_away("h"), b.is_away("h")), (False, False))
-        self.assertEqual(b.allowed("h"), 8)
+        self.assertEqual((a.is_away("h", 1), b.is_away("h", 1)), (False, False))
+        self.assertEqual(b.allowed("h", 1), 8)
 
     def test_pause_outlasts_answers(self) -> None:
         """What was on its way when the host asked for a pause ends it for nobody."""
         a, b = self.node(), self.node()
-        a.bad("h", 300)
+        a.bad("h", 1, 300)
         a.good("h")
         self.tell(a, b)
         self.store.now += 2
-        self.assertEqual((a.allowed("h"), b.allowed("h")), (0, 0))
-        self.assertGreater(b.until("h"), self.store.now + 290)
+        self.assertEqual((a.allowed("h", 1), b.allowed("h", 1)), (0, 0))
+        self.assertGreater(b.until("h", 1), self.store.now + 290)
 
     def test_outage(self) -> None:
         """What was reported in vain, as the queue was away, is reported when it is back."""
@@ -170,12 +186,12 @@ class PaceTests(SynchronousTestCase):
             raise QueueUnavailable("away")
 
         self.away(a)
-        a.bad("other", 100)
+        a.bad("other", 1, 100)
         run, vars(self.store)["run"] = self.store.run, unavailable
         a._look()
         self.assertEqual(changed, [1])  # time passes for who waits, though nobody can be asked
         self.store.now += 40
         vars(self.store)["run"] = run
         self.tell(a, b)
-        self.assertTrue(a.is_away("h") and b.is_away("h"))
-        self.assertAlmostEqual(b.until("other") - self.store.now, 60, delta=1)
+        self.assertTrue(a.is_away("h", 1) and b.is_away("h", 1))
+        self.assertAlmostEqual(b.until("other", 1) - self.store.now, 60, delta=1)

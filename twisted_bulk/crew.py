@@ -1,5 +1,6 @@
 """The downloads of one part: what waits, what is on its way, and how to end them all."""
 
+from collections import deque
 from dataclasses import dataclass, field
 
 from twisted.internet.defer import Deferred
@@ -59,11 +60,15 @@ class Crew:
 
     :param left: fetches that have not ended
     :param began: when its batch began, on the clock
+    :param batch: a number that tells its batch from others, above 0
+    :param beyond: by host: when fetches were redirected from it that wait for another one
     :param stalled: since when nothing of it gets on, on the clock, or None
     """
 
     left: int
     began: float = 0.0
+    batch: int = 1
+    beyond: dict[str, deque[float]] = field(default_factory=dict)
     done: Deferred[None] = field(default_factory=Deferred)
     active: dict[Fetch, Flight] = field(default_factory=dict)
     pauses: dict[Fetch, IDelayedCall] = field(default_factory=dict)

@@ -8,10 +8,10 @@ next to nothing from its server gives its place away, and goes on beside.
 import random
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from typing import Any
+from typing import Any, cast
 
 from twisted.application.service import Service
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import Cooperator, LoopingCall, SchedulerStopped
 from twisted.logger import Logger
@@ -20,7 +20,7 @@ from twisted.python.failure import Failure
 from twisted_bulk.batch import host_of
 from twisted_bulk.crew import Crew, Flight, Waits
 from twisted_bulk.errors import MemberError
-from twisted_bulk.fetch import Fetch, Fetcher
+from twisted_bulk.fetch import Fetch, Fetcher, Redirected
 from twisted_bulk.lanes import Lanes, Speed
 from twisted_bulk.limits import Limits
 from twisted_bulk.pace import LONGEST, Pace
@@ -32,6 +32,8 @@ log = Logger()
 BACKOFF = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 PARTIALS = 64  # members in a pause of which what has come is kept: each may hold a file
 THROTTLED = 20  # times that a host may say "not now" beside the tries that count
+FRESH = 10.0  # seconds after which a redirect is asked for anew: what it names may have expired
+BEYOND = 8  # redirects of one host that wait for others, for each part, before it is asked for more
 LOOK = 0.05  # seconds between looks at how attempts get on
 
 
@@ -65,7 +67,8 @@ class Downloader(Service):
         self._member_timeout = member_timeout
         self._host_patience = host_patience
         self._pace = pace
-        self._lanes: Lanes[tuple[Crew, Fetch]] = Lanes(limits.allowed, most_waiting)
+        self._limits = limits
+        self._lanes: Lanes[tuple[Crew, Fetch]] = Lanes(self._allowed, most_waiting)
         self._watch = Watch(self._lanes, pace)
         self._crews: set[Crew] = set()
         self._resting: deque[Deferred[None]] = deque()
@@ -80,6 +83,12 @@ class Downloader(Service):
         )
         self._looking = LoopingCall(self._look)
         self._looking.clock = clock
+
+    def _allowed(self, host: str, owner: Hashable) -> int:
+        crew = cast(Crew | None, owner)
+        if crew is not None and len(crew.beyond.get(host, ())) >= BEYOND:
+            return 0  # what it redirects to is busy: further redirects would only grow old
+        return self._limits.allowed(host, crew.batch if crew is not None else 0)
 
     def _slice(self) -> Callable[[], bool]:
         end = self._clock.seconds() + 0.01
@@ -114,9 +123,15 @@ class Downloader(Service):
                 yield self._begin(*taken.item, taken.placed)
 
     def _begin(self, crew: Crew, fetch: Fetch, placed: bool) -> Deferred[None]:
+        host, now = fetch.host, self._clock.seconds()
+        if self._is_old(crew, fetch, now):
+            fetch.holds = host
+            self._lanes.hold(host)  # else all that wait there would be asked for anew at once
+            self._lanes.release(crew, host, placed, placed and self._is_new(host))
+            self._add(crew, fetch, first=True)
+            return succeed(None)
         self._partials.discard(fetch)
-        host, now = host_of(fetch.member.url), self._clock.seconds()
-        new = placed and self._lanes.speed(host) is Speed.NEW
+        new = placed and self._is_new(host)
         flight = crew.active[fetch] = Flight(host, placed, new, now, now, fetch.received)
         if not placed:
             flight.let_go()
@@ -124,6 +139,7 @@ class Downloader(Service):
 
         def ended(result: Any) -> None:
             crew.active.pop(fetch, None)
+            self._let_go(fetch)
             self._lanes.release(crew, host, flight.placed, flight.new)
             if not flight.free.called:
                 flight.let_go()
@@ -137,8 +153,46 @@ class Downloader(Service):
         running.addBoth(ended)
         return flight.free
 
+    def _let_go(self, fetch: Fetch) -> None:
+        if fetch.holds:
+            self._lanes.let_go(fetch.holds)
+            fetch.holds = ""
+
+    def _is_new(self, host: str) -> bool:
+        return self._lanes.speed(host) is Speed.NEW
+
+    def _is_old(self, crew: Crew, fetch: Fetch, now: float) -> bool:
+        """Whether a redirect has waited for so long that it may lead nowhere by now: then the
+        attempt begins anew, and counts as one. Otherwise it does not wait any more."""
+        if fetch.hop is None:
+            return False
+        if now - fetch.hop.since < FRESH:
+            self._beyond(crew, host_of(fetch.member.url), fetch.hop.since)
+            return False
+        fetch.hop = None
+        fetch.excused += 1
+        return True
+
+    def _beyond(self, crew: Crew, origin: str, until: float) -> bool:
+        """Redirects of a host that came up to then wait no more, or may do so for ever.
+
+        :returns: whether there were any
+        """
+        waiting = crew.beyond[origin]
+        before = len(waiting)
+        while waiting and waiting[0] <= until:
+            waiting.popleft()
+        if len(waiting) < before:
+            self._lanes.look_at(origin)
+        return len(waiting) < before
+
     def _look(self) -> None:
-        if self._watch.look(self._crews, self._clock.seconds()):
+        now = self._clock.seconds()
+        news = self._watch.look(self._crews, now)
+        for crew in self._crews:
+            for origin in crew.beyond:
+                news |= self._beyond(crew, origin, now - FRESH)
+        if news:
             self._rouse()
 
     def _wake(self) -> None:
@@ -151,7 +205,7 @@ class Downloader(Service):
             self._resting.popleft().callback(None)
 
     def _add(self, crew: Crew, fetch: Fetch, first: bool = False) -> None:
-        self._lanes.add(crew, host_of(fetch.member.url), (crew, fetch), first)
+        self._lanes.add(crew, fetch.host, (crew, fetch), first)
         if self._resting:
             self._resting.popleft().callback(None)
 
@@ -188,6 +242,7 @@ class Downloader(Service):
                 flight.cancel()
                 dropped.append(fetch)
         for fetch in dropped:
+            self._let_go(fetch)
             fetch.forget()
         self._partials.difference_update(dropped)
         return dropped
@@ -202,21 +257,28 @@ class Downloader(Service):
 
     async def _attempt(self, crew: Crew, fetch: Fetch, flight: Flight) -> None:
         OWNER.set(crew)
-        fetch.attempts += 1
-        fetch.asked = fetch.member.url
+        fetch.attempts += fetch.hop is None
         alarm = self._alarm(crew, fetch)
         try:
             await self._fetcher.attempt(fetch)
-        except MemberError as failed:
-            if self._watch.failed(fetch, flight, failed, self._clock.seconds()):
+        except Redirected:
+            if self._watch.redirected(flight, self._clock.seconds()):
                 self._rouse()
-            self._failed(crew, fetch, failed)
+            crew.active.pop(fetch, None)
+            waiting = crew.beyond.setdefault(host_of(fetch.member.url), deque())
+            waiting.append(self._clock.seconds())
+            self._add(crew, fetch, first=True)
+            return
+        except MemberError as failed:
+            if self._watch.failed(crew, fetch, flight, failed, self._clock.seconds()):
+                self._rouse()
+            self._failed(crew, fetch, flight, failed)
             return
         except CancelledError:
             if not fetch.late:
                 raise
             what = f"not fetched within {self._member_timeout:g} s"
-            self._failed(crew, fetch, MemberError("member_timeout", what))
+            self._failed(crew, fetch, flight, MemberError("member_timeout", what))
             return
         finally:
             if alarm.active():
@@ -239,7 +301,7 @@ class Downloader(Service):
             fetch.deadline = now + self._member_timeout
         return self._clock.callLater(max(0.0, fetch.deadline - now), stop)
 
-    def _failed(self, crew: Crew, fetch: Fetch, failed: MemberError) -> None:
+    def _failed(self, crew: Crew, fetch: Fetch, flight: Flight, failed: MemberError) -> None:
         """Try it again later, where that can help."""
         # First: who gives the crew up on the way shall not end this one as well.
         crew.active.pop(fetch, None)
@@ -248,7 +310,7 @@ class Downloader(Service):
             fetch.stale = 1
             self._add(crew, fetch, first=True)
             return
-        if failed.tells_of_host and self._is_away(crew, fetch, failed):
+        if failed.tells_of_host and self._is_away(crew, fetch, flight.host, failed):
             return
         throttled = failed.code == "http_throttled"
         fetch.throttled += throttled
@@ -270,10 +332,9 @@ class Downloader(Service):
         elif fetch.partial is not None:
             self._partials.add(fetch)
 
-    def _is_away(self, crew: Crew, fetch: Fetch, failed: MemberError) -> bool:
+    def _is_away(self, crew: Crew, fetch: Fetch, host: str, failed: MemberError) -> bool:
         """Where a member's host is away it waits, with no try used up, until that is too long."""
-        host = host_of(fetch.member.url)
-        if self._pace is None or not self._pace.is_away(host):
+        if self._pace is None or not self._pace.is_away(host, crew.batch):
             return False
         now, since = self._clock.seconds(), self._pace.since(host)
         fetch.excused += 1
@@ -283,11 +344,13 @@ class Downloader(Service):
 
         def given_up(owner: Hashable) -> bool:
             assert isinstance(owner, Crew)
-            return now - max(since, owner.began) >= self._host_patience
+            counts = self._pace is not None and self._pace.is_away(host, owner.batch)
+            return counts and now - max(since, owner.began) >= self._host_patience
 
         what = f"{failed.detail}; the host has been away for {now - since:.0f} s"
         late = MemberError(failed.code, what)
         for owner, one in self._lanes.drop_host(host, given_up):
+            self._let_go(one)
             one.forget()
             self._partials.discard(one)
             self._end(owner, one, late)

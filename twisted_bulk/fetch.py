@@ -25,7 +25,7 @@ from twisted_bulk.answer import (
     total_from,
     validator,
 )
-from twisted_bulk.batch import Member, is_url
+from twisted_bulk.batch import Member, host_of, is_url
 from twisted_bulk.body import Body, Patience, Sink
 from twisted_bulk.connection import StaleConnection, drop
 from twisted_bulk.errors import MemberError
@@ -59,6 +59,24 @@ class Partial:
     validator: str
 
 
+class Redirected(Exception):
+    """The attempt goes on at another host, which has limits of its own."""
+
+
+@dataclass(frozen=True)
+class Hop:
+    """Where an attempt goes on.
+
+    :param number: of redirects so far
+    :param since: when the redirect came, on the clock
+    """
+
+    url: str
+    headers: dict[str, str]
+    number: int
+    since: float
+
+
 class Target(Protocol):
     """Where a member goes."""
 
@@ -81,7 +99,8 @@ class Fetch:
     :param busy_since: since when our own disk is what it waits for, on the clock, or None
     :param held: seconds for which it had waited for that before
     :param came: when its last byte had come, on the clock, or None
-    :param asked: the URL last asked for, after redirects
+    :param hop: where the attempt goes on, after a redirect to another host
+    :param holds: the host where it was its turn, while a redirect to there is asked for anew
     :param deadline: on the clock, for all attempts together; ``late``: it has passed
     """
 
@@ -96,7 +115,8 @@ class Fetch:
     length: int | None = None
     modified: int | None = None
     digest: str = ""
-    asked: str = ""
+    hop: Hop | None = None
+    holds: str = ""
     verified: bool = False
     finishing: bool = False
     busy_since: float | None = None
@@ -105,6 +125,11 @@ class Fetch:
     deadline: float | None = None
     late: bool = False
     partial: Partial | None = None
+
+    @property
+    def host(self) -> str:
+        """The host that is asked next."""
+        return host_of(self.member.url if self.hop is None else self.hop.url)
 
     def forget(self) -> None:
         """What has come is of no use."""
@@ -117,7 +142,7 @@ class Fetch:
 class Fetcher:
     """Makes attempts.
 
-    :param header_timeout: seconds until the response's headers, redirects included
+    :param header_timeout: seconds until the response's headers, from each host
     :param patience: with its body
     """
 
@@ -133,10 +158,13 @@ class Fetcher:
         """Fetch a member, or the rest of it.
 
         :raises MemberError: it did not work; what has come stays where it can be continued
+        :raises Redirected: ``fetch.hop`` says where it goes on
         """
         fetch.finishing, fetch.busy_since, fetch.held, fetch.came = False, None, 0.0, None
         try:
             await self._attempt(fetch)
+        except Redirected:
+            raise
         except MemberError as failed:
             if not (failed.retry and fetch.partial and fetch.partial.validator):
                 fetch.forget()
@@ -200,15 +228,16 @@ class Fetcher:
         return sink
 
     async def _ask(self, fetch: Fetch, deadline: float) -> IResponse:
-        """The final response, after redirects."""
-        url, headers = fetch.member.url, fetch.headers | fetch.member.headers
-        if fetch.partial is not None:
-            headers |= {"Range": f"bytes={fetch.received}-", "If-Range": fetch.partial.validator}
-        for _ in range(MAX_REDIRECTS + 1):
+        """The final response, after redirects within one host.
+
+        :raises Redirected: it is at another one
+        """
+        hop, fetch.hop = fetch.hop or self._first(fetch), None
+        url, headers = hop.url, hop.headers
+        for number in range(hop.number, MAX_REDIRECTS + 1):
             url, authorization = take_userinfo(url.partition("#")[0])
             if authorization:
                 headers = headers | {"Authorization": authorization}
-            fetch.asked = url
             response = await self._get(url, headers, deadline)
             if response.code == 200 or (response.code == 206 and fetch.partial is not None):
                 return response
@@ -227,8 +256,18 @@ class Fetcher:
                 raise MemberError("bad_response", "redirected to something that is not a URL")
             if urlsplit(target)[:2] != urlsplit(url)[:2]:
                 headers = {k: v for k, v in headers.items() if k.lower() not in SECRETS}
+            if host_of(target) != host_of(url) and number < MAX_REDIRECTS:
+                fetch.hop = Hop(target, headers, number + 1, self._clock.seconds())
+                raise Redirected
             url = target
         raise MemberError("too_many_redirects", f"more than {MAX_REDIRECTS} redirects")
+
+    def _first(self, fetch: Fetch) -> Hop:
+        """Where an attempt begins."""
+        headers = fetch.headers | fetch.member.headers
+        if fetch.partial is not None:
+            headers |= {"Range": f"bytes={fetch.received}-", "If-Range": fetch.partial.validator}
+        return Hop(fetch.member.url, headers, 0, self._clock.seconds())
 
     async def _get(self, url: str, headers: dict[str, str], deadline: float) -> IResponse:
         def late(*_: object) -> Failure:

@@ -57,11 +57,14 @@ def _less(counter: Counter[K], key: K, count: int = 1) -> None:
 class Lanes(Generic[T]):
     """Items waiting by owner and host.
 
-    :param allowed: items that may be out at once, of a host or of :data:`ALL`, over all owners
+    :param allowed: items that may be out at once, of a host or of :data:`ALL`, over all owners; for
+        one of them it may be less than for others
     :param most_waiting: items without a place, at most, whatever the number of places
     """
 
-    def __init__(self, allowed: Callable[[str], int], most_waiting: int = 1 << 30) -> None:
+    def __init__(
+        self, allowed: Callable[[str, Hashable], int], most_waiting: int = 1 << 30
+    ) -> None:
         self._allowed = allowed
         self._most_waiting = most_waiting
         self._out: Counter[str] = Counter()
@@ -109,7 +112,7 @@ class Lanes(Generic[T]):
 
     def take(self) -> Taken[T] | None:
         """The next item whose host has room, or None. :meth:`release` it later."""
-        places = self._allowed(ALL)
+        places = self._allowed(ALL, None)
         free = places - self._placed
         blocked: list[Hashable] = []
         found = None
@@ -134,7 +137,7 @@ class Lanes(Generic[T]):
         greedy = self._owned[owner] >= GREED * free
         for host in islice(hosts, LOOK_AT):
             speed = self.speed(host)
-            if self._out[host] >= self._limit(host, speed, places):
+            if self._out[host] >= self._limit(owner, host, speed, places):
                 continue
             may_come = True
             if speed is Speed.SLOW:
@@ -162,9 +165,9 @@ class Lanes(Generic[T]):
         del self._vain[owner]
         return False
 
-    def _limit(self, host: str, speed: Speed, places: int) -> int:
+    def _limit(self, owner: Hashable, host: str, speed: Speed, places: int) -> int:
         """How many may be out to a host."""
-        allowed = self._allowed(host)
+        allowed = self._allowed(host, owner)
         if speed is Speed.NEW:
             return min(allowed, 1)
         if speed is Speed.SLOW and self._waiting_out * 2 >= self._most(places):
@@ -244,6 +247,19 @@ class Lanes(Generic[T]):
         for owner in self._blocked.pop(host, ()):
             if owner in self._lanes:
                 self._turns.setdefault(owner)
+
+    def hold(self, host: str) -> None:
+        """Count one more that is out, which is taken soon."""
+        self._out[host] += 1
+
+    def let_go(self, host: str) -> None:
+        """It is taken now, or does not come."""
+        _less(self._out, host)
+        self._unblock(host)
+
+    def look_at(self, host: str) -> None:
+        """The limits of one host have changed."""
+        self._unblock(host)
 
     def look_again(self) -> None:
         """Limits have changed."""

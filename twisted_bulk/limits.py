@@ -27,16 +27,17 @@ class Limits:
     """Those of one process.
 
     :param concurrency: downloads at once
-    :param per_host: of these to a host
+    :param per_host: of these to a host, for one batch
     """
 
-    def __init__(self, concurrency: int, per_host: Callable[[str], int]) -> None:
+    def __init__(self, concurrency: int, per_host: Callable[[str, int], int]) -> None:
         self.concurrency = concurrency
         self.per_host = per_host
 
-    def allowed(self, name: str) -> int:
-        """How many there may be to host ``name``, or in :data:`ALL`."""
-        return self.concurrency if name == ALL else self.per_host(name)
+    def allowed(self, name: str, batch: int) -> int:
+        """How many there may be to host ``name``, or in :data:`ALL`, as ``batch`` sees it; 0 as
+        any batch does."""
+        return self.concurrency if name == ALL else self.per_host(name, batch)
 
     def connect(
         self, demand: Callable[[], Mapping[str, tuple[int, int]]], changed: Callable[[], object]
@@ -57,7 +58,7 @@ class SharedLimits(Service, Limits):
         worker: str,
         clock: IReactorTime,
         concurrency: int,
-        per_host: Callable[[str], int],
+        per_host: Callable[[str, int], int],
     ) -> None:
         Limits.__init__(self, concurrency, per_host)
         self._store = store
@@ -83,14 +84,14 @@ class SharedLimits(Service, Limits):
         super().stopService()
         self._asking.stop()
 
-    def allowed(self, name: str) -> int:
+    def allowed(self, name: str, batch: int) -> int:
         """What was granted; nothing for a host that was not asked for yet."""
         if name not in self._granted and name not in self._new:
             if not self._new:
                 self._clock.callLater(SOON, self._ask_for_new)
             if len(self._new) < AT_ONCE:
                 self._new.add(name)
-        return min(self._granted.get(name, 0), super().allowed(name))
+        return min(self._granted.get(name, 0), super().allowed(name, batch))
 
     def _ask_for_new(self) -> None:
         names, self._new = self._new, set()
@@ -115,7 +116,7 @@ class SharedLimits(Service, Limits):
             some = wishes[begin : begin + AT_ONCE]
             words: list[Argument] = [self._worker, ms(LEASE)]
             for name, using, wanted in some:
-                most = Limits.allowed(self, name)
+                most = Limits.allowed(self, name, 0)
                 words += (name, most, using, min(using + wanted, most))
             replies = await self._store.run(SCRIPTS["share"], self._key, *words, deadline=5.0)
             for (name, using, wanted), granted in zip(some, replies, strict=True):

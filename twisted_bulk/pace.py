@@ -4,6 +4,9 @@ A host that answers 429 or 503, or not in time, has its limit halved; while it g
 limit grows by one a second. One of which several requests in a row tell that it is not there
 is *away*: it is asked by one member now and then, and the others wait. Of hosts that were
 never in trouble nothing is kept.
+
+What one batch alone says of a host counts for that batch: it may ask in a way that others do not.
+Once two batches say it, it counts for all.
 """
 
 from collections.abc import Callable
@@ -36,6 +39,7 @@ class Host:
     :param limit: requests at once; ``until``: none before that, as it has asked
     :param fails: failures in a row that tell of the host; ``since``: when the first was
     :param pause: seconds between two requests while it is away; ``again``: when the next one is
+    :param first: the batch that had trouble with it, and ``second``: another one, or 0
     """
 
     limit: int
@@ -44,6 +48,19 @@ class Host:
     since: float = 0.0
     pause: float = 0.0
     again: float = 0.0
+    first: int = 0
+    second: int = 0
+
+    def counts(self, batch: int) -> bool:
+        """Whether what is known of it counts for ``batch``."""
+        return bool(self.second) or self.first == batch
+
+    def complain(self, batch: int) -> None:
+        """One more batch has trouble with it."""
+        if not self.first:
+            self.first = batch
+        elif batch != self.first:
+            self.second = self.second or batch
 
 
 @dataclass(slots=True)
@@ -88,9 +105,14 @@ class Pace(Service):
         super().stopService()
         self._looking.stop()
 
-    def allowed(self, host: str) -> int:
-        """How many requests there may be to ``host`` at once."""
-        found, now = self._hosts.get(host), self._clock.seconds()
+    def _known(self, host: str, batch: int) -> Host | None:
+        """What is known of a host, as far as it counts for ``batch``."""
+        found = self._hosts.get(host)
+        return found if found is not None and found.counts(batch) else None
+
+    def allowed(self, host: str, batch: int) -> int:
+        """How many requests there may be to ``host`` at once, where ``batch`` asks."""
+        found, now = self._known(host, batch), self._clock.seconds()
         if found is None:
             return self._most
         if found.until > now:
@@ -99,18 +121,18 @@ class Pace(Service):
             return int(found.again <= now)
         return min(found.limit, self._most)
 
-    def is_away(self, host: str) -> bool:
+    def is_away(self, host: str, batch: int) -> bool:
         """Whether ``host`` has failed several times in a row."""
-        found = self._hosts.get(host)
+        found = self._known(host, batch)
         return found is not None and found.fails >= AWAY
 
     def since(self, host: str) -> float:
         """When ``host``, which is away, began to fail, on the clock."""
         return self._hosts[host].since
 
-    def until(self, host: str) -> float:
+    def until(self, host: str, batch: int) -> float:
         """Until when ``host`` gets nothing, as it has asked for that, on the clock; 0: it may."""
-        found = self._hosts.get(host)
+        found = self._known(host, batch)
         return found.until if found is not None and found.until > self._clock.seconds() else 0.0
 
     def there(self, host: str) -> None:
@@ -132,9 +154,12 @@ class Pace(Service):
             self.there(host)
             self._report(host).good = True
 
-    def bad(self, host: str, wait: float, trouble: bool = True, away: bool = False) -> None:
+    def bad(
+        self, host: str, batch: int, wait: float, trouble: bool = True, away: bool = False
+    ) -> None:
         """A request to ``host`` has failed.
 
+        :param batch: whose it was
         :param wait: seconds of pause that it asked for, or 0
         :param trouble: it has too much to do, and shall get less
         :param away: it may not be there at all, or be there for nobody
@@ -145,6 +170,7 @@ class Pace(Service):
             found = self._hosts[host] = Host(self._most)
             if trouble:
                 found.limit = max(1, self._most // 2)  # until the others' opinion is known
+        found.complain(batch)
         found.until = max(found.until, now + min(wait, LONGEST))
         report = self._report(host)
         report.trouble |= trouble
@@ -191,6 +217,8 @@ class Pace(Service):
             wait = max(0.0, self._hosts[name].until - now) if name in self._hosts else 0.0
             words += (name, int(report.trouble), ms(wait))
             words += (int(report.there), int(report.good), report.fails)
+            known = self._hosts.get(name)
+            words += (known.first, known.second) if known else (0, 0)
         try:
             reply = await self._store.run(SCRIPTS["pace"], "bw:{bulkwav}:", *words, deadline=5.0)
         except Unavailable:
@@ -212,7 +240,7 @@ class Pace(Service):
         now, told, before = self._clock.seconds(), iter(reply), self._hosts
         # What happened meanwhile is newer than the reply.
         self._hosts = {host: before[host] for host in self._reports if host in before}
-        for name, limit, wait, fails, age, again in zip(*[told] * 6, strict=True):
+        for name, limit, wait, fails, age, again, first, second in zip(*[told] * 8, strict=True):
             host = name.decode()
             self._hosts.setdefault(
                 host,
@@ -223,6 +251,8 @@ class Pace(Service):
                     since=now - age / 1000,
                     pause=before[host].pause if host in before else 0.0,
                     again=now + again / 1000,
+                    first=first,
+                    second=second,
                 ),
             )
         self._changed()

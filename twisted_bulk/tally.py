@@ -1,6 +1,7 @@
 """The members of one part, and what has become of them."""
 
 import time
+import zlib
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -44,7 +45,7 @@ class Tally:
         self.errors: list[dict[str, Any]] = []
         self.node = node
         self._news: list[Outcome] = []
-        self.crew = Crew(left=0)
+        self.crew = Crew(left=0, batch=zlib.crc32(spec.batch.encode()) | 1)
         self.previous: list[Zip] = []
         self.waits_for: Callable[[], Waits | None] = lambda: None
         self.done = self.failed = self.bytes = 0

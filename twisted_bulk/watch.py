@@ -7,16 +7,21 @@ An attempt that gets next to nothing from its server holds no place, see
 from collections.abc import Iterable
 from typing import Any
 
-from twisted_bulk.batch import host_of
+from twisted.logger import Logger
+
 from twisted_bulk.crew import Crew, Flight, Waits
 from twisted_bulk.errors import MemberError
 from twisted_bulk.fetch import Fetch
 from twisted_bulk.lanes import Lanes, Speed
 from twisted_bulk.pace import Pace
 
+log = Logger()
+
 TROUBLE = frozenset(
     ("http_throttled", "http_unavailable", "connect_timeout", "header_timeout", "idle_timeout")
 )
+TOLD = frozenset((10, 100, 1000, 10_000, 100_000))  # failures in a row that the log tells of
+KNOWN = 10_000  # hosts of which failures are counted
 SPEED = 20_000  # bytes a second that have to come over a while, for an attempt to have a place
 WHILE, FIRST_WHILE = 1.0, 0.1  # seconds; the latter for the first attempt at a new host
 
@@ -31,6 +36,7 @@ class Watch:
     def __init__(self, lanes: Lanes[Any], pace: Pace | None) -> None:
         self._lanes = lanes
         self._pace = pace
+        self._failures: dict[str, int] = {}  # in a row, by host; the latest last
 
     def look(self, crews: Iterable[Crew], now: float) -> bool:
         """Judge all attempts; a crew of which nothing gets on is *stalled*.
@@ -73,38 +79,62 @@ class Watch:
         flight.new = False
         return news or (placed and not flight.placed)
 
-    def answered(self, fetch: Fetch, flight: Flight, now: float) -> bool:
+    def answered(self, fetch: Fetch, flight: Flight, now: float, good: bool = True) -> bool:
         """A host has answered, be it with a refusal.
 
+        :param good: it was none
         :returns: whether more may be asked of it now
         """
+        if good:
+            self._failures.pop(flight.host, None)
         took = (now if fetch.came is None else fetch.came) - flight.began - fetch.held
         quick = took < WHILE or fetch.received >= SPEED * took
         if self._pace is not None:
             self._pace.good(flight.host)
-            if fetch.asked is not fetch.member.url:
-                self._pace.good(host_of(fetch.asked))
         return self._lanes.note(flight.host, Speed.FAST if quick else Speed.SLOW)
 
-    def failed(self, fetch: Fetch, flight: Flight, failed: MemberError, now: float) -> bool:
+    def redirected(self, flight: Flight, now: float) -> bool:
+        """A host has sent an attempt on to another one.
+
+        :returns: as :meth:`answered`
+        """
+        if self._pace is not None:
+            self._pace.good(flight.host)
+        quick = now - flight.began < WHILE
+        return self._lanes.note(flight.host, Speed.FAST if quick else Speed.SLOW)
+
+    def failed(
+        self, crew: Crew, fetch: Fetch, flight: Flight, failed: MemberError, now: float
+    ) -> bool:
         """An attempt has failed.
 
         :returns: as :meth:`answered`
         """
+        self._note_failure(flight.host, failed)
         if failed.answered and not failed.tells_of_host and failed.code not in TROUBLE:
-            return self.answered(fetch, flight, now)
+            return self.answered(fetch, flight, now, good=False)
         if self._pace is None or failed.stale:
             return False
-        asked, trouble = host_of(fetch.asked), failed.code in TROUBLE
         if failed.shows_host:
-            for host in {asked, flight.host}:
-                self._pace.there(host)
-        if trouble or failed.tells_of_host:
-            self._pace.bad(asked, failed.retry_after or 0.0, trouble, failed.tells_of_host)
-        if asked != flight.host and failed.tells_of_host:
-            # Members wait in the lane of their own URL's host.
-            self._pace.bad(flight.host, 0.0, False, True)
+            self._pace.there(flight.host)
+        trouble, away = failed.code in TROUBLE, failed.tells_of_host
+        if trouble or away:
+            wait = failed.retry_after or 0.0
+            self._pace.bad(flight.host, crew.batch, wait, trouble, away)
         return False
+
+    def _note_failure(self, host: str, failed: MemberError) -> None:
+        """Say it in the log where a host fails again and again."""
+        if failed.stale or failed.ours:
+            return
+        count = self._failures[host] = self._failures.pop(host, 0) + 1
+        if len(self._failures) > KNOWN:
+            del self._failures[next(iter(self._failures))]
+        if count in TOLD:
+            log.warn(
+                "{host} has failed {n} times in a row: {code}: {detail}",
+                host=host, n=count, code=failed.code, detail=failed.detail,
+            )  # fmt: skip
 
     def waits_for(self, crew: Crew) -> Waits | None:
         """A host that is away, or wants a pause, for which something of the crew waits."""
@@ -112,8 +142,8 @@ class Watch:
         if pace is None:
             return None
         for host in self._lanes.hosts(crew):
-            if pace.is_away(host):
+            if pace.is_away(host, crew.batch):
                 return Waits(host, since=pace.since(host))
-            if pace.until(host):
-                return Waits(host, until=pace.until(host))
+            if pace.until(host, crew.batch):
+                return Waits(host, until=pace.until(host, crew.batch))
         return None

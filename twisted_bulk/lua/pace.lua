@@ -3,13 +3,14 @@
 -- failures in a row that tell of the host and not of one request, without a success, it is away:
 -- each node asks it once, at times that are first FIRST and then up to LAST apart.
 -- ARGV: most, then per host: name, 1 trouble or 0 none, ms that it asked for, 1 it has answered (as
---       far as is reported, before the failures) or 0, 1 and served a request or 0, failures
+--       far as is reported, before the failures) or 0, 1 and served a request or 0, failures, and
+--       two batches that had trouble with it, or 0
 -- reply: per host in trouble: host, limit, ms of the pause that it asked for, failures in a row, ms
---        since the first, ms until it is asked again as it is away
-local key, most = P .. 'hosts', tonumber(ARGV[1])
+--        since the first, ms until it is asked again as it is away, and the batches, as above
+local key, most = P .. 'sources', tonumber(ARGV[1])
 local MOMENT, MEMORY, HOSTS = 1000, 300000, 1000
 local AWAY, FIRST, LAST = 3, 1000, 15000
-local FIELDS = {'limit', 'till', 'changed', 'fails', 'since', 'pause', 'again'}
+local FIELDS = {'limit', 'till', 'changed', 'fails', 'since', 'pause', 'again', 'first', 'second'}
 local hosts, known, all, out = {}, 0, call('HGETALL', key), {}
 for i = 1, #all, 2 do
   local host, n = {}, 0
@@ -20,13 +21,20 @@ for i = 1, #all, 2 do
   if math.max(host.till, host.changed) + MEMORY <= now then call('HDEL', key, all[i])
   else hosts[all[i]], known = host, known + 1 end
 end
-for b = 2, #ARGV, 6 do
+for b = 2, #ARGV, 8 do
   local name, host = ARGV[b], hosts[ARGV[b]]
   local trouble, wait = ARGV[b + 1] == '1', tonumber(ARGV[b + 2])
   local there, good, fails = ARGV[b + 3] == '1', ARGV[b + 4] == '1', tonumber(ARGV[b + 5])
   if (trouble or fails > 0) and not host and known < HOSTS then
-    host, known = {limit = most, till = 0, changed = 0, fails = 0, since = 0, pause = 0, again = 0}, known + 1
+    host, known = {limit = most, till = 0, changed = 0, fails = 0, since = 0, pause = 0, again = 0,
+      first = 0, second = 0}, known + 1
     hosts[name] = host
+  end
+  if host then
+    for _, batch in ipairs({tonumber(ARGV[b + 6]), tonumber(ARGV[b + 7])}) do
+      if host.first == 0 then host.first = batch
+      elseif batch ~= 0 and batch ~= host.first and host.second == 0 then host.second = batch end
+    end
   end
   if host and there then
     host.fails, host.since, host.pause, host.again = 0, 0, 0, 0
@@ -65,5 +73,7 @@ for name, host in pairs(hosts) do
   out[#out + 1] = host.fails
   out[#out + 1] = host.fails > 0 and math.max(0, now - host.since) or 0
   out[#out + 1] = math.max(0, host.again - now)
+  out[#out + 1] = host.first
+  out[#out + 1] = host.second
 end
 return out
