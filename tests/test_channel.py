@@ -22,7 +22,7 @@ from twisted_bulk.channel import CREDIT, DRAIN, HEADERS, LINGER, SLOWEST, SMALL
 from twisted_bulk.gate import Budget, Gate
 from twisted_bulk.logs import as_line
 from twisted_bulk.origin import Origins
-from twisted_bulk.site import BODIES, IDLE, OF_ONE, BoundedSite, Pieces
+from twisted_bulk.site import BODIES, HELD, IDLE, OF_ONE, BoundedSite, Pieces
 from twisted_bulk.values import networks
 
 GET = b"GET /first HTTP/1.1\r\nHost: x\r\n"
@@ -350,7 +350,7 @@ class PiecesTests(SynchronousTestCase):
     """Answers that are made while they are sent."""
 
     def setUp(self) -> None:
-        self.clock, self.aborted = Clock(), False
+        self.clock, self.aborted, self.held = Clock(), False, 0
 
     def begin(self, pieces: Iterator[bytes]) -> Pieces:
         """As a request on a connection of its own would."""
@@ -359,12 +359,21 @@ class PiecesTests(SynchronousTestCase):
             self.aborted = True
 
         transport = SimpleNamespace(abortConnection=abort)
-        site = SimpleNamespace(reactor=self.clock)
+
+        def hold(key: str, size: int) -> bool:
+            self.held += size
+            return True
+
+        def let_go(key: str, size: int) -> None:
+            self.held -= size
+
+        site = SimpleNamespace(reactor=self.clock, hold=hold, let_go=let_go)
         made, request = Pieces(pieces), http.Request(cast(Any, DummyChannel()), False)
         cast(Any, request).channel = SimpleNamespace(
             site=site, transport=transport, registerProducer=lambda *_: None,
             writeHeaders=lambda *_: None, writeSequence=lambda data: None,
         )  # fmt: skip
+        cast(Any, request).origin_key = "1.2.3.4"
         request.clientproto, request.method, request.path = b"HTTP/1.1", b"GET", b"/m"
         made.render_GET(cast(Any, request))
         made.resumeProducing()
@@ -382,8 +391,10 @@ class PiecesTests(SynchronousTestCase):
 
     def test_gone(self) -> None:
         """Nothing is left of who went."""
-        self.begin(iter([b"one", b"two"])).stopProducing()
-        self.assertEqual(self.clock.getDelayedCalls(), [])
+        made = self.begin(iter([b"one", b"two"]))
+        self.assertGreater(self.held, 0)
+        made.stopProducing()
+        self.assertEqual((self.clock.getDelayedCalls(), self.held), ([], 0))
 
     def test_broken(self) -> None:
         """What cannot be made ends the connection: its end must not look like the body's."""
@@ -395,7 +406,38 @@ class PiecesTests(SynchronousTestCase):
         self.begin(breaks()).resumeProducing()
         self.assertTrue(self.aborted)
         self.assertEqual(len(self.flushLoggedErrors(OSError)), 1)
-        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assertEqual((self.clock.getDelayedCalls(), self.held), ([], 0))
+
+
+class LargeTests(ChannelTestCase):
+    """Large answers that nobody reads."""
+
+    def test_bounded(self) -> None:
+        """They are written as they are taken, and those that are not taken have a bound."""
+
+        class Large(Resource):
+            isLeaf = True
+
+            def render_GET(self, request: Any) -> Any:
+                return Pieces.of(b"x" * (4 << 20)).render_GET(request)
+
+        self.resource = Large()  # type: ignore[assignment]
+        self.site = BoundedSite(self.resource, self.clock, 1000, Gate(300, 20), Origins())
+        refused, opened = 0, []
+        for client in range(10):
+            for _ in range(3):
+                channel, transport = self.connect(f"1.2.3.{client}")
+                cast(Any, transport).full = 100_000
+                channel.dataReceived(GET + b"\r\n")
+                self.assertLess(len(transport.value()), 300_000)
+                refused += b'"unavailable"' in transport.value()
+                opened.append(channel)
+        self.assertEqual(30 - refused, HELD // (4 << 20))
+        for channel in opened:
+            channel.stopProducing()  # as its transport does
+            channel.connectionLost(Failure(ConnectionDone()))
+        _, transport = self.say(GET + b"\r\n")
+        self.assertNotIn(b'"unavailable"', transport.value())
 
 
 class DeadlineTests(ChannelTestCase):

@@ -278,6 +278,42 @@ class MainTests(DaemonTestCase):
             daemon.call("POST", "/v1/batches/k/retry")
         self.assertEqual(caught.exception.code, 409)
 
+    def test_while_it_runs(self) -> None:
+        """Members that have failed are told while others are still fetched, as is their host."""
+        daemon = self.daemon("--rate=0", "--retries=0", "--workers=1")
+        self.source.held, (good, *_) = {"/0.wav"}, self.urls(4)
+        held = f"{self.source.url}/0.wav"
+        self.source.files["/0.wav"] = recording(0)
+        self.source.gate.clear()
+
+        class Nothing(BaseHTTPRequestHandler):
+            def log_message(self, format: str, *args: Any) -> None:
+                pass
+
+        other = ThreadingHTTPServer(("127.0.0.1", 0), Nothing)
+        threading.Thread(target=other.serve_forever, daemon=True).start()
+        self.addCleanup(other.server_close)
+        self.addCleanup(other.shutdown)
+        where = f"http://u:s3cr3t@127.0.0.1:{other.server_port}"
+        lost = [f"{where}/no?token=s3cr3t&n={n}" for n in range(12)]
+        daemon.post({"task_id": "r", "download": [held, good, *lost]})
+        until(lambda: daemon.call("GET", "/v1/batches/r")["failed"] == 12)
+        shown = daemon.call("GET", "/v1/batches/r")
+        self.assertEqual((shown["status"], len(shown["errors"])), ("running", 12))
+        self.assertEqual({error["member"] for error in shown["errors"]}, set(range(3, 15)))
+        until(lambda: len(self.manifest(daemon, "r")) == 13)
+        lines = self.manifest(daemon, "r")
+        self.assertEqual({line["status"] for line in lines}, {"done", "failed"})
+        self.assertIn("has failed 10 times in a row", daemon.log.read_text())
+        self.source.gate.set()
+        shown = daemon.wait("r")
+        members = self.fetch(shown["download"])
+        for text in (shown, self.manifest(daemon, "r"), members["manifest.json"].decode(),
+                     daemon.log.read_text()):  # fmt: skip
+            self.assertNotIn("s3cr3t", str(text))
+        folder = shown["download"].split("/")[3]
+        self.assertNotIn(folder, daemon.log.read_text())
+
     def lasts(self) -> list[str]:
         """How the batches ended, as callbacks said."""
         bodies = [body for _, body in self.source.callbacks]

@@ -130,7 +130,7 @@ class KeptTestCase(TestCase):
         self.folder = Path(tempfile.mkdtemp(prefix="bw")) / "redis"
 
     def embed(self) -> Embedded:
-        embedded = Embedded(reactor, self.folder)
+        embedded = Embedded(reactor, self.folder, 100_000_000)
         embedded.startService()
 
         def stop() -> Any:

@@ -10,7 +10,7 @@ from twisted.internet.task import deferLater
 
 from tests.brokers import OnMemory, OnRedis, OnSqlite, Queues
 from tests.reactor import reactor
-from twisted_bulk.errors import ConfigError, QueueFull, QueueUnavailable
+from twisted_bulk.errors import ConfigError, NotRetryable, QueueFull, QueueUnavailable
 from twisted_bulk.groups import GroupQueue
 from twisted_bulk.jobs import (
     Ack,
@@ -771,7 +771,7 @@ class GroupTests(QueueTestCase):
 
     async def test_attachment(self) -> None:
         """An attachment outlives its submission, and goes with its job if that was whole."""
-        key = await self.queue.attach(b"many members")
+        await self.queue.attach(key := self.queue.new_key(), b"many members")
         await self.submit(attachment=key)
         name = f"{self.queue.prefix}a:{key}"
         self.assertEqual(await self.store.command("PERSIST", name), 0)  # it was, already
@@ -797,7 +797,9 @@ class GroupTests(QueueTestCase):
 
     async def test_again(self) -> None:
         """An ended group goes on with what was not whole, and ends anew."""
-        keys = [await self.queue.attach(b"members") for _ in range(2)]
+        keys = [self.queue.new_key() for _ in range(2)]
+        for key in keys:
+            await self.queue.attach(key, b"members")
         parts = [GroupPart(size=4, attachment=key, payload=b"part") for key in keys]
         group = Group(id="g", digest="d", spec=b"s", need=1, after=b"then", parts=parts)
         self.assertIsNone(await self.queue.again("g"))
@@ -956,11 +958,30 @@ class GroupTests(QueueTestCase):
 
         Fails on ecffb8f: it is queued, and fails later with "the members are missing".
         """
-        key = await self.queue.attach(b"many members")
+        await self.queue.attach(key := self.queue.new_key(), b"many members")
         await self.queue.detach([key])  # as when the server's clock is put forward
         with self.assertRaises(QueueUnavailable):
             await self.submit(attachment=key)
         self.assertIsNone(await self.queue.group("g"))
+        await self.check()
+
+    async def test_shed(self) -> None:
+        """Members of groups that have ended go, the oldest first; those that may be queued again
+        by themselves stay."""
+        for name in ("a", "b", "c", "d"):
+            key = self.queue.new_key()
+            await self.queue.attach(key, b"members")
+            await self.submit(name, size=4, attachment=key)
+        jobs = await self.take(count=4)
+        for job, ok in zip(jobs[:3], (4, 1, 2), strict=True):
+            await self.ack("w1", job, ok, b"")
+        self.assertEqual(await self.queue.again("c"), 1)
+        self.assertEqual(await self.queue.shed(9), 1)
+        self.assertEqual(await self.queue.shed(9), 0)
+        with self.assertRaises(NotRetryable):
+            await self.queue.again("b")
+        for job in jobs[2:]:
+            self.assertIsNotNone(await self.queue.attachment(job.attachment))
         await self.check()
 
     async def test_small_ones_first(self) -> None:

@@ -202,7 +202,13 @@ class ValueTests(RedisTestCase):
 
     async def test_warnings(self) -> None:
         """A server that may lose batches is named; a good one is not."""
+        (unbounded,) = await self.redis.warnings()
+        self.assertIn("maxmemory", unbounded)
+        await self.redis.command("CONFIG", "SET", "maxmemory", "1gb")
         self.assertEqual(await self.redis.warnings(), [])
+        used, most = await self.redis.memory()
+        self.assertEqual(most, 1 << 30)
+        self.assertTrue(100_000 < used < 20_000_000)
         await self.redis.command("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
         await self.redis.command("CONFIG", "SET", "appendonly", "no")
         try:

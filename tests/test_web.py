@@ -287,6 +287,32 @@ class BatchTests(ApiTestCase):
         self.assertEqual(len(shown["errors"]), 100)
         self.assertLess(len(json.dumps(shown)), 100_000)
 
+    async def test_client_gone(self) -> None:
+        """A POST whose client goes away leaves nothing in the queue."""
+        urls = [f"http://h.example/{n}" for n in range(30_000)]
+        body = json.dumps({"download": urls}).encode()
+        stored: list[str] = []
+        gone: Deferred[None] = Deferred()
+        attach = self.queue.attach
+
+        async def slowly(key: str, data: bytes) -> None:
+            await attach(key, data)
+            stored.append(key)
+            if len(stored) == 2:
+                gone.callback(None)
+                await deferLater(reactor, 60)
+
+        self.patch(self.queue, "attach", slowly)
+        connection = socket.create_connection(("127.0.0.1", self.port), 10)
+        head = f"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(body)}\r\n"
+        words = f"{head}Content-Type: application/json\r\n\r\n".encode() + body
+        await deferToThread(connection.sendall, words)
+        await gone
+        connection.close()
+        while await self.redis.command("KEYS", f"{self.queue.prefix}a:*"):
+            await deferLater(reactor, 0.01)
+        self.assertEqual(len(stored), 2)
+
     async def test_again_after_a_failure(self) -> None:
         """The same body after a batch that failed is told how to go on."""
         await self.call("POST", "/", BATCH)

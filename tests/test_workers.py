@@ -167,6 +167,15 @@ class OperatorTests(DaemonTestCase):
         self.assertEqual((parts["counts"]["done"], parts["backlog"], parts["eta"]), (2, 0, 0))
         self.assertLess(parts["empty_for"], 60)
 
+    def takes(self, daemon: Daemon, body: dict[str, Any]) -> bool:
+        """Whether a batch is taken in now: the memory is looked at once a second."""
+        try:
+            daemon.post(body)
+        except urllib.error.HTTPError as error:
+            error.close()
+            return False
+        return True
+
     def test_full_redis(self) -> None:
         """Over maxmemory a POST gets 503, what runs ends, the queue drains, a POST works again."""
         server = RedisServer()
@@ -187,8 +196,39 @@ class OperatorTests(DaemonTestCase):
         for n in range(6):
             self.assertEqual(daemon.wait(f"k{n}")["status"], "done")
         ask(server.socket, "CONFIG", "SET", "maxmemory", "0")
-        daemon.post({"task_id": "more", "download": urls})
+        until(lambda: self.takes(daemon, {"task_id": "more", "download": urls}))
         self.assertEqual(daemon.wait("more")["status"], "done")
+
+    def test_memory(self) -> None:
+        """With little memory left a POST gets 503 before anything goes wrong, and what could only
+        be tried again goes; the embedded server has a limit."""
+        server = RedisServer("--maxmemory", "20mb")
+        self.addCleanup(server.close)
+        daemon = self.daemon(f"--redis={server.url}", "--retries=0")
+        daemon.post({"task_id": "old", "download": [f"{self.source.url}/none", *self.urls(1)]})
+        self.assertEqual(daemon.wait("old")["status"], "partial")
+        for _ in range(34):
+            ask(server.socket, "RPUSH", "junk", "x" * 500_000)
+        for path, body in (("", {"download": self.urls()}), ("/old/retry", None)):
+            until(lambda: "of the queue's memory are in use" in daemon.log.read_text())
+            with self.assertRaises(urllib.error.HTTPError) as caught:
+                daemon.call("POST", f"/v1/batches{path}", body)
+            said = json.load(caught.exception)
+            self.assertEqual((said["status"], said["code"]), (503, "queue_full"))
+        with self.assertRaises(urllib.error.HTTPError) as caught:
+            daemon.call("GET", "/readyz")
+        self.assertEqual(json.load(caught.exception)["code"], "queue_full")
+        until(lambda: "cannot be tried again" in daemon.log.read_text())
+        ask(server.socket, "DEL", "junk")
+        until(lambda: "there is room in the queue again" in daemon.log.read_text())
+        with self.assertRaises(urllib.error.HTTPError) as caught:
+            daemon.call("POST", "/v1/batches/old/retry")
+        self.assertIn("memory was short", json.load(caught.exception)["detail"])
+        daemon.post({"task_id": "new", "download": self.urls()})
+        self.assertEqual(daemon.wait("new")["status"], "done")
+        daemon = self.daemon("--redis-memory=50M")
+        where = daemon.data / "redis" / "redis.sock"
+        self.assertEqual(ask(where, "CONFIG", "GET", "maxmemory"), [b"maxmemory", b"50000000"])
 
     def test_two_nodes(self) -> None:
         """The same id by many clients at once on two nodes is one batch."""

@@ -92,13 +92,16 @@ class Embedded(Service):
 
     ``store`` is the connection to it, started and stopped with the service.
 
+    :param memory: bytes that it may use for data; 0: any number
+
     :raises ConfigError: there is no server program on this machine, or none that can read what
         stands in the folder
     """
 
     ports: Collection[int] = ()
 
-    def __init__(self, reactor: Any, folder: Path) -> None:
+    def __init__(self, reactor: Any, folder: Path, memory: int = 0) -> None:
+        self._memory = memory
         folder.mkdir(parents=True, exist_ok=True)
         choose(folder)
         self._reactor = reactor
@@ -227,7 +230,7 @@ class Embedded(Service):
 
     async def _spawn(self, lock: int) -> Deferred[str]:
         program = await deferToThread(choose, self._folder)
-        arguments = flags(program.kind, program.version, self._folder, self._socket)
+        arguments = flags(program.kind, program.version, self._folder, self._socket, self._memory)
         launch = [sys.executable, "-I", "-S", "-c", _LAUNCH, f"{os.getpid()}"]
         note_writer(self._folder, program)
         log.info("starting {program} on {folder}", program=program.path, folder=self._folder)

@@ -5,11 +5,11 @@ import secrets
 from collections.abc import Sequence
 
 from twisted_bulk.brokers import Argument, Store
-from twisted_bulk.errors import QueueFull, QueueUnavailable
+from twisted_bulk.errors import NotRetryable, QueueFull, QueueUnavailable
 from twisted_bulk.jobs import AfterRecord, Group, GroupRecord, Maintained, PartRecord, Submitted
 from twisted_bulk.scripted import ScriptedQueue, fields, ms, when
 
-ATTACHMENT_WAITS = 3600  # seconds that an attachment lives before its group is submitted
+ATTACHMENT_WAITS = 600  # seconds that an attachment lives before its group is submitted
 
 
 class GroupQueue(ScriptedQueue):
@@ -26,13 +26,25 @@ class GroupQueue(ScriptedQueue):
     def _full(self) -> QueueFull:
         return QueueFull("as many members wait as may", retry_after=30)
 
-    async def attach(self, data: bytes) -> str:
-        """Store data for a job of a group that is submitted soon: it may be large."""
-        key = secrets.token_hex(16)
+    async def attach(self, key: str, data: bytes) -> None:
+        """Store data for a job of a group that is submitted soon: it may be large.
+
+        :param key: nothing else has it, see :meth:`new_key`
+        """
         await self.store.command(
             "SET", f"{self.prefix}a:{key}", data, "EX", ATTACHMENT_WAITS, deadline=30.0
         )
-        return key
+
+    def new_key(self) -> str:
+        """A key for :meth:`attach`."""
+        return secrets.token_hex(16)
+
+    async def shed(self, count: int) -> int:
+        """Drop the members of groups that have ended, and could be queued again; the oldest first.
+
+        :returns: of how many, ``count`` at most
+        """
+        return int(await self.script("shed", count, deadline=30.0))
 
     async def attachment(self, key: str) -> bytes | None:
         """The data that was attached to a job."""
@@ -130,8 +142,11 @@ class GroupQueue(ScriptedQueue):
 
         :returns: how many; None if there is no such group
         :raises QueueFull: nothing was changed
+        :raises NotRetryable: its members are not kept any more
         """
         reply = int(await self.script("again", self.cap, group_id, deadline=30.0))
+        if reply == -4:
+            raise NotRetryable("its members are kept no longer, as memory was short: send it again")
         if reply == -2:
             raise self._full()
         return None if reply < 0 else reply

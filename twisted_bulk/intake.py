@@ -65,6 +65,7 @@ class Intake:
     :param keep: seconds that a deletion is remembered
     :param manifests: those of the batches whose files are on this node
     :param check: raises where nothing can be taken in now
+    :param claim: asked for room in the queue for so many bytes; raises where there is none
     :param hours: when nothing is begun on this node
     """
 
@@ -80,9 +81,11 @@ class Intake:
         deleted: Callable[[str], object] = lambda batch: None,
         manifests: Manifests | None = None,
         check: Callable[[], object] = lambda: None,
+        claim: Callable[[int], object] = lambda size: None,
         hours: Hours = ALWAYS,
     ) -> None:
         self._check = check
+        self._claim = claim
         self._hours = hours
         self._manifests = manifests
         self._queue = queue
@@ -105,6 +108,7 @@ class Intake:
         refusal = None
         try:
             self._check()
+            self._claim(0)
             if len(order) > FEW:  # before they are packed; of a few the queue says it in time
                 await self._queue.check_room(len(order))
         except Unavailable as error:
@@ -192,8 +196,11 @@ class Intake:
         )
         payload = msgspec.json.encode(spec)
         if total <= FEW:
+            self._claim(len(packed))
             return GroupPart(size=size, payload=payload, data=packed)
-        attached.append(await self._queue.attach(packed))
+        self._claim(len(packed))
+        attached.append(self._queue.new_key())  # first: also if we are cancelled it is dropped
+        await self._queue.attach(attached[-1], packed)
         return GroupPart(size=size, payload=payload, attachment=attached[-1])
 
     async def _pack(self, order: Order, begin: int, end: int) -> bytes:
@@ -346,6 +353,7 @@ class Intake:
         :raises NotRetryable: it has not ended, or nothing is missing
         """
         self._check()
+        self._claim(0)
         queued = await self._queue.again(key)
         if queued is None:
             raise NoSuchBatch(f"there is no batch {task_of(key)}")
@@ -387,6 +395,7 @@ class Intake:
         """
         await self._queue.ping()
         self._check()
+        self._claim(0)
         why = waits_for(await self._queue.stats())
         if why == "stopped":
             raise QueueStopped("the queue is stopped: no batch is begun")

@@ -23,6 +23,7 @@ from twisted_bulk.shelf import Published, Shelf, members_kept
 log = Logger()
 
 MAINTAIN = 1.0  # seconds between rounds in the queue
+AT_ONCE = 100  # batches whose members go in one round, where the queue's memory is short
 SWEEP = 60  # rounds between sweeps of the folders
 
 
@@ -33,6 +34,7 @@ class Janitor(Service):
     :param keep: seconds that zips and records stay
     :param shared: settings of ``parts`` that are given to all nodes at the start
     :param tight: whether the disk has little room
+    :param crowded: whether the queue's memory has
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class Janitor(Service):
         keep: float,
         shared: Mapping[str, float],
         tight: Callable[[], bool] = lambda: False,
+        crowded: Callable[[], bool] = lambda: False,
     ) -> None:
         self._parts = parts
         self._queues = [parts, *others]
@@ -57,6 +60,7 @@ class Janitor(Service):
         self._poked: set[str] = set()
         self._shared = dict(shared)
         self._tight = tight
+        self._crowded = crowded
 
     def startService(self) -> None:
         super().startService()
@@ -91,6 +95,8 @@ class Janitor(Service):
 
     def _due(self) -> Iterator[Callable[[], Awaitable[object]]]:
         yield self._share
+        if self._crowded():
+            yield self._shed
         yield self._sweep_poked
         if self._rounds % SWEEP == 0:
             yield self._bury_workers
@@ -101,6 +107,12 @@ class Janitor(Service):
         if self._shared:
             await self._parts.control(self._shared)
             self._shared = {}
+
+    async def _shed(self) -> None:
+        """Make room in the queue: batches that have ended cannot be tried again then."""
+        count = await self._parts.shed(AT_ONCE)
+        if count:
+            log.warn("memory is short: {n} batches that have ended cannot be tried again", n=count)
 
     async def _maintain(self) -> None:
         for queue in self._queues:

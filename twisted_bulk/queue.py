@@ -220,15 +220,16 @@ class Lazy:
             await maybeDeferred(self._keeper.stopService)
 
 
-def keeper(reactor: Any, url: str, folder: Path) -> Keeper:
+def keeper(reactor: Any, url: str, folder: Path, memory: int = 0) -> Keeper:
     """A service whose ``store`` is the one that ``url`` names.
 
     :param folder: where an embedded server keeps its files
+    :param memory: bytes that it may use for data; 0: any number
     :raises ConfigError: there is no such broker
     """
     parts = urlsplit(url)
     if url == "embedded":
-        return Embedded(reactor, folder)
+        return Embedded(reactor, folder, memory)
     if url == "memory:":
         return SqliteStore(reactor, MEMORY)
     if parts.scheme == "sqlite":

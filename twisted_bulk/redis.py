@@ -163,10 +163,19 @@ class Redis:
             raise QueueUnavailable(f"{self.where}: {reached} of {self._replicas} replicas have it")
         return reply
 
+    async def memory(self) -> tuple[int, int]:
+        """Bytes in use, as its limit counts them, and that limit; 0: there is none."""
+        info = await self._info("memory")
+        used = int(info.get("used_memory", 0)) - int(info.get("mem_not_counted_for_evict", 0))
+        return max(0, used), int(info.get("maxmemory", 0))
+
+    async def _info(self, *section: str) -> dict[str, str]:
+        text = (await self.command("INFO", *section)).decode("utf-8", "replace")
+        return dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+
     async def warnings(self) -> list[str]:
         """What about this server puts accepted batches at risk."""
-        text = (await self.command("INFO")).decode("utf-8", "replace")
-        info = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+        info = await self._info()
         found = []
         # Valkey reports the Redis version it is compatible with.
         version = tuple(int(n) for n in info.get("redis_version", "0.0").split(".")[:2])
@@ -176,6 +185,8 @@ class Redis:
             found.append("appendonly is off: batches accepted since its last dump die with it")
         if info.get("maxmemory_policy", "noeviction") != "noeviction":
             found.append(f"maxmemory-policy {info['maxmemory_policy']} may throw batches away")
+        if info.get("maxmemory", "0") == "0":
+            found.append("it has no maxmemory: nothing bounds what batches may take there")
         if info.get("aof_last_write_status", "ok") != "ok":
             found.append("it cannot write its append-only file")
         return found

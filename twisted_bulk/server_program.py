@@ -113,13 +113,18 @@ def choose(folder: Path) -> Program:
     return able[0]
 
 
-def flags(kind: str, version: tuple[int, int], folder: Path, socket: Path) -> list[str]:
-    """The server's command line after its name."""
+def flags(
+    kind: str, version: tuple[int, int], folder: Path, socket: Path, memory: int = 0
+) -> list[str]:
+    """The server's command line after its name.
+
+    :param memory: bytes that it may use for data; 0: any number
+    """
     listpack = "listpack" if kind == "Valkey" or version >= (7, 0) else "ziplist"
     text = (
         f"--port 0 --unixsocketperm 700 --daemonize no --appendonly yes --appendfsync always"
         # Without the preamble another kind of server can read the file as well.
-        f" --aof-use-rdb-preamble no --maxmemory-policy noeviction"
+        f" --aof-use-rdb-preamble no --maxmemory-policy noeviction --maxmemory {memory}"
         f" --hash-max-{listpack}-value 1024"
     )
     log_file = str(folder / "server.log")

@@ -33,6 +33,9 @@ BODIES, OF_ONE = (
     4,
     2,
 )  # of the largest size that a site keeps at once on disk, in all and of a client
+AT_ONCE = 64 * 1024  # bytes of a large answer that are written at once
+#: Bytes of large answers that clients have not taken yet, in all and of one client: more is 503.
+HELD, HELD_OF_ONE = 64 << 20, 16 << 20
 QUIET = 60.0  # seconds without a refused connection, after which the next one is logged
 BUSY = 10  # seconds after which a body is welcome that there was no room for
 
@@ -205,11 +208,27 @@ class Pieces(Resource):
 
     isLeaf = True
 
-    def __init__(self, pieces: Iterator[bytes]) -> None:
+    def __init__(self, pieces: Iterator[bytes], size: int = AT_ONCE) -> None:
+        """:param size: bytes that are held until all has been taken"""
         super().__init__()
         self._pieces = pieces
+        self._size = size
 
-    def render_GET(self, request: Request) -> int:
+    @classmethod
+    def of(cls, body: bytes) -> "Pieces":
+        """A body that is there."""
+        view = memoryview(body)
+        pieces = (bytes(view[at : at + AT_ONCE]) for at in range(0, len(body), AT_ONCE))
+        return cls(pieces, len(body))
+
+    def render_GET(self, request: Request) -> int | bytes:
+        asked = cast(BoundedRequest, request)
+        self._key, self._site = asked.origin_key, cast(Any, request.channel).site
+        if not self._site.hold(self._key, self._size):
+            self._site = None
+            request.responseHeaders.removeHeader(b"ETag")
+            error = Unavailable("too many large answers are not taken by their clients", BUSY)
+            return problem(request, error)
         self._request = request
         self._clock: IReactorTime = cast(Any, request.channel).site.reactor
         self._stalled: IDelayedCall | None = self._clock.callLater(IDLE, abort, request)
@@ -237,6 +256,9 @@ class Pieces(Resource):
         if self._stalled is not None and self._stalled.active():
             self._stalled.cancel()
         self._stalled = None
+        if self._site is not None:
+            self._site.let_go(self._key, self._size)
+            self._site = None
 
     def stopProducing(self) -> None:
         """The client is gone."""
@@ -279,6 +301,20 @@ class BoundedSite(Site):
         self.reactor: Any = clock
         self.answers: Counter[int] = Counter()
         self._refusing = -QUIET
+        self._held: Counter[str] = Counter()  # bytes of large answers that are not taken yet
+
+    def hold(self, key: str, size: int) -> bool:
+        """Whether there is room for a large answer to a client; if so, it is taken."""
+        if self._held.total() + size > HELD or self._held[key] + size > HELD_OF_ONE:
+            return False
+        self._held[key] += size
+        return True
+
+    def let_go(self, key: str, size: int) -> None:
+        """That answer is not held any more."""
+        self._held[key] -= size
+        if not self._held[key]:
+            del self._held[key]
 
     def refusing(self, error: BulkError) -> None:
         """A connection is refused: said once, until there was none for a while."""

@@ -52,7 +52,7 @@ LARGE = 64 * 1024  # bodies from this size on are read on a thread
 HEALTH = 10  # questions about its health that a client has for one other request
 
 
-def _json(request: Request, value: Any, status: int = HTTPStatus.OK) -> bytes:
+def _json(request: Request, value: Any, status: int = HTTPStatus.OK) -> bytes | Resource:
     body = msgspec.json.encode(value) + b"\n"
     if request.method in (b"GET", b"HEAD"):
         tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
@@ -66,7 +66,7 @@ def _json(request: Request, value: Any, status: int = HTTPStatus.OK) -> bytes:
     request.setResponseCode(status)
     request.setHeader("Content-Type", "application/json")
     request.setHeader("Content-Length", str(len(body)))
-    return body
+    return Pieces.of(body) if len(body) > LARGE and request.method != b"HEAD" else body
 
 
 def _body(request: Request) -> tuple[BinaryIO, int]:
@@ -192,7 +192,7 @@ class Api:
 
     @app.route("/", methods=["POST"])
     @app.route("/v1/batches", methods=["POST"])
-    async def submit(self, request: Request) -> bytes:
+    async def submit(self, request: Request) -> bytes | Resource:
         """Take a batch in."""
         token = self._admit(request, "submit")
         self._check_stopping()
@@ -212,7 +212,7 @@ class Api:
         return _json(request, answer, HTTPStatus.ACCEPTED)
 
     @app.route("/v1/batches", methods=["GET"])
-    async def batches(self, request: Request) -> bytes:
+    async def batches(self, request: Request) -> bytes | Resource:
         """List batches, newest first."""
         token = self._admit(request, "read")
         limit = _argument(request, "limit", "50")
@@ -221,33 +221,33 @@ class Api:
         return _json(request, await self._intake.page(status, limit, cursor, callback, token.owner))
 
     @app.route("/v1/batches", methods=["DELETE"])
-    async def cancel_all(self, request: Request) -> bytes:
+    async def cancel_all(self, request: Request) -> bytes | Resource:
         """Cancel all that are queued or running: those of the token, or everybody's."""
         token = self._admit(request, "submit")
         states, confirm = _argument(request, "status"), _argument(request, "confirm")
         return _json(request, await self._intake.cancel_all(states, confirm, token.owner))
 
     @app.route("/v1/batches/<task_id>", methods=["GET"])
-    async def batch(self, request: Request, task_id: str) -> bytes:
+    async def batch(self, request: Request, task_id: str) -> bytes | Resource:
         """Show one batch."""
         key = await self._admit_to(request, "read", task_id)
         return _json(request, await self._intake.show(key))
 
     @app.route("/v1/batches/<task_id>", methods=["DELETE"])
-    async def delete(self, request: Request, task_id: str) -> bytes:
+    async def delete(self, request: Request, task_id: str) -> bytes | Resource:
         """Cancel a batch, or remove one that has ended."""
         key = await self._admit_to(request, "submit", task_id)
         return _json(request, await self._intake.remove(key))
 
     @app.route("/v1/batches/<task_id>/retry", methods=["POST"])
-    async def retry(self, request: Request, task_id: str) -> bytes:
+    async def retry(self, request: Request, task_id: str) -> bytes | Resource:
         """Fetch what failed once more."""
         key = await self._admit_to(request, "submit", task_id)
         self._check_stopping()
         return _json(request, await self._intake.retry(key), HTTPStatus.ACCEPTED)
 
     @app.route("/v1/batches/<task_id>/notify", methods=["POST"])
-    async def notify(self, request: Request, task_id: str) -> bytes:
+    async def notify(self, request: Request, task_id: str) -> bytes | Resource:
         """Send a last callback that was given up once more."""
         key = await self._admit_to(request, "submit", task_id)
         return _json(request, await self._intake.notify(key), HTTPStatus.ACCEPTED)
@@ -261,33 +261,33 @@ class Api:
         return Pieces(pieces)
 
     @app.route("/v1/batches/<task_id>", methods=["PATCH"])
-    async def change(self, request: Request, task_id: str) -> bytes:
+    async def change(self, request: Request, task_id: str) -> bytes | Resource:
         """Another priority for a batch that waits."""
         key = await self._admit_to(request, "submit", task_id)
         change = _read(request, Change)
         return _json(request, await self._intake.prioritise(key, change.priority))
 
     @app.route("/v1/stats", methods=["GET"])
-    async def stats(self, request: Request) -> bytes:
+    async def stats(self, request: Request) -> bytes | Resource:
         """Counts, rates, how long it will take, and who works."""
         self._admit(request, "admin")
         return _json(request, await self._intake.stats())
 
     @app.route("/v1/queue", methods=["PATCH"])
-    async def control(self, request: Request) -> bytes:
+    async def control(self, request: Request) -> bytes | Resource:
         """Change the live settings of the queue of parts."""
         self._admit(request, "admin")
         control = _read(request, Control)
         return _json(request, await self._intake.control(control.given))
 
     @app.route("/v1/files", methods=["GET"])
-    async def files(self, request: Request) -> bytes:
+    async def files(self, request: Request) -> bytes | Resource:
         """Who is served how fast by this node's file port."""
         self._admit(request, "admin")
         return _json(request, self._file_port.shown())
 
     @app.route("/v1/files", methods=["PATCH"])
-    async def rates(self, request: Request) -> bytes:
+    async def rates(self, request: Request) -> bytes | Resource:
         """Change its limits."""
         self._admit(request, "admin")
         self._file_port.change(_read(request, Rates))
@@ -300,7 +300,7 @@ class Api:
         return self._port
 
     @app.route("/v1/secret", methods=["GET"])
-    def secret(self, request: Request) -> bytes:
+    def secret(self, request: Request) -> bytes | Resource:
         """With what the callbacks of this token's batches are signed."""
         token = self._admit(request, "submit")
         return _json(request, {"secrets": self._signer.secrets(token.name)})
@@ -313,19 +313,19 @@ class Api:
         return generate_latest(self._metrics)
 
     @app.route("/openapi.json", methods=["GET"])
-    def openapi(self, request: Request) -> bytes:
+    def openapi(self, request: Request) -> bytes | Resource:
         """Describe the API."""
         self._count(request, self._quota)
         return _json(request, document())
 
     @app.route("/healthz", methods=["GET"])
-    def healthz(self, request: Request) -> bytes:
+    def healthz(self, request: Request) -> bytes | Resource:
         """Say that the process lives."""
         self._count(request, self._health)
         return _json(request, {"status": "ok"})
 
     @app.route("/readyz", methods=["GET"])
-    async def readyz(self, request: Request) -> bytes:
+    async def readyz(self, request: Request) -> bytes | Resource:
         """Say whether a batch would be taken in and begun now, and what would keep it waiting."""
         self._count(request, self._health)
         self._check_stopping()

@@ -34,6 +34,7 @@ from twisted_bulk.jobs import Alone
 from twisted_bulk.limits import Limits, SharedLimits
 from twisted_bulk.listening import Listener, Ports
 from twisted_bulk.manifest import Manifests
+from twisted_bulk.memory import Memory
 from twisted_bulk.notify import TRIES, Notifier
 from twisted_bulk.origin import Origins
 from twisted_bulk.pace import Pace
@@ -44,6 +45,7 @@ from twisted_bulk.poster import Poster
 from twisted_bulk.proxy import parse as parse_proxy
 from twisted_bulk.quarantine import Quarantine
 from twisted_bulk.queue import keeper
+from twisted_bulk.redis import Redis
 from twisted_bulk.runner import Runner
 from twisted_bulk.scripted import ScriptedQueue
 from twisted_bulk.shelf import Shelf, Workspace, node_name
@@ -79,9 +81,14 @@ class Wiring:
         self.shares = share(allowed())
         self.budget = Budget(self.shares.connections)
         self.port: FilePort | None = None
-        self.store = keeper(reactor, settings.broker or settings.redis, settings.data / "redis")
+        broker = settings.broker or settings.redis
+        self.store = keeper(reactor, broker, settings.data / "redis", settings.redis_memory)
         self.add(self.store)
         store = self.store.store
+        self.memory: Memory | None = None
+        if isinstance(store, Redis):
+            self.memory = Memory(store, reactor)
+            self.add(self.memory)
         _check_broker(settings, store.capabilities)
         self.callbacks = ScriptedQueue(store, "callbacks")
         marks = settings.disk_back, settings.disk_soft, settings.disk_hard
@@ -98,7 +105,8 @@ class Wiring:
             reactor,
             settings.keep,
             {name: value for name, value in shared.items() if value},
-            lambda: self.space.tight,
+            tight=lambda: self.space.tight,
+            crowded=lambda: self.memory is not None and self.memory.crowded,
         )
 
     def add(self, part: Any) -> None:
@@ -309,6 +317,7 @@ class Wiring:
             deleted=self.janitor.poke,
             manifests=Manifests(self.shelf, node_name()),
             check=self.space.check,
+            claim=self.memory.claim if self.memory is not None else lambda size: None,
             hours=settings.no_run if "worker" in settings.roles else ALWAYS,
         )
         api = Api(

@@ -18,6 +18,8 @@
 --   wake                             channel: something can be taken
 --   g:<group>                        HASH  jobs that end together, and what then follows
 --   groups, gs:<state>, go:<owner>   ZSET  group -> serial number, all and by state or owner
+--   kept                             ZSET  group that has ended, and whose members stay, as not all
+--                                          jobs were whole -> when it ended (ms)
 --   gend                             ZSET  group -> when its retention begins (ms)
 -- One for all queues, bw:{bulkwav}:clock:
 --                                    HASH  the queue's time, see below
@@ -169,6 +171,7 @@ local function close_group(gid, g)
   call('HSET', g, 'ended', whole(now))
   call('HINCRBY', g, 'seq', 1)
   call('ZADD', P .. 'gend', whole(now), gid)
+  if state ~= 'done' then call('ZADD', P .. 'kept', whole(now), gid) end
   if f[8] ~= '' then
     add(f[7], after_id(gid, f[10], f[11]), {max = f[9], maxlost = '0', payload = f[8]})
   end

@@ -20,6 +20,7 @@ for i = 2, #ARGV do
     call('ZREM', P .. 'groups', gid)
     if f[5] then call('ZREM', P .. 'go:' .. f[5], gid) end
     call('ZREM', P .. 'gend', gid)
+    call('ZREM', P .. 'kept', gid)
     call('UNLINK', g)
     if tonumber(ARGV[1]) > 0 then
       call('HSET', g, 'state', 'deleted')
