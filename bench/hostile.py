@@ -124,11 +124,19 @@ def main() -> None:
                 f" {longest:.0f} ms; peaks: {peaks.stop()}",
                 flush=True,
             )
-        long = "http://h.example/" + "x" * 8000
-        for _ in range(100):
-            daemon.post({"download": [long] * 100, "headers": {"A": "b" * 16_000}})
-        ask_and_wait(daemon, "/v1/batches?limit=100", 20)
-        ask_and_wait(daemon, "/openapi.json", 200)
+    # Each member fails at once: its port is closed to downloads.
+    long = ["http://127.0.0.1:1/" + "x" * 8000 + str(n) for n in range(100)]
+    many = ["http://127.0.0.1:1/" + "x" * 1000 + str(n) for n in range(100_000)]
+    with Daemon(folder / "answers", "--part-files=10") as daemon:
+        for number in range(100):
+            daemon.post({"task_id": f"b{number}", "download": long})
+        daemon.post({"task_id": "many", "download": many})
+        daemon.wait("many", 600)
+        for path, clients in (
+            ("/v1/batches?limit=100", 20), ("/v1/batches/b7", 200), ("/v1/batches/many", 20),
+            ("/v1/batches/many/manifest", 20), ("/openapi.json", 200),
+        ):  # fmt: skip
+            ask_and_wait(daemon, path, clients)
     shutil.rmtree(folder)
 
 

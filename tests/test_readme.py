@@ -10,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.daemon import ROOT, environment
 from twisted_bulk.config import KEYS
+from twisted_bulk.masks import NAMES, WORDS
 
 
 def option_rows() -> list[str]:
@@ -58,6 +59,13 @@ class ReadmeTests(SynchronousTestCase):
 
 class LimitsTests(SynchronousTestCase):
     """docs/limits.md."""
+
+    def test_secret_keys(self) -> None:
+        """The keys whose values are masked are those that the page names."""
+        text = (ROOT / "docs" / "limits.md").read_text(encoding="utf-8")
+        shown = re.findall(r"^> (.+\n> .+)$", text, re.MULTILINE)
+        words, names = (set(re.findall("`([^`]+)`", each)) for each in shown)
+        self.assertEqual((words, names), (set(WORDS), set(NAMES)))
 
     def test_numbers(self) -> None:
         """Every number is the code's, or the setting's default."""

@@ -75,7 +75,9 @@ class Tally:
 
     def failed_with(self, number: int, error: MemberError, attempts: int) -> None:
         """Member ``number`` is not."""
-        what = {"code": error.code, "detail": error.detail[:DETAIL], "attempts": attempts}
+        # What is said of a member may name its host.
+        detail = "" if self.spec.show_urls == "none" else error.detail[:DETAIL]
+        what = {"code": error.code, "detail": detail, "attempts": attempts}
         outcome = self._note(number, status="failed", **what)
         if len(self.errors) < max(1, min(MAX_ERRORS, MOST // self.spec.parts)):
             self.errors.append(error_of(outcome))
