@@ -127,7 +127,7 @@ def main() -> None:
     # Each member fails at once: its port is closed to downloads.
     long = ["http://127.0.0.1:1/" + "x" * 8000 + str(n) for n in range(100)]
     many = ["http://127.0.0.1:1/" + "x" * 1000 + str(n) for n in range(100_000)]
-    with Daemon(folder / "answers", "--part-files=10") as daemon:
+    with Daemon(folder / "answers", "--part-files=100") as daemon:
         for number in range(100):
             daemon.post({"task_id": f"b{number}", "download": long})
         daemon.post({"task_id": "many", "download": many})

@@ -375,7 +375,7 @@ class PiecesTests(SynchronousTestCase):
         )  # fmt: skip
         cast(Any, request).origin_key = "1.2.3.4"
         request.clientproto, request.method, request.path = b"HTTP/1.1", b"GET", b"/m"
-        made.render_GET(cast(Any, request))
+        made.render(cast(Any, request))
         made.resumeProducing()
         return made
 
@@ -418,8 +418,8 @@ class LargeTests(ChannelTestCase):
         class Large(Resource):
             isLeaf = True
 
-            def render_GET(self, request: Any) -> Any:
-                return Pieces.of(b"x" * (4 << 20)).render_GET(request)
+            def render(self, request: Any) -> Any:
+                return Pieces.of(b"x" * (4 << 20)).render(request)
 
         self.resource = Large()  # type: ignore[assignment]
         self.site = BoundedSite(self.resource, self.clock, 1000, Gate(300, 20), Origins())

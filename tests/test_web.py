@@ -313,6 +313,23 @@ class BatchTests(ApiTestCase):
             await deferLater(reactor, 0.01)
         self.assertEqual(len(stored), 2)
 
+    async def test_large_answers(self) -> None:
+        """Of any call, and what is repeated has a bound as well."""
+        url = "http://h.example/" + "x" * 3000
+        body = {"task_id": "b", "download": [url] * 120}
+        errors = [
+            {"member": n, "url": url, "code": "http_error", "detail": "d" * 300, "attempts": 1}
+            for n in range(100)
+        ]
+        result = PartResult(folder="f", zips=[], done=0, failed=120, bytes=0, errors=errors)
+        await self.call("POST", "/", body)
+        (part,) = (await self.queue.reserve("w", 1)).jobs
+        await self.queue.ack("w", [Ack(part, 0, msgspec.json.encode(result))])
+        for method, path in (("GET", "/v1/batches/b"), ("POST", "/"), ("DELETE", "/v1/batches/b")):
+            _, shown, _ = await self.call(method, path, body if method == "POST" else None)
+            self.assertEqual((shown["task_id"], len(shown["errors"])), ("b", 100), method)
+            self.assertGreater(len(json.dumps(shown)), LARGE)
+
     async def test_again_after_a_failure(self) -> None:
         """The same body after a batch that failed is told how to go on."""
         await self.call("POST", "/", BATCH)

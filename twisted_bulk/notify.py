@@ -122,7 +122,8 @@ class Notifier(Service):
         def ended(failure: Failure | None) -> None:
             del self._posting[batch]
             if failure is not None and not failure.check(CancelledError, Unavailable):
-                log.warn("progress of {batch}: {error}", batch=batch, error=_brief(failure.value))
+                say = log.warn if batch in self._unwanted else log.info
+                say("progress of {batch}: {error}", batch=batch, error=_brief(failure.value))
             self._clock.callLater(0, self._pump, host)
 
         posting.addBoth(ended)

@@ -68,7 +68,8 @@ class Order:
 
         def place(path: str) -> str:
             number, _, more = path.removeprefix("$[").partition("]")
-            return f"$.download[{chunk.first + int(number or 0)}]{more}"
+            number = number if number.isdecimal() else "0"
+            return f"$.download[{chunk.first + int(number)}]{more}"
 
         entries: list[Any] = decode(text, list[ENTRY], place)
         if not self.digest and b"{" in text:  # it is being checked

@@ -221,7 +221,8 @@ class Pieces(Resource):
         pieces = (bytes(view[at : at + AT_ONCE]) for at in range(0, len(body), AT_ONCE))
         return cls(pieces, len(body))
 
-    def render_GET(self, request: Request) -> int | bytes:
+    def render(self, request: Request) -> int | bytes:
+        """Begin; whatever the method is."""
         asked = cast(BoundedRequest, request)
         self._key, self._site = asked.origin_key, cast(Any, request.channel).site
         if not self._site.hold(self._key, self._size):
@@ -305,7 +306,8 @@ class BoundedSite(Site):
 
     def hold(self, key: str, size: int) -> bool:
         """Whether there is room for a large answer to a client; if so, it is taken."""
-        if self._held.total() + size > HELD or self._held[key] + size > HELD_OF_ONE:
+        one = key != UNLIMITED and self._held[key] + size > HELD_OF_ONE
+        if one or self._held.total() + size > HELD:
             return False
         self._held[key] += size
         return True

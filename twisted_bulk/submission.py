@@ -143,7 +143,13 @@ def decode(body: bytes, kind: Any, place: Callable[[str], str] = str) -> Any:
     except UnicodeDecodeError:
         raise InvalidRequest("not JSON: it is not UTF-8") from None
     except (msgspec.DecodeError, RecursionError) as error:
-        raise InvalidRequest(f"not JSON: {error}") from None
+        where = place("$")
+        raise InvalidRequest(f"not JSON: {error}" + _near(where)) from None
+
+
+def _near(where: str) -> str:
+    """Bytes in a message of msgspec's count from the beginning of what was decoded."""
+    return "" if where == "$" else f", counted from {where}"
 
 
 def read(body: bytes, kind: Any) -> Any:
