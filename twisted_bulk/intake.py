@@ -234,16 +234,17 @@ class Intake:
 
     async def show(self, key: str) -> dict[str, Any]:
         """The batch as the API shows it."""
-        (shown,) = await self._shown([await self._record(key)])
+        record = await self._record(key)
+        shown = report(record, self._link_base())
+        await self._explained([shown], [record])
         return shown
 
-    async def _shown(
-        self, records: Sequence[GroupRecord], brief: bool = False
-    ) -> list[dict[str, Any]]:
-        """Batches as the API shows them, those that wait with what they wait for."""
-        shown = [report(record, self._link_base(), brief) for record in records]
+    async def _explained(
+        self, shown: Sequence[dict[str, Any]], records: Sequence[GroupRecord]
+    ) -> None:
+        """Add to batches that wait what they wait for."""
         waiting = [
-            (one, record)
+            (one, record.place)
             for one, record in zip(shown, records, strict=True)
             if record.state in ("queued", "running")
             and not any(part.state == "doing" for part in record.parts)
@@ -251,9 +252,8 @@ class Intake:
         if waiting:
             stats = await self._queue.stats()
             why = waits_for(stats)
-            for one, record in waiting:
-                one["waits_for"], one["eta"] = why, self._eta(stats, record.place, why)
-        return shown
+            for one, place in waiting:
+                one["waits_for"], one["eta"] = why, self._eta(stats, place, why)
 
     def _eta(self, stats: Stats, place: int | None, why: str) -> float | None:
         """Seconds until a batch that waits is done, if that can be told."""
@@ -293,16 +293,19 @@ class Intake:
         self, ids: Iterable[str], owner: str | None
     ) -> tuple[list[dict[str, Any]], str]:
         """Those of them that ``owner`` may see, and the cursor where they became too many bytes."""
-        shown, size = list[dict[str, Any]](), 0
+        shown, records, size, cut = list[dict[str, Any]](), list[GroupRecord](), 0, ""
         for key in ids:
             record = await self._queue.group(key)
             if record is None or not _is_of(record, owner):
                 continue
-            shown += await self._shown([record], brief=True)
+            records.append(record)
+            shown.append(report(record, self._link_base(), brief=True))
             size += len(msgspec.json.encode(shown[-1]))
             if size > PAGE_BYTES:
-                return shown, str(record.serial)
-        return shown, ""
+                cut = str(record.serial)
+                break
+        await self._explained(shown, records)
+        return shown, cut
 
     async def _undelivered(self, limit: int, cursor: str, owner: str | None) -> dict[str, Any]:
         found, cursor = await self._queue.after.dead(cursor, limit)
