@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from itertools import repeat
 from pathlib import Path
 
-from bench.memory import Peaks
+from bench.peaks import Peaks
 from tests.daemon import Daemon, status_of
 
 MEGABYTE = 1_000_000
@@ -107,12 +107,11 @@ def ask_and_wait(daemon: Daemon, path: str, clients: int) -> None:
         one.close()
 
 
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--megabytes", type=int, default=250)
-    size = parser.parse_args().megabytes * MEGABYTE
-    folder = Path(tempfile.mkdtemp(prefix="bench"))
+def bodies_and_answers(folder: Path, size: int) -> None:
+    """Measure and print.
+
+    :param size: bytes of a body
+    """
     with Daemon(folder / "d", "--no-run=sun 00:00-24:00,mon-sat 00:00-24:00") as daemon:
         for name, begin, middle, end in bodies(size):
             before, peaks, pauses = resident(daemon), Peaks(daemon), Pauses(daemon.intake)
@@ -137,6 +136,15 @@ def main() -> None:
             ("/v1/batches/many/manifest", 20), ("/openapi.json", 200),
         ):  # fmt: skip
             ask_and_wait(daemon, path, clients)
+
+
+def main() -> None:
+    """As the command line says."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--megabytes", type=int, default=250)
+    size = parser.parse_args().megabytes * MEGABYTE
+    folder = Path(tempfile.mkdtemp(prefix="bench"))
+    bodies_and_answers(folder, size)
     shutil.rmtree(folder)
 
 

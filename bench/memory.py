@@ -1,46 +1,26 @@
 """How much memory the processes take, at most, while something large passes through.
 
-    python -m bench.memory [million] [huge] [--urls 1000000] [--files 200]
+    python -m bench.memory [million] [huge] [hostile] [--urls 1000000] [--files 200]
 
 ``million``: one POST of a million URLs, most to the same small file. ``huge``: files of 1 GB
-each, sparse, from nginx, as one batch. Needs nginx; everything runs on loopback.
+each, sparse, from nginx, as one batch. ``hostile``: see :mod:`bench.hostile`. Needs nginx;
+everything runs on loopback.
 """
 
 import argparse
 import json
 import shutil
 import tempfile
-import threading
 import time
 import urllib.request
 from pathlib import Path
 
+from bench import hostile
 from bench.nginx import Nginx
-from tests.daemon import Daemon, status_of
+from bench.peaks import Peaks
+from tests.daemon import Daemon
 
 GIGABYTE = 1 << 30
-
-
-class Peaks:
-    """The highest resident memory of a daemon's processes, in MB; looked at ten times a second."""
-
-    def __init__(self, daemon: Daemon) -> None:
-        self._pids = {"bulkwav": daemon.process.pid, "its Redis": daemon.redis_pid()}
-        self._over = threading.Event()
-        self.seen = dict.fromkeys(self._pids, 0.0)
-        self._thread = threading.Thread(target=self._look)
-        self._thread.start()
-
-    def _look(self) -> None:
-        while not self._over.wait(0.1):
-            for name, pid in self._pids.items():
-                self.seen[name] = max(self.seen[name], status_of(pid)["VmRSS"] / 1e6)
-
-    def stop(self) -> str:
-        """Look no more; what was seen."""
-        self._over.set()
-        self._thread.join()
-        return ", ".join(f"{name} {size:.0f} MB" for name, size in self.seen.items())
 
 
 def post(daemon: Daemon, body: bytes) -> float:
@@ -89,7 +69,8 @@ def huge(daemon: Daemon, url: str, root: Path, count: int) -> None:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", nargs="*", default=["million", "huge"], choices=["million", "huge"])
+    parts = ["million", "huge", "hostile"]
+    parser.add_argument("what", nargs="*", default=parts, choices=parts)
     parser.add_argument("--urls", type=int, default=1_000_000)
     parser.add_argument("--files", type=int, default=200)
     options = parser.parse_args()
@@ -98,6 +79,9 @@ def main() -> None:
     root.mkdir()
     with Nginx(folder, root, "tcp_nopush on;") as nginx:
         for name in options.what:
+            if name == "hostile":
+                hostile.bodies_and_answers(folder / "hostile", 250 * hostile.MEGABYTE)
+                continue
             with Daemon(folder / name, "--concurrency=32", "--per-host=32") as daemon:
                 url = f"http://127.0.0.1:{nginx.port}"
                 if name == "million":
