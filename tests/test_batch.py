@@ -1,6 +1,7 @@
 """Requests read and refused."""
 
 import json
+import re
 import tracemalloc
 from io import BytesIO
 from typing import Any
@@ -129,6 +130,30 @@ class ReadTests(SynchronousTestCase):
             file = BytesIO(begin + more * (20_000_000 // len(more)))
             self.assertRaises(InvalidRequest, read_order, file, 1000)
             self.assertLess(file.tell(), 1_500_000, begin + more)
+
+    def test_places(self) -> None:
+        """What is no JSON is told by its place in the body."""
+        urls = '"http://h/a", ' * 5000
+        for text in (
+            '{"download":["http://x/"],,}', '{"task_id" : "a b",  "download":["http://x/"] , x}',
+            '{"download":["http://x\\q/"]}', f'{{"download":[{urls}"http://x\\q/"]}}',
+            '{"download":["http://x/",]}',
+        ):  # fmt: skip
+            error = str(self.assertRaises(InvalidRequest, read_order, text.encode(), 9999))
+            (place,) = re.findall(r"\(byte (\d+)\)", error)
+            try:
+                json.loads(text)
+            except json.JSONDecodeError as known:
+                self.assertLessEqual(abs(int(place) - known.pos), 4, error)
+        for text, said in (
+            ('{"download":[{"url":"http://h/","headers":{"A":["b"]}}]}', "[0].headers[...]"),
+            ('{"download":["http://x/" "http://y/"]}', "no comma"),
+            ('{"download":["http://x/"', "download[0]"),
+            ('{"download":["http://x/', "does not end"),
+            ('{"download":["http://x/",', "ends within"), ("", "is empty"), (" \n", "is empty"),
+        ):  # fmt: skip
+            error = str(self.assertRaises(InvalidRequest, read_order, text.encode(), 9999))
+            self.assertIn(said, error)
 
     def test_memory(self) -> None:
         """Neither the body nor its members are kept; nor are they when they are packed."""

@@ -213,14 +213,15 @@ class Intake:
         """The key of the batch that a token means by the id ``asked``.
 
         An id is its own one, or that of a batch that no token has; who sees everybody's may
-        also ask for another's, as ``name:id``.
+        also ask for another's, as ``name:id``, and as ``:id`` for one that no token has.
 
         :param name: the token's, or empty
         :raises NoSuchBatch: there is none that it may see
         """
         if not name:
             return asked
-        for key in (asked,) if ":" in asked else (key_of(name, asked), asked):
+        named, colon, task_id = asked.rpartition(":")
+        for key in (key_of(named, task_id),) if colon else (key_of(name, asked), asked):
             owner = await self._queue.owner_of(key)
             if owner is not None and (everybody or owner == name):
                 return key
@@ -396,7 +397,7 @@ class Intake:
         :returns: what would still keep it waiting, or empty
         :raises Unavailable: it would not: the queue is away or stopped, or the disk is full
         """
-        await self._queue.ping()
+        await self._queue.check_room(1)
         self._check()
         self._claim(0)
         why = waits_for(await self._queue.stats())

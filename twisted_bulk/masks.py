@@ -50,6 +50,11 @@ def mask(url: str) -> str:
     return _PARAMETER.sub(pair, url[:begin]) + _PAIR.sub(pair, url[begin:])
 
 
+def without_parameters(path: str) -> str:
+    """A path without those of its parameters that carry secrets."""
+    return _PARAMETER.sub(lambda found: "" if is_secret(found[2]) else found[0], path)
+
+
 def show(url: str, how: Show | str = "masked") -> str:
     """``url`` as its batch wants it to be shown."""
     if how == "full":

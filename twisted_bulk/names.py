@@ -5,6 +5,8 @@ import re
 import unicodedata
 from urllib.parse import unquote
 
+from twisted_bulk.masks import without_parameters
+
 MANIFEST = "manifest.json"
 LONGEST = 200  # bytes of UTF-8 in one path segment
 DEEPEST = 32  # levels of folders, the file included
@@ -42,8 +44,9 @@ def safe(name: str) -> str:
 
 
 def from_url(url: str) -> str:
-    """The name that a URL suggests: its last path segment, decoded once."""
+    """The name that a URL suggests: its last path segment, decoded once, without secrets."""
     path = re.split(r"[?#]", url.split("://", 1)[1], maxsplit=1)[0]
+    path = without_parameters(path)
     last = path.rstrip("/").split("/")[-1] if "/" in path.rstrip("/") else ""
     return _segment(unquote(last).replace("/", "_").replace("\\", "_"))
 

@@ -17,7 +17,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.iweb import IResponse
 
-from twisted_bulk.answer import retry_after
+from twisted_bulk.answer import explain, retry_after
 from twisted_bulk.batch import Spec, host_of
 from twisted_bulk.connection import StaleConnection
 from twisted_bulk.errors import MemberError, Unavailable
@@ -295,6 +295,6 @@ def _works(response: IResponse) -> bool:
 
 
 def _brief(problem: BaseException | None) -> str:
-    if isinstance(problem, MemberError):
-        return f"{problem.code}: {problem.detail}"
-    return type(problem).__name__
+    if isinstance(problem, Exception) and not isinstance(problem, MemberError):
+        problem = explain(Failure(problem))
+    return f"{problem.code}: {problem.detail}" if isinstance(problem, MemberError) else ""

@@ -71,7 +71,7 @@ class Order:
             number = number if number.isdecimal() else "0"
             return f"$.download[{chunk.first + int(number)}]{more}"
 
-        entries: list[Any] = decode(text, list[ENTRY], place)
+        entries: list[Any] = decode(text, list[ENTRY], place, lambda at: chunk.begin + at - 1)
         if not self.digest and b"{" in text:  # it is being checked
             check_keys(text)
         return entries
@@ -111,8 +111,11 @@ def read_order(body: BinaryIO | bytes, most: int) -> Order:
     """
     file = BytesIO(body) if isinstance(body, bytes) else body
     found = outline(file, most)
-    submission: Submission = decode(found.rest, Submission)
-    check_keys(found.rest)
+    rest = found.rest
+    if not rest:
+        raise InvalidRequest("not JSON: the body is empty")
+    submission: Submission = decode(rest, Submission, offset=found.place)
+    check_keys(rest)
     task_id = submission.task_id
     if task_id is not None and not TASK_ID.fullmatch(str(task_id)):
         raise InvalidRequest(

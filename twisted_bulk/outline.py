@@ -23,9 +23,11 @@ DEEPEST = 32  # objects and arrays within each other
 _SPACE = rb"[ \t\r\n]*+"
 _STRING = rb'"(?:[^"\\]++|\\.)*+"'
 _INNER = rb'(?:[^{}\[\]"]++|%b)*+' % _STRING
-_OBJECT = rb'\{(?:[^{}\[\]"]++|%b|\{%b\}|\[%b\])*+\}' % (_STRING, _INNER, _INNER)
+_NESTED = rb'(?:[^{}\[\]"]++|%b|\{%b\}|\[%b\])*+' % (_STRING, _INNER, _INNER)
+_OBJECT = rb'\{(?:[^{}\[\]"]++|%b|\{%b\}|\[%b\])*+\}' % (_STRING, _NESTED, _NESTED)
 _TOKEN = re.compile(rb'%b(?:%b|[{}\[\],:]|[^ \t\r\n{}\[\],:"]++)' % (_SPACE, _STRING), re.DOTALL)
 _ENTRY = re.compile(rb"%b(?:%b|%b)%b[,\]]" % (_SPACE, _STRING, _OBJECT, _SPACE), re.DOTALL)
+_ONE = re.compile(rb"%b|%b" % (_STRING, _OBJECT), re.DOTALL)
 _END = re.compile(rb"%b\]" % _SPACE)
 _OTHER = re.compile(rb"%b([^ \t\r\n,\]{\"]{1,100})" % _SPACE)
 _CLOSING = 0x5D  # ]
@@ -44,13 +46,29 @@ class Chunk:
 class Outline:
     """A body.
 
-    :param rest: JSON: the body with an empty ``download``
+    :param tokens: of the body with an empty ``download``
+    :param ends: where each of these ends in the body
     :param total: entries of ``download``
     """
 
-    rest: bytes
+    tokens: list[bytes]
+    ends: list[int]
     chunks: list[Chunk]
     total: int
+
+    @property
+    def rest(self) -> bytes:
+        """JSON: the body with an empty ``download``."""
+        return b" ".join(self.tokens)
+
+    def place(self, at: int) -> int:
+        """Where byte ``at`` of ``rest`` is in the body."""
+        begin = 0
+        for token, end in zip(self.tokens, self.ends, strict=True):
+            if at <= begin + len(token):
+                return end - (begin + len(token) - at)
+            begin += len(token) + 1
+        return at
 
 
 class _Window:
@@ -108,7 +126,8 @@ def outline(file: BinaryIO, most: int) -> Outline:
     :raises InvalidRequest: it is not JSON, or larger in some way than a request may be
     """
     file.seek(0)
-    window, chunks, rest = _Window(file), list[Chunk](), list[bytes]()
+    window, chunks = _Window(file), list[Chunk]()
+    rest, ends = list[bytes](), list[int]()
     size = depth = total = 0
     key = before = b""
     while token := window.token():
@@ -116,6 +135,7 @@ def outline(file: BinaryIO, most: int) -> Outline:
         if size > REST:
             raise _too_much()
         rest.append(token)
+        ends.append(window.begin + window.at)
         if token in (b"{", b"["):
             depth += 1
             if depth > DEEPEST:
@@ -123,13 +143,14 @@ def outline(file: BinaryIO, most: int) -> Outline:
             if token == b"[" and depth == 2 and before == b":" and _is_download(key):
                 total = _entries(window, chunks, total, most)
                 rest.append(b"]")
+                ends.append(window.begin + window.at)
                 depth -= 1
         elif token in (b"}", b"]"):
             depth -= 1
         elif depth == 1 and before in (b"{", b","):
             key = token
         before = token
-    return Outline(b" ".join(rest), chunks, total)
+    return Outline(rest, ends, chunks, total)
 
 
 def _is_download(key: bytes) -> bool:
@@ -170,17 +191,25 @@ def _entries(window: _Window, chunks: list[Chunk], total: int, most: int) -> int
 
 def _strange(window: _Window, number: int) -> InvalidRequest:
     """Why what stands there is no entry."""
-    where = f"$.download[{number}]"
-    if not window.data[window.at :].strip(b" \t\r\n"):
+    where, begin = f"$.download[{number}]", window.begin + window.at
+    text = window.data[window.at :].lstrip(b" \t\r\n")
+    if not text:
         return InvalidRequest("not JSON: it ends within download")
-    found = _OTHER.match(window.data, window.at)
-    if found is None:
-        return InvalidRequest(f"{where}: not JSON, more than {ENTRY} bytes, or nested too deeply")
+    if text[:1] == b"]":
+        return InvalidRequest(f"not JSON: a comma before the end of download (byte {begin})")
+    is_one = _ONE.match(text)
+    if not is_one and (text[:1] == b'"' or len(text) > ENTRY - PIECE):
+        return InvalidRequest(f"{where}: more than {ENTRY} bytes, or it does not end")
+    if is_one:
+        return InvalidRequest(f"not JSON: no comma, and no end of download, behind {where}")
+    other = _OTHER.match(text)
+    if other is None:
+        return InvalidRequest(f"{where}: not JSON, or more in each other than an entry has")
     kind = "array"
-    if found[1][:1] != b"[":
+    if other[1][:1] != b"[":
         try:
-            value = msgspec.json.decode(found[1])
+            value = msgspec.json.decode(other[1])
         except (msgspec.DecodeError, UnicodeDecodeError):
             return InvalidRequest(f"{where}: not JSON")
-        kind = {"bool": "bool", "NoneType": "null"}.get(type(value).__name__, type(value).__name__)
+        kind = {"NoneType": "null"}.get(type(value).__name__, type(value).__name__)
     return InvalidRequest(f"Expected `str | object`, got `{kind}` - at `{where}`")

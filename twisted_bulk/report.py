@@ -119,8 +119,11 @@ def _parts(record: GroupRecord, link_base: str, total: _Sum) -> Iterator[dict[st
     ):
         if result:
             total.add_result(result)
-        elif part.progress and part.state == "doing":
-            total.add_progress(msgspec.json.decode(part.progress, type=PartProgress))
+        elif part.progress and part.state in ("doing", "todo", "later"):
+            now = msgspec.json.decode(part.progress, type=PartProgress)
+            if part.state != "doing":  # what it has is kept for when it is begun again
+                now = msgspec.structs.replace(now, rate=0.0, waits_for="")
+            total.add_progress(now)
         elif part.state == "dead":
             total.failed += part.size
             total.errors.append({"part": number, "code": part.why, "detail": part.error})
@@ -207,7 +210,7 @@ def callback(shown: dict[str, Any], seq: int) -> dict[str, Any]:
     last = shown["status"] in ENDED
     body = {
         "task_id": shown["task_id"],
-        "download": shown["download"],
+        "download": shown["download"] if last else "",
         "schedule": str(shown["schedule"]),
         "status": shown["status"],
         "seq": seq,

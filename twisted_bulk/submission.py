@@ -124,13 +124,20 @@ def check_member(member: Member, where: str) -> None:
         raise InvalidRequest(f"{where}.sha256: not 64 hexadecimal digits")
 
 
+_BYTE = re.compile(r"\(byte (\d+)\)")
 _decoder = functools.cache(msgspec.json.Decoder)
 
 
-def decode(body: bytes, kind: Any, place: Callable[[str], str] = str) -> Any:
+def decode(
+    body: bytes,
+    kind: Any,
+    place: Callable[[str], str] = str,
+    offset: Callable[[int], int] = int,
+) -> Any:
     """Decode JSON.
 
     :param place: where in the request's body a path in the text stands, ``$.a[1]`` for instance
+    :param offset: where in the request's body a byte of the text stands
     :raises InvalidRequest: names the field and what was expected there
     """
     try:
@@ -143,13 +150,8 @@ def decode(body: bytes, kind: Any, place: Callable[[str], str] = str) -> Any:
     except UnicodeDecodeError:
         raise InvalidRequest("not JSON: it is not UTF-8") from None
     except (msgspec.DecodeError, RecursionError) as error:
-        where = place("$")
-        raise InvalidRequest(f"not JSON: {error}" + _near(where)) from None
-
-
-def _near(where: str) -> str:
-    """Bytes in a message of msgspec's count from the beginning of what was decoded."""
-    return "" if where == "$" else f", counted from {where}"
+        said = _BYTE.sub(lambda found: f"(byte {offset(int(found[1]))})", str(error))
+        raise InvalidRequest(f"not JSON: {said}") from None
 
 
 def read(body: bytes, kind: Any) -> Any:
