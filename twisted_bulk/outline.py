@@ -198,8 +198,10 @@ def _strange(window: _Window, number: int) -> InvalidRequest:
     if text[:1] == b"]":
         return InvalidRequest(f"not JSON: a comma before the end of download (byte {begin})")
     is_one = _ONE.match(text)
-    if not is_one and (text[:1] == b'"' or len(text) > ENTRY - PIECE):
+    if not is_one and len(text) > ENTRY - PIECE:
         return InvalidRequest(f"{where}: more than {ENTRY} bytes, or it does not end")
+    if not is_one and text[:1] == b'"':
+        return InvalidRequest(f"not JSON: {where} does not end")
     if is_one:
         return InvalidRequest(f"not JSON: no comma, and no end of download, behind {where}")
     other = _OTHER.match(text)
