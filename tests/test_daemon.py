@@ -304,7 +304,7 @@ class MainTests(DaemonTestCase):
         until(lambda: len(self.manifest(daemon, "r")) == 13)
         lines = self.manifest(daemon, "r")
         self.assertEqual({line["status"] for line in lines}, {"done", "failed"})
-        self.assertIn("has failed 10 times in a row", daemon.log.read_text())
+        self.assertIn("10 requests to 127.0.0.1", daemon.log.read_text())
         self.source.gate.set()
         shown = daemon.wait("r")
         members = self.fetch(shown["download"])

@@ -30,7 +30,8 @@ class ManifestTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.shelf = Shelf(Path(tempfile.mkdtemp(prefix="bw")))
-        self.manifests = Manifests(self.shelf, "here")
+        self.shelf.node = "here"
+        self.manifests = Manifests(self.shelf)
 
     def lines(self, *parts: Any, only: int = 0) -> list[Any]:
         found = self.manifests.lines(record("running", *parts), only)
@@ -57,6 +58,7 @@ class ManifestTests(SynchronousTestCase):
         self.leave("b-1", json.dumps(old).encode())
         (line,) = self.lines(part("done", result=result("")))
         self.assertEqual(line["url"], "http://h/?token=***")
+        self.assertNotIn("member", line)
 
     def test_elsewhere(self) -> None:
         """Missing is not empty: the answer says where it is, and what is here can be had."""
@@ -68,9 +70,17 @@ class ManifestTests(SynchronousTestCase):
         self.assertEqual(error.code, "on_another_node")
         self.assertIn("part 2 on there, part 3 on far", str(error))
         self.assertEqual(len(self.lines(here, there, running, only=1)), 1)
-        for node in ("here", ""):
-            gone = part("done", result=result(node, "b-3"))
-            self.assertIn("part 1 ", str(self.assertRaises(Gone, self.lines, gone)))
+        gone = part("done", result=result("here", "b-3"))
+        self.assertIn("part 1 ", str(self.assertRaises(Gone, self.lines, gone)))
+        unknown = part("done", result=result("", "b-3"))
+        self.assertIn("part 1 on another", str(self.assertRaises(Elsewhere, self.lines, unknown)))
+
+    def test_names(self) -> None:
+        """Two data folders of one host are two nodes; one keeps its name."""
+        data = [Path(tempfile.mkdtemp(prefix="bw")) for _ in range(2)]
+        first, second, again = (Shelf(data[n]).node for n in (0, 1, 0))
+        self.assertNotEqual(first, second)
+        self.assertEqual(first, again)
 
     def test_while_it_runs(self) -> None:
         """What has ended by now; a line that is being written is left out."""

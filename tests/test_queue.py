@@ -976,8 +976,14 @@ class GroupTests(QueueTestCase):
         for job, ok in zip(jobs[:3], (4, 1, 2), strict=True):
             await self.ack("w1", job, ok, b"")
         self.assertEqual(await self.queue.again("c"), 1)
-        self.assertEqual(await self.queue.shed(9), 1)
-        self.assertEqual(await self.queue.shed(9), 0)
+        self.assertEqual(await self.queue.shed(9), ["b"])
+        self.assertEqual(await self.queue.shed(9), [])
+        record = await self.queue.group("b")
+        assert record is not None
+        await self.queue.trim(record, [b"short"])
+        record = await self.queue.group("b")
+        assert record is not None
+        self.assertEqual(record.parts[0].result, b"short")
         with self.assertRaises(NotRetryable):
             await self.queue.again("b")
         for job in jobs[2:]:

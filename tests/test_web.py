@@ -729,8 +729,18 @@ class OwnerTests(ApiTestCase):
         await self.queue.submit(
             Group(id="old", digest="", spec=spec, need=1, parts=parts, owner="one")
         )
-        for token, status in (("one", 200), ("two", 404), ("root", 200)):
-            self.assertEqual((await self.ask(token, "GET", "/v1/batches/old"))[0], status, token)
+        for token, asked, status in (
+            ("one", "old", 200), ("two", "old", 404), ("root", "old", 200), ("one", "one:old", 200),
+            ("root", "one:old", 200), ("root", "two:old", 404), ("root", ":old", 404),
+        ):  # fmt: skip
+            found = await self.ask(token, "GET", f"/v1/batches/{asked}")
+            self.assertEqual(found[0], status, (token, asked))
+        body = BATCH | {"task_id": "old"}
+        self.assertEqual((await self.ask("one", "POST", "/", body))[0], 409)  # it is another body
+        self.assertEqual((await self.ask("two", "POST", "/", body))[0], 202)
+        await self.queue.submit(Group(id="free", digest="", spec=b"{}", need=1, parts=parts))
+        self.assertEqual((await self.ask("root", "GET", "/v1/batches/:free"))[0], 200)
+        self.assertEqual((await self.ask("one", "GET", "/v1/batches/:free"))[0], 404)
 
     def test_rotation(self) -> None:
         """Two tokens of one name are one client."""

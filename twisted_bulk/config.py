@@ -142,7 +142,7 @@ class Settings:
         number(1, 100_000_000), "2000000", "N", "members waiting in all; beyond it 503"
     )
     redis_memory: int = _key(
-        size, "1G", "BYTES", "what the embedded server may use for data; 0 for no limit"
+        values.memory, "1G", "BYTES", "what the embedded server may use for data; 0 for no limit"
     )
     keep: float = _key(positive, "7d", "TIME", "how long a finished zip and its record stay")
     public_group: int | None = _key(

@@ -1,5 +1,6 @@
 """The process that ``twistd bulkwav`` is: how it starts and stops."""
 
+import contextlib
 import os
 import signal
 import sys
@@ -8,7 +9,7 @@ from typing import Any
 
 from twisted.application.service import IService, MultiService
 from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.error import CannotListenError
+from twisted.internet.error import CannotListenError, ReactorNotRunning
 from twisted.logger import Logger
 
 from twisted_bulk import __version__
@@ -52,7 +53,11 @@ class Daemon(MultiService):
     def _signalled(self, number: int, frame: Any) -> None:
         if not self.running:
             os._exit(128 + number)  # the second one: now
-        self._reactor.callFromThread(self._reactor.stop)
+        self._reactor.callFromThread(self._stop_reactor)
+
+    def _stop_reactor(self) -> None:
+        with contextlib.suppress(ReactorNotRunning):  # two signals came at once
+            self._reactor.stop()
 
     def stopService(self) -> Deferred[None]:
         waits_for = [f"{count} {name}" for count, name in (busy() for busy in self.busy) if count]

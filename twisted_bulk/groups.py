@@ -39,12 +39,17 @@ class GroupQueue(ScriptedQueue):
         """A key for :meth:`attach`."""
         return secrets.token_hex(16)
 
-    async def shed(self, count: int) -> int:
+    async def shed(self, count: int) -> list[str]:
         """Drop the members of groups that have ended, and could be queued again; the oldest first.
 
-        :returns: of how many, ``count`` at most
+        :returns: ids of the groups, ``count`` at most
         """
-        return int(await self.script("shed", count, deadline=30.0))
+        return [gid.decode() for gid in await self.script("shed", count, deadline=30.0)]
+
+    async def trim(self, record: GroupRecord, results: Sequence[bytes]) -> None:
+        """Keep other results of the jobs of a group that has ended; an empty one changes nothing."""
+        nonce = record.run.partition("+")[0]
+        await self.script("trim", record.id, nonce, *results, deadline=30.0)
 
     async def attachment(self, key: str) -> bytes | None:
         """The data that was attached to a job."""

@@ -105,6 +105,8 @@ class Intake:
         named = order.submission.task_id
         task_id = os.urandom(8).hex() if named is None else str(named)
         key = key_of(owner, task_id)
+        if owner and named is not None and await self._queue.owner_of(task_id) == owner:
+            key = task_id  # it was taken in when ids were everybody's
         refusal = None
         try:
             self._check()
@@ -221,9 +223,13 @@ class Intake:
         if not name:
             return asked
         named, colon, task_id = asked.rpartition(":")
-        for key in (key_of(named, task_id),) if colon else (key_of(name, asked), asked):
+        wanted = named if colon else name
+        for key in dict.fromkeys((key_of(wanted, task_id), task_id)):
             owner = await self._queue.owner_of(key)
-            if owner is not None and (everybody or owner == name):
+            # A key without a name may be of anybody: it was taken in when ids were everybody's.
+            if owner is not None and (everybody or owner == name) and (
+                not colon or owner == wanted
+            ):  # fmt: skip
                 return key
         raise NoSuchBatch(f"there is no batch {asked}")
 

@@ -6,17 +6,19 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
+from twisted_bulk.batch import PartResult
 from twisted_bulk.errors import Unavailable
 from twisted_bulk.groups import GroupQueue
-from twisted_bulk.jobs import ENDED
+from twisted_bulk.jobs import ENDED, PartRecord
 from twisted_bulk.ledger import adopt
-from twisted_bulk.report import part_results
+from twisted_bulk.report import BRIEF_ERRORS, part_results
 from twisted_bulk.scripted import ScriptedQueue
 from twisted_bulk.shelf import Published, Shelf, members_kept
 
@@ -110,9 +112,17 @@ class Janitor(Service):
 
     async def _shed(self) -> None:
         """Make room in the queue: batches that have ended cannot be tried again then."""
-        count = await self._parts.shed(AT_ONCE)
-        if count:
-            log.warn("memory is short: {n} batches that have ended cannot be tried again", n=count)
+        shed = await self._parts.shed(AT_ONCE)
+        for batch in shed:
+            record = await self._parts.group(batch)
+            if record is not None:
+                await self._parts.trim(record, [_brief(part) for part in record.parts])
+        if shed:
+            log.warn(
+                "the queue's memory is short: {n} batches that have ended cannot be tried again, and"
+                " name few of their errors; the manifest has them all",
+                n=len(shed),
+            )
 
     async def _maintain(self) -> None:
         for queue in self._queues:
@@ -192,3 +202,13 @@ class Janitor(Service):
             return "*"
         # A batch that has failed has its manifests; the digests say that there was a zip.
         return "" if record.state in ("done", "partial") else "*.zip"
+
+
+def _brief(part: PartRecord) -> bytes:
+    """The result of a part with few errors, or nothing where it has no more."""
+    if not part.result:
+        return b""
+    result = msgspec.json.decode(part.result, type=PartResult)
+    if len(result.errors) <= BRIEF_ERRORS:
+        return b""
+    return msgspec.json.encode(msgspec.structs.replace(result, errors=result.errors[:BRIEF_ERRORS]))

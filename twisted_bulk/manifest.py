@@ -40,7 +40,9 @@ def _whole(path: Path) -> Iterator[bytes]:
         first = file.readline()
         if first != b"[\n":  # a program before this one wrote it, with its URLs as they were
             for one in msgspec.json.decode(first, type=list[Outcome]):
-                yield msgspec.json.encode(msgspec.structs.replace(one, url=mask(one.url)))
+                line = msgspec.to_builtins(msgspec.structs.replace(one, url=mask(one.url)))
+                del line["member"]  # it was not known
+                yield msgspec.json.encode(line)
             return
         for line in file:
             if line != b"]\n":
@@ -56,14 +58,11 @@ def _so_far(path: Path) -> Iterator[bytes]:
 
 
 class Manifests:
-    """Those of the batches whose files are on this node.
+    """Those of the batches whose files are on this node."""
 
-    :param node: the name of this host
-    """
-
-    def __init__(self, shelf: Shelf, node: str) -> None:
+    def __init__(self, shelf: Shelf) -> None:
         self._shelf = shelf
-        self._node = node
+        self._node = shelf.node
 
     def lines(self, record: GroupRecord, only: int = 0) -> Iterator[bytes]:
         """JSON lines, in pieces: what became of each member, as far as that is known.
@@ -114,7 +113,7 @@ def _pieces(sources: Sequence[Iterator[bytes]]) -> Iterator[bytes]:
 
 
 def _missing(parts: dict[int, str], here: str) -> Elsewhere | Gone:
-    others = {number: node for number, node in parts.items() if node not in ("", here)}
+    others = {number: node or "another" for number, node in parts.items() if node != here}
     if not others:
         numbers = ", ".join(map(str, sorted(parts)[:10]))
         return Gone(f"the manifest of part {numbers} is on no node any more")

@@ -82,7 +82,8 @@ class Memory(Service):
         if self._most and self._share(size) >= REFUSED:
             raise QueueFull(
                 f"{round(100 * self._share())} % of the queue's {self._most} bytes of memory are"
-                f" in use; batches are taken in below {100 * REFUSED:.0f} %",
+                f" in use, and batches are taken in below {100 * REFUSED:.0f} %: it needs more"
+                " (--redis-memory, maxmemory), or ended batches have to go (DELETE, --keep)",
                 RETRY_AFTER,
             )
         self._claimed += size

@@ -23,7 +23,7 @@ from twisted_bulk.manifest import RUNNING, encode, note
 from twisted_bulk.member import MemberSink
 from twisted_bulk.names import MANIFEST
 from twisted_bulk.packer import Packer
-from twisted_bulk.shelf import DIGEST, Workspace, node_name
+from twisted_bulk.shelf import DIGEST, Workspace
 from twisted_bulk.space import Space
 from twisted_bulk.tally import Tally
 from twisted_bulk.task import GiveBack, Result, Task
@@ -86,7 +86,7 @@ class PartMaker:
         self._clock = clock
         self._part_bytes = part_bytes
         self._space = space
-        self._node = node_name()
+        self._node = workspace.node
         self._running = 0
         self.reporting: Counter[tuple[str, str]] = Counter()
 

@@ -33,7 +33,7 @@ def _close(path: Path, group: int | None, public: bool) -> bool:
         return False
     if public and group is not None:
         share(path, group)
-        return found.st_gid != group or bool(found.st_mode & 0o007)
+        return bool(found.st_mode & 0o007)
     if found.st_mode & OTHERS:
         path.chmod(stat.S_IMODE(found.st_mode) & ~OTHERS)
         return True

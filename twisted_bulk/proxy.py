@@ -35,13 +35,23 @@ class Proxy:
 def parse(url: str) -> Proxy:
     """:raises ValueError: it is not the URL of an HTTP proxy"""
     parts = urlsplit(url)
-    if parts.scheme != "http" or not parts.hostname or parts.path.strip("/") or parts.query:
+    try:
+        port = parts.port
+    except ValueError:
+        port = 0
+    if (
+        port == 0
+        or parts.scheme != "http"
+        or not parts.hostname
+        or parts.path.strip("/")
+        or parts.query
+    ):
         raise ValueError("a proxy such as http://proxy.example:3128")
     token = b""
     if parts.username is not None:
         words = unquote(parts.username), unquote(parts.password or "")
         token = b"Basic " + b64encode(":".join(words).encode())
-    return Proxy(parts.hostname, parts.port or 80, token)
+    return Proxy(parts.hostname, port or 80, token)
 
 
 class _Asking(Protocol):

@@ -194,8 +194,8 @@ def delivery(after: AfterRecord) -> dict[str, Any]:
         tries.append({"at": _time(after.ended), "status": code, "detail": ""})
         state = "refused" if code == HTTPStatus.GONE else "delivered"
     else:
-        waits = "waiting" if tries else "sending"
-        state = {"": "pending", "dead": "undelivered", "later": waits}.get(after.state, "sending")
+        states = {"": "pending", "dead": "undelivered", "later": "waiting"}
+        state = states.get(after.state, "sending")
     return {"state": state, "tries": tries, "next": _time(after.due)}
 
 

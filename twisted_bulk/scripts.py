@@ -33,7 +33,7 @@ SCRIPTS = {
     name: _load(name)
     for name in (
         *("enqueue", "reserve", "beat", "ack", "nack", "release", "reclaim", "cancel"),
-        *("prioritise", "revive", "shed", "dead", "maintain", "job", "stats", "control"),
+        *("prioritise", "revive", "shed", "trim", "dead", "maintain", "job", "stats", "control"),
         *("submit", "group", "groups", "running", "forget", "again", "speak", "hush"),
         *("share", "pace"),
     )

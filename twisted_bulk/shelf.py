@@ -27,11 +27,25 @@ from twisted_bulk.permissions import share
 
 DIGEST = ".sha256"
 LOCK = "lock"
+NUMBER = "node"
 LEFT = "left"
 OF = "~of~"  # between the name of a job and what tells its attempts apart
 #: The batch's key is the name of its token, if there is one, and its id.
 FOLDER = re.compile(r"((?:[A-Za-z0-9._~-]{1,64}:)?[A-Za-z0-9._~-]{1,128})-[0-9a-f]{32}")
 FILE = re.compile(r"[A-Za-z0-9._~-]{1,200}\.zip")
+
+
+def _number_of(data: Path) -> str:
+    """What tells this data folder from others of its host; kept in it."""
+    path = data / NUMBER
+    with contextlib.suppress(FileNotFoundError):
+        return path.read_text().strip()
+    young = path.with_name(f".{NUMBER}-{secrets.token_hex(4)}")
+    young.write_text(secrets.token_hex(3) + "\n")
+    with contextlib.suppress(FileExistsError):  # another process of this node was faster
+        os.link(young, path)
+    young.unlink()
+    return path.read_text().strip()
 
 
 def node_name() -> str:
@@ -101,6 +115,8 @@ class Published:
 class Shelf:
     """``spool/`` and ``public/`` of one data folder.
 
+    ``node`` is the name of this data folder among those of all nodes.
+
     :param group: may read what is published, beside this user
     """
 
@@ -110,6 +126,7 @@ class Shelf:
         self._spool = data / "spool"
         for folder in (self.public, self._spool):
             folder.mkdir(parents=True, exist_ok=True)
+        self.node = f"{node_name()}-{_number_of(data)}"
 
     def enlist(self) -> "Workspace":
         """A folder for this process, with an id that no process had before."""
@@ -119,7 +136,7 @@ class Shelf:
         lock = os.open(young / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         fcntl.flock(lock, fcntl.LOCK_EX)
         path = young.rename(self._spool / name)
-        return Workspace(name, path, self.public, lock, self._spool, self._group)
+        return Workspace(name, path, self.public, lock, self._spool, self._group, self.node)
 
     def worker_of(self, pid: int) -> str:
         """The id of a process of this host that has a folder, or empty."""
@@ -188,8 +205,10 @@ class Workspace:
         lock: int,
         spool: Path,
         group: int | None = None,
+        node: str = "",
     ) -> None:
         self._group = group
+        self.node = node
         self.worker = worker
         self.path = path
         self.public = public

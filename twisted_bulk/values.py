@@ -12,6 +12,7 @@ from twisted_bulk.proxy import parse as parse_proxy
 ROLES = ("intake", "worker", "files")
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
+LEAST_MEMORY = 16_000_000
 _SCALE = {"": 1, "k": 1000, "M": 1000**2, "G": 1000**3, "T": 1000**4}
 _SCALE |= {"Ki": 1024, "Mi": 1024**2, "Gi": 1024**3, "Ti": 1024**4}
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
@@ -26,6 +27,14 @@ def size(text: str) -> int:
     if found > 10**18:
         raise ValueError("at most 10^18 bytes")
     return int(found)
+
+
+def memory(text: str) -> int:
+    """Bytes that a server may use: it needs some for itself."""
+    found = size(text)
+    if 0 < found < LEAST_MEMORY:
+        raise ValueError("0, or at least 16M")
+    return found
 
 
 def duration(text: str) -> float:

@@ -132,7 +132,7 @@ class Watch:
             del self._failures[next(iter(self._failures))]
         if count in TOLD:
             log.warn(
-                "{host} has failed {n} times in a row: {code}: {detail}",
+                "{n} requests to {host} have failed in a row: {code}: {detail}",
                 host=host, n=count, code=failed.code, detail=failed.detail,
             )  # fmt: skip
 

@@ -48,7 +48,7 @@ from twisted_bulk.queue import keeper
 from twisted_bulk.redis import Redis
 from twisted_bulk.runner import Runner
 from twisted_bulk.scripted import ScriptedQueue
-from twisted_bulk.shelf import Shelf, Workspace, node_name
+from twisted_bulk.shelf import Shelf, Workspace
 from twisted_bulk.signer import load_signer
 from twisted_bulk.site import MAX_CONNECTIONS, MAX_OF_ONE, BoundedSite
 from twisted_bulk.slots import PartSlots, Slots
@@ -315,7 +315,7 @@ class Wiring:
             callback_tries=TRIES,
             keep=settings.keep,
             deleted=self.janitor.poke,
-            manifests=Manifests(self.shelf, node_name()),
+            manifests=Manifests(self.shelf),
             check=self.space.check,
             claim=self.memory.claim if self.memory is not None else lambda size: None,
             hours=settings.no_run if "worker" in settings.roles else ALWAYS,

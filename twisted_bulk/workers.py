@@ -36,13 +36,14 @@ class Lines:
     """What a child says on one of its outputs, a line at a time, into our log.
 
     A line of its log is JSON: it keeps its time, its level, its area and its fields. Whatever else
-    it says, such as Python's last words, is a line of level info.
+    it says, such as Python's last words, is a line of ``level``.
 
     :param name: of the child; ours begin with it
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, level: Any = LogLevel.info) -> None:
         self._name = name
+        self._level = level
         self._rest = b""
 
     def add(self, data: bytes) -> None:
@@ -65,7 +66,9 @@ class Lines:
             said = msgspec.json.decode(line, type=_Line)
             more = msgspec.json.decode(line, type=dict[str, Any])
         except (msgspec.MsgspecError, UnicodeDecodeError):
-            log.info("{child}: {text}", child=self._name, text=line.decode("utf-8", "replace"))
+            text = line.decode("utf-8", "replace")
+            if text.strip():
+                log.emit(self._level, "{child}: {text}", child=self._name, text=text)
             return
         for name in ("time", "level", "message"):
             del more[name]
@@ -91,7 +94,7 @@ class Child(ProcessProtocol):
 
     def __init__(self, name: str) -> None:
         self.ended: Deferred[str] = Deferred()
-        self._out, self._err = Lines(name), Lines(name)
+        self._out, self._err = Lines(name), Lines(name, LogLevel.error)
 
     def spawn(self, reactor: Any, settings: Mapping[str, str]) -> None:
         """Start it; ``ended`` fires with how it ended, also where it could not be started.

@@ -1,7 +1,7 @@
 -- Drop the members of groups that have ended and are not whole, the oldest first: they cannot be
--- queued again then. ARGV: how many groups      reply: of how many they went
+-- queued again then. ARGV: how many groups      reply: their ids
 drains()
-local n = 0
+local gids = {}
 for _, gid in ipairs(call('ZRANGE', P .. 'kept', 0, tonumber(ARGV[1]) - 1)) do
   local f = call('HMGET', P .. 'g:' .. gid, 'jobs', 'nonce')
   for i = 1, tonumber(f[1] or 0) do
@@ -9,6 +9,6 @@ for _, gid in ipairs(call('ZRANGE', P .. 'kept', 0, tonumber(ARGV[1]) - 1)) do
     if att then call('UNLINK', P .. 'a:' .. att) end
   end
   call('ZREM', P .. 'kept', gid)
-  n = n + 1
+  gids[#gids + 1] = gid
 end
-return n
+return gids
