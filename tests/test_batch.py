@@ -200,7 +200,14 @@ class ReadTests(SynchronousTestCase):
         for url, host in (
             ("http://H.example/x", "h.example"),
             ("https://u:p@h:444/x", "h:444"),
-            ("http://[::1]:80", "[::1]:80"),
+            ("http://[::1]:80", "[::1]"),
+            ("http://[0:0::1]:81/", "[::1]:81"),
+            ("https://h.:443/", "h"),
+            ("http://h:0443/", "h:443"),
+            ("http://127.1/", "127.0.0.1"),
+            ("http://0x7f.1:80/", "127.0.0.1"),
+            ("http://2130706433/", "127.0.0.1"),
+            ("http://a.example1/", "a.example1"),
         ):
             self.assertEqual(host_of(url), host)
 

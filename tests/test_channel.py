@@ -651,7 +651,8 @@ class ProxyTests(ChannelTestCase):
         self.site = self.make()
         signs = (
             *("Forwarded: for=_x", "Via: 1.1 p", "X-Forwarded-Host: h", "x-forwarded-proto: https"),
-            *("X-Real-IP: ::1", "X-Forwarded-For: 127.0.0.1"),
+            *("X-Real-IP: ::1", "X-Forwarded-For: 127.0.0.1", "CF-Connecting-IP: 1", "CDN-Loop: x"),
+            *("Fastly-Client-IP: 1", "X-Original-Forwarded-For: 1", "X-Envoy-External-Address: 1"),
         )
         for sign in signs:
             _, transport = self.say(GET + f"{sign}\r\n\r\n".encode(), "127.0.0.1")

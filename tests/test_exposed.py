@@ -82,7 +82,14 @@ class ConnectionTests(DaemonTestCase):
             self.assertIn(b" 404 ", one.recv(100))
         for one in idle:
             one.close()
-        until(lambda: answer(f"{daemon.api}/healthz")[0] == 200)
+
+        def lives() -> bool:
+            try:
+                return answer(f"{daemon.api}/healthz")[0] == 200
+            except OSError:  # turned away without a word
+                return False
+
+        until(lives)
         batch = daemon.post({"download": self.urls()})
         self.assertEqual(daemon.wait(batch["task_id"])["status"], "done")
         self.assertEqual(daemon.log.read_text().count(log), 1)

@@ -29,6 +29,22 @@ class MaskTests(SynchronousTestCase):
             (f"https://h/a;jsessionid={SECRET}?x=y", f"https://h/a;jsessionid={MASK}?x=y"),
             (f"https://h/#access_token={SECRET}&x=y", f"https://h/#access_token={MASK}&x=y"),
             (f"https://h/?a=b;password={SECRET};c=d", f"https://h/?a=b;password={MASK};c=d"),
+            (f"https://h/?a/token={SECRET}", f"https://h/?a/token={MASK}"),
+            (f"https://h/#/access_token={SECRET}", f"https://h/#/access_token={MASK}"),
+            (
+                f"https://h/?key[]={SECRET}&%20pass%00={SECRET}",
+                f"https://h/?key[]={MASK}&%20pass%00={MASK}",
+            ),
+            (f"https://h/?key%5B%5D={SECRET}", f"https://h/?key%5B%5D={MASK}"),
+            (f"https://h/?u=https://z/?token={SECRET}", f"https://h/?u={MASK}"),
+            (f"https://h/?u=https%3A%2F%2Fz%2F%3Ftoken%3D{SECRET}", f"https://h/?u={MASK}"),
+            (f"https://h/?u=http%253A%252F%252Fq:{SECRET}@z", f"https://h/?u={MASK}"),
+            (
+                f"https://h/?PHPSESSID={SECRET}&db_pass=x",
+                f"https://h/?PHPSESSID={MASK}&db_pass={MASK}",
+            ),
+            (f"https://h/?x-api-key={SECRET}", f"https://h/?x-api-key={MASK}"),
+            ("https://h/?u=https://z/a.wav", "https://h/?u=https://z/a.wav"),
             ("https://h/a?design=1&author=2&page=3", "https://h/a?design=1&author=2&page=3"),
             ("https://h/a@b?c=d@e", "https://h/a@b?c=d@e"),
         ):

@@ -65,19 +65,44 @@ class HopTests(DownloadTestCase):
         self.assertEqual((pace.allowed(bad, crew), pace.allowed(good, crew)), (4, 8))
         self.assertEqual(pace.allowed(bad, crew + 1), 8)
 
-    async def test_too_old(self) -> None:
-        """A redirect that had to wait is asked for anew: what it names may have expired."""
+    async def test_expired(self) -> None:
+        """Where a redirect had to wait, and what it names has expired, it is asked for anew, and
+        that costs no try; nothing else is."""
         self.patch(download, "FRESH", 0.1)
-        fetches = self.redirecting(6)
-        for number in range(6):
-            self.other.answers[f"/{number}"] = self.slowly
+        fetches = self.redirecting(4)
+        late = [respond("403 Forbidden"), ok(b"hello")]
+        for number in range(2):
             self.other.answers[f"/{number}"] = partial(Exchange.later, seconds=0.15, call=self.done)
-        self.going = 6
-        await self.get(*fetches, per_host=2)
+        self.other.answers["/2"], self.other.answers["/3"] = late, ok(b"hello")
+        self.going = 2
+        await self.get(*fetches, per_host=2, retries=0)
         self.assertEqual(set(self.errors.values()), {None})
-        self.assertEqual(len(self.other.requests), 6)
-        self.assertGreater(len(self.site.requests), 6)
-        self.assertLessEqual(len(self.site.requests), 12)
+        self.assertEqual([fetch.attempts for fetch in fetches], [1, 1, 2, 1])
+        self.assertEqual(len(self.other.requests), 5)
+
+    async def test_both_ways(self) -> None:
+        """Two hosts that redirect to each other, with all their places taken, come to an end."""
+        self.patch(download, "FRESH", 0.05)
+        hosts = self.site, self.other
+        fetches = []
+        for site, target in (hosts, hosts[::-1]):
+            for number in range(12):
+                location = f"Location: {target.url}/f{number}"
+                site.answers[f"/r{number}"] = respond("302 Found", b"", location)
+                site.answers[f"/f{number}"] = partial(Exchange.later, seconds=0.1, call=self.done)
+                fetches.append(self.one(f"{site.url}/r{number}"))
+        downloader = self.start(per_host=2, concurrency=32, retries=0)
+        going = [
+            Deferred.fromCoroutine(downloader.fetch(Crew(left=6), fetches[n : n + 6]))
+            for n in range(0, 24, 6)
+        ]
+        for one in going:
+            await one
+        self.assertEqual(set(self.errors.values()), {None})
+        # Nobody holds anything after that.
+        self.site.answers["/a"] = ok(b"a")
+        await downloader.fetch(Crew(left=1), [self.one("/a")])
+        self.assertIsNone(self.errors["/a"])
 
     async def test_held_back(self) -> None:
         """While a host is busy, its redirectors are not asked for more than it can take soon; one

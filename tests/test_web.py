@@ -489,6 +489,8 @@ class AccessTests(SynchronousTestCase):
         request.is_forwarded = False
         if token:
             request.requestHeaders.setRawHeaders("Authorization", [token])
+        if request.peer:
+            request.requestHeaders.setRawHeaders("Host", ["localhost"])
         return request
 
     def test_protected_mode(self) -> None:
@@ -528,6 +530,8 @@ class AccessTests(SynchronousTestCase):
             ("evil.example", "http://evil.example", False),
             ("192.0.2.1", "", False),
             ("[1]", "", False),
+            ("", "", False),
+            ("", "null", False),
         ):
             request = self.request(near)
             request.requestHeaders.setRawHeaders("Host", [host])
@@ -811,7 +815,7 @@ class KeyTests(SynchronousTestCase):
         ('{"download":["http://a/"],"expires":Infinity}', "not JSON"),
         ('{"download":["http://a/\\ud800"]}', "not JSON"),
         ('{"download":' + "[" * 100_000 + "]" * 100_000 + "}", "download"),
-        ('{"a":' * 100_000 + "1" + "}" * 100_000, "nested too deeply"),
+        ('{"headers":' * 100_000 + "1" + "}" * 100_000, "nested too deeply"),
         ('{"download":["http://a/', "not JSON"),
         ('{"download":["http://a/" "http://b/"]}', "$.download[0]"),
         ('{"download":["http://a/",]}', "a comma before the end"),

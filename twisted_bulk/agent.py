@@ -4,6 +4,7 @@ A host's name is resolved once; every address of the answer is checked, and the
 connection is made to one that was. It asks for no encoding and refuses an encoded body.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -103,7 +104,8 @@ class GuardedAgent(Service):
     def _refuse_encoded(self, response: IResponse) -> IResponse | Deferred[IResponse]:
         encodings = response.headers.getRawHeaders(b"Content-Encoding", [])
         if any(encoding.strip().lower() not in (b"", b"identity") for encoding in encodings):
-            named = encodings[0].decode("ascii", "replace")[:40]
+            named = encodings[0].decode("ascii", "replace").strip()
+            named = named if re.fullmatch(r"[A-Za-z0-9.-]{1,20}", named) else "something"
             return Deferred.fromCoroutine(self._refuse(response, named))
         return response
 

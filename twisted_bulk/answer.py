@@ -4,6 +4,7 @@ import re
 from base64 import b64decode
 from binascii import Error as Base64Error
 from email.utils import parsedate_to_datetime
+from http import HTTPStatus
 
 from idna import IDNAError
 from OpenSSL import SSL
@@ -117,7 +118,10 @@ def _http_date(text: str) -> float | None:
 
 def refusal(response: IResponse) -> MemberError:
     """The error for an answer that is no content."""
-    phrase = response.phrase.decode("ascii", "replace")[:80]
+    try:  # not the server's own words: they may repeat what was asked for
+        phrase = HTTPStatus(response.code).phrase
+    except ValueError:
+        phrase = ""
     code = "http_unavailable" if response.code in PASSING else "http_error"
     wait = retry_after(response)
     if response.code == 429 or (response.code == 503 and wait is not None):

@@ -1,6 +1,8 @@
 """A batch: what its parts and members are. Pure: no I/O, no clock, no reactor."""
 
+import ipaddress
 import re
+import socket
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any, Literal
@@ -147,10 +149,25 @@ _members = msgspec.msgpack.Decoder(list[Member])
 
 @lru_cache(maxsize=512)  # asked four times for each member on its way
 def host_of(url: str) -> str:
-    """The lower-case ``host[:port]`` of a checked URL: what per-host limits count by."""
+    """The ``host[:port]`` of a checked URL, in one form: what per-host limits count by."""
     match = _URL.fullmatch(url)
     assert match is not None, url
-    return f"{match[1]}:{match[2]}".lower() if match[2] else match[1].lower()
+    host, port = _one_form(match[1].lower()), int(match[2] or 0)
+    default = 443 if url[:5].lower() == "https" else 80
+    return f"{host}:{port}" if port not in (0, default) else host
+
+
+def _one_form(host: str) -> str:
+    """A host's name without the dot of the root; an address in its usual spelling."""
+    host = host.rstrip(".")
+    try:
+        if host.startswith("["):
+            return f"[{ipaddress.ip_address(host[1:-1])}]"
+        if host[-1:].isdigit() or "x" in host:
+            return socket.inet_ntoa(socket.inet_aton(host))
+    except (OSError, ValueError):
+        pass
+    return host
 
 
 def is_url(url: str) -> bool:

@@ -17,6 +17,7 @@ class Flight:
     :param began: on the clock
     :param received: bytes that had come when it was last judged, at ``looked``; ``held``: seconds
         for which it had waited for our own disk until then
+    :param waited: seconds for which a redirect to its host had waited
     :param free: fires when its place is another's
     """
 
@@ -27,6 +28,7 @@ class Flight:
     looked: float
     received: int = 0
     held: float = 0.0
+    waited: float = 0.0
     free: Deferred[None] = field(default_factory=Deferred)
     running: Deferred[None] | None = None
 

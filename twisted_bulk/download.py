@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import Any, cast
 
 from twisted.application.service import Service
-from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import Cooperator, LoopingCall, SchedulerStopped
 from twisted.logger import Logger
@@ -32,7 +32,9 @@ log = Logger()
 BACKOFF = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 PARTIALS = 64  # members in a pause of which what has come is kept: each may hold a file
 THROTTLED = 20  # times that a host may say "not now" beside the tries that count
-FRESH = 10.0  # seconds after which a redirect is asked for anew: what it names may have expired
+FRESH = 10.0  # seconds after which what a redirect names may have expired
+EXPIRED = frozenset((400, 401, 403, 404, 410))  # answers that say so
+RENEWALS = 3  # times that a member's redirect is asked for anew then
 BEYOND = 8  # redirects of one host that wait for others, for each part, before it is asked for more
 LOOK = 0.05  # seconds between looks at how attempts get on
 
@@ -124,22 +126,18 @@ class Downloader(Service):
 
     def _begin(self, crew: Crew, fetch: Fetch, placed: bool) -> Deferred[None]:
         host, now = fetch.host, self._clock.seconds()
-        if self._is_old(crew, fetch, now):
-            fetch.holds = host
-            self._lanes.hold(host)  # else all that wait there would be asked for anew at once
-            self._lanes.release(crew, host, placed, placed and self._is_new(host))
-            self._add(crew, fetch, first=True)
-            return succeed(None)
         self._partials.discard(fetch)
         new = placed and self._is_new(host)
         flight = crew.active[fetch] = Flight(host, placed, new, now, now, fetch.received)
+        if fetch.hop is not None:
+            flight.waited = now - fetch.hop.since
+            self._beyond(crew, host_of(fetch.member.url), fetch.hop.since)
         if not placed:
             flight.let_go()
         flight.running = running = Deferred.fromCoroutine(self._attempt(crew, fetch, flight))
 
         def ended(result: Any) -> None:
             crew.active.pop(fetch, None)
-            self._let_go(fetch)
             self._lanes.release(crew, host, flight.placed, flight.new)
             if not flight.free.called:
                 flight.let_go()
@@ -153,25 +151,8 @@ class Downloader(Service):
         running.addBoth(ended)
         return flight.free
 
-    def _let_go(self, fetch: Fetch) -> None:
-        if fetch.holds:
-            self._lanes.let_go(fetch.holds)
-            fetch.holds = ""
-
     def _is_new(self, host: str) -> bool:
         return self._lanes.speed(host) is Speed.NEW
-
-    def _is_old(self, crew: Crew, fetch: Fetch, now: float) -> bool:
-        """Whether a redirect has waited for so long that it may lead nowhere by now: then the
-        attempt begins anew, and counts as one. Otherwise it does not wait any more."""
-        if fetch.hop is None:
-            return False
-        if now - fetch.hop.since < FRESH:
-            self._beyond(crew, host_of(fetch.member.url), fetch.hop.since)
-            return False
-        fetch.hop = None
-        fetch.excused += 1
-        return True
 
     def _beyond(self, crew: Crew, origin: str, until: float) -> bool:
         """Redirects of a host that came up to then wait no more, or may do so for ever.
@@ -242,7 +223,6 @@ class Downloader(Service):
                 flight.cancel()
                 dropped.append(fetch)
         for fetch in dropped:
-            self._let_go(fetch)
             fetch.forget()
         self._partials.difference_update(dropped)
         return dropped
@@ -310,6 +290,12 @@ class Downloader(Service):
             fetch.stale = 1
             self._add(crew, fetch, first=True)
             return
+        if flight.waited >= FRESH and failed.answered in EXPIRED and fetch.renewed < RENEWALS:
+            # What the redirect named had a time, and we came too late: that is no fault of its.
+            fetch.renewed += 1
+            fetch.excused += 1
+            self._add(crew, fetch, first=True)
+            return
         if failed.tells_of_host and self._is_away(crew, fetch, flight.host, failed):
             return
         throttled = failed.code == "http_throttled"
@@ -350,7 +336,6 @@ class Downloader(Service):
         what = f"{failed.detail}; the host has been away for {now - since:.0f} s"
         late = MemberError(failed.code, what)
         for owner, one in self._lanes.drop_host(host, given_up):
-            self._let_go(one)
             one.forget()
             self._partials.discard(one)
             self._end(owner, one, late)

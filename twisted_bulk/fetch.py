@@ -100,7 +100,7 @@ class Fetch:
     :param held: seconds for which it had waited for that before
     :param came: when its last byte had come, on the clock, or None
     :param hop: where the attempt goes on, after a redirect to another host
-    :param holds: the host where it was its turn, while a redirect to there is asked for anew
+    :param renewed: how often a redirect was asked for anew, as what it named had expired
     :param deadline: on the clock, for all attempts together; ``late``: it has passed
     """
 
@@ -116,7 +116,7 @@ class Fetch:
     modified: int | None = None
     digest: str = ""
     hop: Hop | None = None
-    holds: str = ""
+    renewed: int = 0
     verified: bool = False
     finishing: bool = False
     busy_since: float | None = None

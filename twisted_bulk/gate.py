@@ -59,6 +59,11 @@ class Budget:
         """One more port."""
         self._gates.append(gate)
 
+    @property
+    def swamped(self) -> bool:
+        """Whether so many were turned away and are not gone that no more can be told why."""
+        return sum(gate.leaving for gate in self._gates) > self._own
+
     def has_room(self, gate: "Gate") -> bool:
         """Whether ``gate`` may let one more in."""
         shared = sum(max(0, len(one) - self._own) for one in self._gates)
@@ -110,7 +115,13 @@ class Gate:
     def swamped(self, key: str) -> bool:
         """Whether so many were turned away that even saying so takes too long."""
         one = key != UNLIMITED and self._out.by[key] > self._each
-        return one or self._out.all > self._total // 8
+        together = self._budget is not None and self._budget.swamped
+        return one or together or self._out.all > self._total // 8
+
+    @property
+    def leaving(self) -> int:
+        """Connections that were turned away, and are not gone yet."""
+        return self._out.all
 
     def leave(self, key: str, stayed: bool) -> None:
         """A connection has ended.

@@ -47,7 +47,7 @@ class GroupQueue(ScriptedQueue):
         return [gid.decode() for gid in await self.script("shed", count, deadline=30.0)]
 
     async def trim(self, record: GroupRecord, results: Sequence[bytes]) -> None:
-        """Keep other results of the jobs of a group that has ended; an empty one changes nothing."""
+        """Keep other results of a group's jobs, once it has ended; an empty one changes nothing."""
         nonce = record.run.partition("+")[0]
         await self.script("trim", record.id, nonce, *results, deadline=30.0)
 

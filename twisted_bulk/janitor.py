@@ -119,8 +119,8 @@ class Janitor(Service):
                 await self._parts.trim(record, [_brief(part) for part in record.parts])
         if shed:
             log.warn(
-                "the queue's memory is short: {n} batches that have ended cannot be tried again, and"
-                " name few of their errors; the manifest has them all",
+                "the queue's memory is short: {n} batches that have ended cannot be tried again,"
+                " and name few of their errors; the manifest has them all",
                 n=len(shed),
             )
 

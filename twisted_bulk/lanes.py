@@ -248,15 +248,6 @@ class Lanes(Generic[T]):
             if owner in self._lanes:
                 self._turns.setdefault(owner)
 
-    def hold(self, host: str) -> None:
-        """Count one more that is out, which is taken soon."""
-        self._out[host] += 1
-
-    def let_go(self, host: str) -> None:
-        """It is taken now, or does not come."""
-        _less(self._out, host)
-        self._unblock(host)
-
     def look_at(self, host: str) -> None:
         """The limits of one host have changed."""
         self._unblock(host)

@@ -12,31 +12,43 @@ from urllib.parse import unquote
 Show = Literal["full", "masked", "host", "none"]
 
 MASK = "***"
-#: A key carries a secret if one of these words is in it,
+#: A key carries a secret if its letters and digits have one of these in them,
 WORDS = (
-    *("access", "apikey", "auth-", "authoriz", "authtoken", "cookie", "credential", "hmac", "jwt"),
-    *("oauth", "passphrase", "passwd", "password", "private", "secret", "security", "session"),
-    *("signature", "token"),
+    *("access", "apikey", "authkey", "authoriz", "authtoken", "cookie", "credential", "hmac"),
+    *("jwt", "oauth", "passphrase", "passwd", "password", "private", "pwd", "secret", "security"),
+    *("sessid", "session", "signature", "subscriptionkey", "token", "xamz", "xgoog"),
 )
-#: or if it is one of these.
+#: or if one of its words, between other signs, is one of these.
 NAMES = frozenset(
     (
-        *("api-key", "api_key", "auth", "code", "hash", "hdnea", "hdnts", "key", "key-pair-id"),
-        *("md5", "nonce", "otp", "pass", "pin", "policy", "pw", "pwd", "sas", "sid", "sig", "sign"),
-        *("ticket", "user", "username"),
+        *("auth", "code", "hash", "hdnea", "hdnts", "key", "md5", "nonce", "otp", "pass", "pin"),
+        *("policy", "pw", "sas", "sid", "sig", "sign", "ticket", "user", "username"),
     )
 )
 _SECRET = re.compile("|".join(WORDS))
 _USERINFO = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*:)?//[^/?#]*@")
-_PAIR = re.compile(r"([?&;#])([^=&;#/?]*)=([^&;#]*)")
+_PAIR = re.compile(r"([?&;#])([^=&;#]*)=([^&;#]*)")
 _PARAMETER = re.compile(r"(;)([^=;/]*)=([^;/]*)")  # of a path
+_INNER_USERINFO = re.compile(r"://[^/?#]*@")
+_INNER_KEY = re.compile(r"[?&;#]([^=&;#]*)=")
 _HOST = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
 
 
 def is_secret(key: str) -> bool:
     """Whether the value of ``key`` is masked."""
-    name = unquote(key).lower()
-    return name in NAMES or name.startswith(("x-amz-", "x-goog-")) or bool(_SECRET.search(name))
+    words = re.findall(r"[a-z0-9]+", unquote(unquote(key)).lower())
+    return not NAMES.isdisjoint(words) or bool(_SECRET.search("".join(words)))
+
+
+def _has_secret(value: str) -> bool:
+    """Whether a value is a URL that has one, if it was percent-encoded up to twice."""
+    for _ in range(3):
+        if "://" in value and (
+            _INNER_USERINFO.search(value) or any(map(is_secret, _INNER_KEY.findall(value)))
+        ):
+            return True
+        value = unquote(value)
+    return False
 
 
 def mask(url: str) -> str:
@@ -44,7 +56,8 @@ def mask(url: str) -> str:
     url = _USERINFO.sub(lambda found: f"{found[1] or ''}//", url)
 
     def pair(found: re.Match[str]) -> str:
-        return f"{found[1]}{found[2]}={MASK if is_secret(found[2]) else found[3]}"
+        masked = is_secret(found[2]) or _has_secret(found[3])
+        return f"{found[1]}{found[2]}={MASK if masked else found[3]}"
 
     begin = next((n for n, letter in enumerate(url) if letter in "?#"), len(url))
     return _PARAMETER.sub(pair, url[:begin]) + _PAIR.sub(pair, url[begin:])

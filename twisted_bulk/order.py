@@ -23,6 +23,8 @@ from twisted_bulk.submission import (
 )
 from twisted_bulk.unique import check_keys
 
+KEYS = frozenset(name.encode() for name in Submission.__struct_fields__)
+
 
 @dataclass
 class Order:
@@ -110,7 +112,7 @@ def read_order(body: BinaryIO | bytes, most: int) -> Order:
     :raises InvalidRequest: names the field and what was expected there
     """
     file = BytesIO(body) if isinstance(body, bytes) else body
-    found = outline(file, most)
+    found = outline(file, most, KEYS)
     rest = found.rest
     if not rest:
         raise InvalidRequest("not JSON: the body is empty")

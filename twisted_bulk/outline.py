@@ -6,6 +6,7 @@ from the disk. No entry is an object here; what stands in it is for :mod:`twiste
 """
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -119,10 +120,11 @@ def _too_much() -> InvalidRequest:
     return InvalidRequest(f"$: more than {REST} bytes beside the entries of download")
 
 
-def outline(file: BinaryIO, most: int) -> Outline:
+def outline(file: BinaryIO, most: int, known: Collection[bytes]) -> Outline:
     """Take a body apart. Blocks; lets other threads run between pieces.
 
     :param most: entries of ``download``
+    :param known: the keys that a body may have
     :raises InvalidRequest: it is not JSON, or larger in some way than a request may be
     """
     file.seek(0)
@@ -149,6 +151,9 @@ def outline(file: BinaryIO, most: int) -> Outline:
             depth -= 1
         elif depth == 1 and before in (b"{", b","):
             key = token
+            if b"\\" not in key and key[:1] == b'"' and key[1:-1] not in known:
+                name = key[1:-1].decode("utf-8", "replace")[:100]
+                raise InvalidRequest(f"Object contains unknown field `{name}`")
         before = token
     return Outline(rest, ends, chunks, total)
 

@@ -1,5 +1,6 @@
 """One part of a batch, from its job to a published zip: the function that workers run."""
 
+import errno
 import random
 import shutil
 import zipfile
@@ -139,6 +140,8 @@ class PartMaker:
             task.progress = part.progress
             folder, zips = await self._packer.run(self._publish, part, archive)
         except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):  # as many files are open as may be
+                raise GiveBack(str(error), random.uniform(0.5, 1.5)) from None
             full = self._space.refused(error)  # before the folder is left: it must know
             # Alone, and larger than the room that there can be: the next try would end like
             # this one, and it counts.

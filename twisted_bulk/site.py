@@ -25,8 +25,11 @@ from twisted_bulk.transport import prompt
 
 log, main_log = Logger(namespace="access"), Logger()
 
-#: Headers of requests that a proxy has passed on, beside X-Forwarded-...
-FORWARDED = frozenset((b"forwarded", b"via", b"x-real-ip", b"x-client-ip", b"true-client-ip"))
+#: Names of headers of requests that a proxy has passed on.
+FORWARDED = re.compile(
+    rb"(?i).*forwarded.*|via|x-real-ip|.*client-ip|.*connecting-ip|x-envoy-.*|cdn-loop|x-scheme"
+    rb"|x-original-.*|x-proxy.*"
+)
 IDLE = 60  # seconds a connection may be silent
 MAX_CONNECTIONS, MAX_OF_ONE = 4000, 1000  # of a port for which nothing else is said
 BODIES, OF_ONE = (
@@ -99,11 +102,10 @@ class BoundedRequest(Request):
 
         HTTP/1.0 does: no client of today speaks it by itself, and nginx to whom it passes on to.
         """
-        names = [name.lower() for name, _ in self.requestHeaders.getAllRawHeaders()]
         return (
             self._channel.announced
             or self.clientproto == b"HTTP/1.0"
-            or any(name in FORWARDED or name.startswith(b"x-forwarded") for name in names)
+            or any(map(FORWARDED.fullmatch, dict(self.requestHeaders.getAllRawHeaders())))
         )
 
     @property

@@ -153,7 +153,9 @@ def _check_local(request: BoundedRequest) -> None:
             " behind a proxy need them (--tokens); --open lets everybody in"
         )
     host, origin = header(request, "Host") or "", header(request, "Origin")
-    if not (_is_local(request.peer) and _is_meant(host, origin)):
+    from_elsewhere = header(request, "Sec-Fetch-Site") in ("cross-site", "same-site")
+    meant = _is_meant(host, origin) or (not request.peer and not host and origin is None)
+    if from_elsewhere or not (_is_local(request.peer) and meant):
         raise ProtectedMode(
             "without --tokens only clients on the same machine are let in, and no other"
             " site's pages in their browsers; see --tokens, --open"
@@ -179,5 +181,5 @@ def _is_meant(asked: str, origin: str | None) -> bool:
     except ValueError:
         return False
     return (origin is None or origin.partition("://")[2] == asked) and (
-        name in ("", "localhost", socket.gethostname().lower()) or _is_local(name)
+        name in ("localhost", socket.gethostname().lower()) or (name != "" and _is_local(name))
     )

@@ -11,6 +11,7 @@ import msgspec
 from klein import Klein
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from twisted.internet.defer import DeferredSemaphore
 from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -48,7 +49,9 @@ from twisted_bulk.tokens import Access, Token
 
 log = Logger()
 
-LARGE = 64 * 1024  # bodies from this size on are read on a thread
+LARGE = 64 * 1024  # bytes of other calls' bodies, at most, and of answers that are sent at once
+SMALL = 16 * 1024  # batches from this size on are read on a thread
+READERS = 2  # threads that do that at once: they take turns with the reactor's
 HEALTH = 10  # questions about its health that a client has for one other request
 
 
@@ -117,6 +120,7 @@ class Api:
         self._access = access
         self._max_urls = max_urls
         self._signer = signer
+        self._reading = DeferredSemaphore(READERS)
         self._port = port
         self._quota, self._health = Quota(request_rate), Quota(HEALTH * request_rate)
         self._metrics = CollectorRegistry()
@@ -197,10 +201,10 @@ class Api:
         token = self._admit(request, "submit")
         self._check_stopping()
         body, size = _body(request)
-        if size < LARGE:
+        if size < SMALL:
             order = read_order(body, self._max_urls)
         else:
-            order = await deferToThread(read_order, body, self._max_urls)
+            order = await self._reading.run(deferToThread, read_order, body, self._max_urls)
         ticket = await self._intake.submit(order, token.name)
         where = f"/v1/batches/{ticket.task_id}"
         request.setHeader("Location", where)

@@ -138,7 +138,8 @@ class Wiring:
         )
         ticker = Ticker(Throttle(settings.rate, settings.total_rate), self.reactor)
         files = Files(self.shelf, ticker, origins)
-        gate = Gate(settings.max_connections, settings.per_address, self.budget)
+        each = min(settings.per_address, self.shares.connections // 4)
+        gate = Gate(settings.max_connections, each, self.budget)
         site = BoundedSite(files, self.reactor, MAX_FILES_BODY, gate, origins)
         self.port = FilePort(site, files.watch)
         self.listen("files", site)
@@ -330,7 +331,7 @@ class Wiring:
         )
         self.daemon.warned.append(api.stop)
         origins = Origins(settings.ipv6_prefix, proxies=settings.trusted_proxy)
-        each = min(MAX_OF_ONE, self.shares.connections // 2)
+        each = min(MAX_OF_ONE, self.shares.connections // 4)
         gate = Gate(MAX_CONNECTIONS, each, self.budget)
         api.watch(gate)
         site = BoundedSite(
