@@ -580,6 +580,20 @@ class GateTests(ChannelTestCase):
         gates[0].leave("1", True)
         self.assertIsNone(gates[1].enter("x"))
 
+    def test_refused_ones_together(self) -> None:
+        """Those that were turned away, and are not gone yet, have an eighth of the budget."""
+        budget = Budget(80)
+        gates = [Gate(1000, 1000, budget) for _ in range(2)]
+        for number in range(70):
+            self.assertIsNone(gates[0].enter(f"{number}"))
+        for number in range(11):
+            self.assertFalse(gates[1].swamped("x"))
+            gates[0].enter(f"refused{number}")
+        for gate in gates:
+            self.assertTrue(gate.swamped("x"))
+        gates[0].leave("refused1", False)
+        self.assertFalse(gates[1].swamped("x"))
+
     def test_refusals_are_logged_once(self) -> None:
         """One line, and another one when there were none for a minute."""
         seen: list[str] = []
