@@ -403,6 +403,7 @@ class Intake:
         :returns: what would still keep it waiting, or empty
         :raises Unavailable: it would not: the queue is away or stopped, or the disk is full
         """
+        await self._queue.ping()  # first: that one answers soon also where the queue is away
         await self._queue.check_room(1)
         self._check()
         self._claim(0)

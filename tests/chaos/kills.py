@@ -195,7 +195,7 @@ class Kills:
             for node in self.nodes:
                 if node.process.poll() is not None:
                     died += 1
-                    node.start()
+                    node.spawn()  # it may die of it again before it is ready
             shown = self.call("GET", "/v1/batches/poison")
             if shown is not None and shown["schedule"] == 100:
                 break
