@@ -229,5 +229,5 @@ class Connection(Service):
             except txredisapi.ResponseError as error:
                 found = [f"it does not say how it keeps its data ({error})"]
             for warning in found:
-                log.warn("{where}: {warning}", where=self.store.where, warning=warning)
+                log.warn("{where}: {what}", where=self.store.where, what=warning)
             return
