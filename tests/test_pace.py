@@ -108,7 +108,7 @@ class PaceTests(SynchronousTestCase):
             seen.append(a.allowed("h", 1))
             self.store.now += 1
         self.assertEqual(seen, [2, 3, 4, 5, 6, 7, 8, 8])
-        self.assertEqual(now(self.store.command("EXISTS", "bw:{bulkwav}:hosts")), 0)
+        self.assertEqual(now(self.store.command("EXISTS", "bw:{bulkwav}:sources")), 0)
 
     def test_forgotten(self) -> None:
         """A host that nobody asked any more is as any other after five minutes."""
