@@ -72,7 +72,8 @@ class KilledTests(DaemonTestCase):
         daemon.post({"task_id": "poison", "download": self.urls(1)})
         for _ in range(2):  # it takes the daemon with it until it is a suspect
             daemon.process.wait(30)
-            daemon.start()
+            daemon.spawn()  # the first one may die before it is ready
+        daemon.wait_ready()
         self.source.gate.set()
         shown = daemon.wait("poison", 90)
         self.assertEqual((shown["status"], shown["errors"][0]["code"]), ("failed", "poison"))
