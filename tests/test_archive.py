@@ -32,11 +32,12 @@ from tests.servers import need
 from twisted_bulk import archive as module
 from twisted_bulk import member
 from twisted_bulk.archive import Archive
+from twisted_bulk.disk import WRITE, write_at
 from twisted_bulk.encoder import Encoder
 from twisted_bulk.errors import MemberError
 from twisted_bulk.journal import Journal
 from twisted_bulk.member import MEMORY, PIECE, SMALL, MemberSink
-from twisted_bulk.packer import WRITE, Packer, write_at
+from twisted_bulk.packer import Packer
 from twisted_bulk.spool import Place, Scratch
 from twisted_bulk.turns import FAIR, Turns
 from twisted_bulk.volume import Placed, Volume

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import msgspec
 
-from twisted_bulk.packer import write_at
+from twisted_bulk.disk import write_at
+from twisted_bulk.shelf import JOURNAL
 from twisted_bulk.volume import Placed
-
-JOURNAL = "journal"
 
 
 class Journal:

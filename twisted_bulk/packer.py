@@ -1,6 +1,5 @@
 """Threads that pack: they write, and encode what ``encoders.py`` does not."""
 
-import os
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -12,14 +11,13 @@ from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from twisted_bulk.encoder import Data, Encoded
+from twisted_bulk.encoder import Encoded
 from twisted_bulk.encoders import Encoders
 from twisted_bulk.turns import Turns
 
 R = TypeVar("R")
 
 AT_ONCE = 64  # small pieces of work that one turn of a thread takes
-WRITE = 256 << 10  # bytes of one write: a larger one takes larger pages, which have to be found
 
 
 def _outcome(work: Callable[[], Any]) -> Any:
@@ -154,16 +152,3 @@ class Packer(MultiService):
         while self._results:
             done, result = self._results.popleft()
             done.callback(result)
-
-
-def write_at(file: Any, data: Data, offset: int, head: bytes = b"") -> int:
-    """Write ``head`` and ``data`` at ``offset``; a file may take them in parts.
-
-    :returns: where they end
-    """
-    view = memoryview(data)
-    while head or view:
-        written = os.pwritev(file.fileno(), [head, view[:WRITE]], offset)
-        view, head = view[max(0, written - len(head)) :], head[written:]
-        offset += written
-    return offset

@@ -22,10 +22,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from twisted_bulk.journal import JOURNAL
+from twisted_bulk.disk import sync_folder
 from twisted_bulk.permissions import share
 
 DIGEST = ".sha256"
+JOURNAL = "journal"  # the name of an archive's, in its folder
 LOCK = "lock"
 NUMBER = "node"
 LEFT = "left"
@@ -61,15 +62,6 @@ def members_kept(worker: Path) -> dict[str, int]:
         with contextlib.suppress(OSError):
             kept[f"{group}/{part}"] = (folder / JOURNAL).read_bytes().count(b"\n")
     return kept
-
-
-def sync(folder: Path) -> None:
-    """Make the names in ``folder`` durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def leave(folder: Path, spool: Path) -> None:
@@ -246,10 +238,10 @@ class Workspace:
                 os.fsync(note.fileno())
         for path in (folder, *folder.iterdir()):
             share(path, self._group)
-        sync(folder)
+        sync_folder(folder)
         target = self.public / f"{batch}-{secrets.token_hex(16)}"
         folder.rename(target)
-        sync(self.public)
+        sync_folder(self.public)
         return target.name
 
     def withdraw(self, name: str) -> None:

@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
-from twisted_bulk.packer import write_at
+from twisted_bulk.disk import write_at
 from twisted_bulk.volume import BLOCK, Placed, Volume
 from twisted_bulk.zipformat import local_header
 

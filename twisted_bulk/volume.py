@@ -14,8 +14,8 @@ from typing import Any, BinaryIO, cast
 import msgspec
 from isal import isal_zlib
 
+from twisted_bulk.disk import write_at
 from twisted_bulk.encoder import Data
-from twisted_bulk.packer import write_at
 from twisted_bulk.zipformat import DEFLATED, Entry, central_header, end_records, local_header
 
 BLOCK = 1 << 20
