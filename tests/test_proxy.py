@@ -25,7 +25,7 @@ from tests.reactor import reactor
 from twisted_bulk.agent import GuardedAgent
 from twisted_bulk.errors import MemberError
 from twisted_bulk.guard import Guard
-from twisted_bulk.proxy import Proxy, parse
+from twisted_bulk.proxy_url import Proxy, parse
 
 
 class Pipe(Protocol):

@@ -14,8 +14,8 @@ from tests.reactor import reactor
 from tests.servers import RedisServer, RedisTestCase
 from twisted_bulk import wire
 from twisted_bulk.address import parse
+from twisted_bulk.brokers import Script
 from twisted_bulk.errors import QueueFull, QueueUnavailable
-from twisted_bulk.scripts import Script
 from twisted_bulk.wire import REPLY_TIMEOUT
 
 

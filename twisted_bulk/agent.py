@@ -21,7 +21,8 @@ from twisted_bulk.connection import IDLE, Pool, drop
 from twisted_bulk.dial import Dial, Secure, Trust
 from twisted_bulk.errors import MemberError
 from twisted_bulk.guard import Guard
-from twisted_bulk.proxy import Proxy, Tunnel
+from twisted_bulk.proxy import Tunnel
+from twisted_bulk.proxy_url import Proxy
 from twisted_bulk.resolver import Resolver, look_up
 
 

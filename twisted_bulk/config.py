@@ -15,8 +15,8 @@ from twisted_bulk import values
 from twisted_bulk.errors import ConfigError
 from twisted_bulk.hours import Hours
 from twisted_bulk.hours import parse as parse_hours
+from twisted_bulk.net import Network
 from twisted_bulk.values import (
-    Network,
     choice,
     duration,
     endpoint,

@@ -5,8 +5,8 @@ import socket
 from collections.abc import Collection, Iterable
 
 from twisted_bulk.errors import MemberError
+from twisted_bulk.net import Network
 
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Ports = Collection[range]
 
 # IANA's special-purpose registries; ipaddress.is_global differs between Pythons.

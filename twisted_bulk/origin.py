@@ -5,39 +5,20 @@ whole connection (PROXY protocol, HAProxy's proxy-protocol.txt, versions 1 and 2
 each request (X-Forwarded-For).
 """
 
-import functools
 import ipaddress
 import re
 import struct
 from collections.abc import Sequence
 
+from twisted_bulk.net import Network, address, within
 from twisted_bulk.throttle import UNLIMITED
-from twisted_bulk.values import Network
-
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
-KNOWN = 10_000  # addresses that are not parsed again
 LONGEST_V1, LONGEST_V2 = 107, 2048
 _V1 = re.compile(rb"PROXY (?:(TCP4|TCP6) (\S+) (\S+) (\d{1,5}) (\d{1,5})|UNKNOWN(?: .*)?)\r\n")
 _HOP = re.compile(
     r"\[([0-9a-fA-F:.]+)\](?::\d{1,5})?|(\d+\.\d+\.\d+\.\d+):\d{1,5}|([0-9a-fA-F:.]+)"
 )
-
-
-@functools.lru_cache(KNOWN)
-def address(text: str) -> Address | None:
-    """An IP address in its one form: IPv4 in IPv6 unwrapped, without a zone."""
-    try:
-        ip = ipaddress.ip_address(text.partition("%")[0])
-    except ValueError:
-        return None
-    mapped = ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None
-    return mapped or ip
-
-
-def _within(ip: Address | None, networks: Sequence[Network]) -> bool:
-    return ip is not None and any(ip in network for network in networks)
 
 
 class Origins:
@@ -67,7 +48,7 @@ class Origins:
         Peers without an address, as on a unix socket, are one client.
         """
         ip = address(host)
-        if _within(ip, self._exempt):
+        if within(ip, self._exempt):
             return UNLIMITED
         if isinstance(ip, ipaddress.IPv6Address):
             return str(ipaddress.ip_network((ip, self._prefix), strict=False))
@@ -75,7 +56,7 @@ class Origins:
 
     def is_proxy(self, host: str) -> bool:
         """Whether others come through this one."""
-        return _within(address(host), self._proxies)
+        return within(address(host), self._proxies)
 
     def announces(self, host: str) -> bool:
         """Whether a connection from ``host`` has to begin with a PROXY header."""

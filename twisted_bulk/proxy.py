@@ -1,10 +1,7 @@
-"""Going through an HTTP proxy: its address, and tunnels made by CONNECT (RFC 9110, 9.3.6)."""
+"""Tunnels through an HTTP proxy, made by CONNECT (RFC 9110, 9.3.6)."""
 
 import re
-from base64 import b64encode
-from dataclasses import dataclass
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 from twisted.internet import error
 from twisted.internet.defer import Deferred
@@ -19,39 +16,9 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from twisted_bulk.errors import MemberError
+from twisted_bulk.proxy_url import Proxy
 
 MAX_ANSWER = 16 * 1024  # bytes of an answer to CONNECT
-
-
-@dataclass(frozen=True)
-class Proxy:
-    """Where a proxy is, and what opens it."""
-
-    host: str
-    port: int
-    authorization: bytes = b""
-
-
-def parse(url: str) -> Proxy:
-    """:raises ValueError: it is not the URL of an HTTP proxy"""
-    parts = urlsplit(url)
-    try:
-        port = parts.port
-    except ValueError:
-        port = 0
-    if (
-        port == 0
-        or parts.scheme != "http"
-        or not parts.hostname
-        or parts.path.strip("/")
-        or parts.query
-    ):
-        raise ValueError("a proxy such as http://proxy.example:3128")
-    token = b""
-    if parts.username is not None:
-        words = unquote(parts.username), unquote(parts.password or "")
-        token = b"Basic " + b64encode(":".join(words).encode())
-    return Proxy(parts.hostname, port or 80, token)
 
 
 class _Asking(Protocol):

@@ -7,7 +7,7 @@ from urllib.parse import unquote, urlsplit
 
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 
-from twisted_bulk.brokers import DEADLINE, Argument, Capabilities, Store
+from twisted_bulk.brokers import DEADLINE, Argument, Capabilities, Script, Store
 from twisted_bulk.brokers.sqlite import MEMORY, SqliteStore
 from twisted_bulk.embedded import Embedded
 from twisted_bulk.errors import ConfigError, QueueUnavailable
@@ -27,7 +27,6 @@ from twisted_bulk.jobs import (
 from twisted_bulk.publisher import Publisher
 from twisted_bulk.redis import Connection, connection
 from twisted_bulk.scripted import ScriptedQueue
-from twisted_bulk.scripts import Script
 
 
 class JobQueue(Protocol):

@@ -19,9 +19,8 @@ from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 from twisted.logger import Logger
 
 from twisted_bulk.address import Address, parse
-from twisted_bulk.brokers import DEADLINE, Argument, Capabilities
+from twisted_bulk.brokers import DEADLINE, Argument, Capabilities, Script
 from twisted_bulk.errors import QueueFull, QueueUnavailable
-from twisted_bulk.scripts import Script
 from twisted_bulk.sentinel import endpoint
 from twisted_bulk.wire import Factory, ListenerFactory
 

@@ -4,22 +4,11 @@ Redis and Valkey run them themselves. :mod:`twisted_bulk.brokers.sqlite` runs th
 text on a database file or in memory, so there is one state machine only.
 """
 
-import hashlib
 from importlib.resources import files
 
+from twisted_bulk.brokers import Script
+
 _FOLDER = files("twisted_bulk") / "lua"
-
-
-class Script:
-    """A Lua script; Redis gets its digest, and the text only where it lacks it.
-
-    :param promises: somebody is told that what it stored will not be lost
-    """
-
-    def __init__(self, source: str, promises: bool = False) -> None:
-        self.source = source.encode()
-        self.promises = promises
-        self.sha = hashlib.sha1(self.source, usedforsecurity=False).hexdigest()
 
 
 def _load(name: str) -> Script:

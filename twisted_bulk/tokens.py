@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from twisted.logger import Logger
 
 from twisted_bulk.errors import ConfigError, Forbidden, ProtectedMode, Unauthorized
-from twisted_bulk.origin import address
+from twisted_bulk.net import address
 from twisted_bulk.site import BoundedRequest, header
 
 log = Logger()

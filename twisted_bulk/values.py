@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 from twisted_bulk.address import EXPECTED
 from twisted_bulk.address import parse as parse_address
-from twisted_bulk.proxy import parse as parse_proxy
+from twisted_bulk.net import Network
+from twisted_bulk.proxy_url import parse as parse_proxy
 
 ROLES = ("intake", "worker", "files")
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 LEAST_MEMORY = 16_000_000
 _SCALE = {"": 1, "k": 1000, "M": 1000**2, "G": 1000**3, "T": 1000**4}
@@ -151,7 +151,7 @@ def ports(text: str) -> tuple[range, ...]:
 
 
 def proxy_url(text: str) -> str:
-    """Nothing, or what :mod:`twisted_bulk.proxy` reads."""
+    """Nothing, or what :mod:`twisted_bulk.proxy_url` reads."""
     if text:
         parse_proxy(text)
     return text

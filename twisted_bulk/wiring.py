@@ -42,7 +42,7 @@ from twisted_bulk.packer import Packer
 from twisted_bulk.part import PartMaker
 from twisted_bulk.port import FilePort
 from twisted_bulk.poster import Poster
-from twisted_bulk.proxy import parse as parse_proxy
+from twisted_bulk.proxy_url import parse as parse_proxy
 from twisted_bulk.quarantine import Quarantine
 from twisted_bulk.queue import keeper
 from twisted_bulk.redis import Redis

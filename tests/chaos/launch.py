@@ -14,8 +14,9 @@ from typing import Any
 from twisted.scripts.twistd import run
 
 from twisted_bulk import agent, notify, part, runner, scripted, workers
+from twisted_bulk.brokers import Script
 from twisted_bulk.resolver import look_up
-from twisted_bulk.scripts import SCRIPTS, Script
+from twisted_bulk.scripts import SCRIPTS
 
 
 def shorten(lease: float) -> None:

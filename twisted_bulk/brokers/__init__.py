@@ -1,12 +1,11 @@
 """Where a queue is kept: what all brokers have in common."""
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
-
-from twisted_bulk.scripts import Script
 
 Argument = str | bytes | int
 
@@ -25,6 +24,18 @@ class Capabilities:
     processes: bool
     hosts: bool
     durable: bool
+
+
+class Script:
+    """A Lua script; Redis gets its digest, and the text only where it lacks it.
+
+    :param promises: somebody is told that what it stored will not be lost
+    """
+
+    def __init__(self, source: str, promises: bool = False) -> None:
+        self.source = source.encode()
+        self.promises = promises
+        self.sha = hashlib.sha1(self.source, usedforsecurity=False).hexdigest()
 
 
 class Store(Protocol):

@@ -17,10 +17,9 @@ from twisted.internet.defer import TimeoutError as DeadlinePassed
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 
-from twisted_bulk.brokers import DEADLINE, Argument, Capabilities
+from twisted_bulk.brokers import DEADLINE, Argument, Capabilities, Script
 from twisted_bulk.brokers.commands import SCHEMA, Commands
 from twisted_bulk.errors import ConfigError, QueueFull, QueueUnavailable
-from twisted_bulk.scripts import Script
 
 MEMORY = ":memory:"
 BUSY = 8.0  # seconds to wait for another process's transaction

@@ -1,0 +1,36 @@
+"""Where an HTTP proxy is, and what opens it: its URL taken apart. Pure."""
+
+from base64 import b64encode
+from dataclasses import dataclass
+from urllib.parse import unquote, urlsplit
+
+
+@dataclass(frozen=True)
+class Proxy:
+    """Where a proxy is, and what opens it."""
+
+    host: str
+    port: int
+    authorization: bytes = b""
+
+
+def parse(url: str) -> Proxy:
+    """:raises ValueError: it is not the URL of an HTTP proxy"""
+    parts = urlsplit(url)
+    try:
+        port = parts.port
+    except ValueError:
+        port = 0
+    if (
+        port == 0
+        or parts.scheme != "http"
+        or not parts.hostname
+        or parts.path.strip("/")
+        or parts.query
+    ):
+        raise ValueError("a proxy such as http://proxy.example:3128")
+    token = b""
+    if parts.username is not None:
+        words = unquote(parts.username), unquote(parts.password or "")
+        token = b"Basic " + b64encode(":".join(words).encode())
+    return Proxy(parts.hostname, port or 80, token)
