@@ -38,20 +38,20 @@ class PortTests(FilesTestCase):
         self.assertEqual((shown["connections"], shown["transfers"]), (1, 1))
         ((address, count),) = ((a["address"], a["connections"]) for a in shown["addresses"])
         self.assertEqual((address, count), ("127.0.0.1", 1))
-        self.view.change(Rates(rate=0))
+        self.view.change(rate=0)
         answer, body = await going
         self.assertEqual((answer.code, body), (200, BODY))
         self.assertEqual(self.view.shown()["rate"], 0)
         for wrong in ("-1", "1e400", "9" * 400, '"5"', "true"):
             with self.assertRaises(msgspec.MsgspecError):
                 msgspec.json.decode(f'{{"rate": {wrong}}}', type=Rates)
-        self.view.change(Rates(total_rate=5))
+        self.view.change(total_rate=5)
         self.assertEqual([self.view.shown()[name] for name in ("rate", "total_rate")], [0, 5])
-        self.view.change(Rates(total_rate=0))
+        self.view.change(total_rate=0)
 
     async def test_metrics(self) -> None:
         """Bytes, connections, answers by status."""
-        self.view.change(Rates(rate=0))
+        self.view.change(rate=0)
         await self.get()
         await self.get("nothing")
         registry = CollectorRegistry()

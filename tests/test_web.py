@@ -56,7 +56,9 @@ class ApiTestCase(RedisTestCase):
             callback_tries=8, keep=60, deleted=self.deleted.append,
         )  # fmt: skip
         signer = load_signer("", Path(tempfile.mkdtemp(prefix="bw")))
-        self.api = Api(batches, access or Access(), 150_000, signer, request_rate=request_rate)
+        self.api = Api(
+            batches, access or Access(), 150_000, signer.secrets, request_rate=request_rate
+        )
         factory = BoundedSite(self.api.resource, reactor, MAX_BODY, unwelcome=self.api.unwelcome)
         port: Any = reactor.listenTCP(0, factory, interface="127.0.0.1")
         self.addCleanup(port.stopListening)

@@ -6,10 +6,8 @@ sections 3, 5.2 and 6.3), with absolute deadlines, and with caps on connections.
 
 import re
 from collections.abc import Callable
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, cast
 
-import msgspec
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IDelayedCall, ISSLTransport
 from twisted.logger import Logger
@@ -20,6 +18,7 @@ from twisted.web.http_headers import Headers
 from twisted_bulk.errors import BadRequest, BulkError, RequestTimeout, Unauthorized, Unavailable
 from twisted_bulk.gate import MOMENT
 from twisted_bulk.origin import announced
+from twisted_bulk.problem import BEARER, SMALL, problem_body
 from twisted_bulk.throttle import UNLIMITED
 
 if TYPE_CHECKING:
@@ -32,17 +31,9 @@ SLOWEST = 10_000  # bytes a second of a request's body, beside that time
 CREDIT = 60.0  # seconds that a body may be behind that, after it was before it
 PIECES = 32  # of what came while an earlier request is being answered
 DRAIN = 75.0  # seconds that a client has to take the end of the last answer
-SMALL = 100_000  # bytes of a body that are kept in memory, and for nobody a reason to ask
-BEARER = 'Bearer realm="bulkwav"'
 LINGER = 2.0  # seconds that a refused client has to read why
 _LABEL = rb"[A-Za-z0-9_~!$&'()*+,;=%-]{1,63}"
 _HOST = re.compile(rb"(?:%b(?:\.%b)*\.?|\[[0-9A-Fa-f:.]+\])?(?::[0-9]*)?" % (_LABEL, _LABEL))
-
-
-def problem_body(status: int, code: str, detail: str) -> bytes:
-    """An RFC 9457 object, with our ``code``."""
-    about = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": int(status)}
-    return msgspec.json.encode(about | {"code": code, "detail": detail}) + b"\n"
 
 
 def ambiguity(version: bytes, headers: Headers) -> str:

@@ -11,7 +11,6 @@ from twisted.internet._sslverify import IOpenSSLTrustRoot
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import (
-    HostnameEndpoint,
     TCP4ClientEndpoint,
     TCP6ClientEndpoint,
     wrapClientTLS,
@@ -34,6 +33,7 @@ from zope.interface import implementer
 
 from twisted_bulk.errors import MemberError
 from twisted_bulk.guard import Guard
+from twisted_bulk.host_names import NamedEndpoint, creator
 
 RECEIVE_BUFFER = 512 * 1024  # Twisted's 64 KiB costs two to three times the CPU a byte
 
@@ -71,17 +71,6 @@ class _Answered:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._reactor, name)
-
-
-class NamedEndpoint(HostnameEndpoint):
-    """A host by its name as it stands: IDNA refuses names that DNS has, as with ``_`` in them.
-
-    The name is ASCII, or what the system's resolver takes.
-    """
-
-    @staticmethod
-    def _hostAsBytesAndText(host: Any) -> tuple[bool, bytes, str]:
-        return False, host.encode("ascii", "backslashreplace"), host
 
 
 @implementer(IStreamClientEndpoint)
@@ -179,17 +168,6 @@ class Secure:
             transport.abortConnection()
             raise
         return protocol  # type: ignore[no-any-return]
-
-
-def creator(policy: Any, host: bytes, port: int) -> Any:
-    """The TLS settings that verify ``host``, also a name that IDNA refuses."""
-    try:
-        return policy.creatorForNetloc(host, port)
-    except UnicodeError:
-        made = policy.creatorForNetloc(b"host.invalid", port)
-        made._hostnameBytes = host.lower()
-        made._hostnameASCII = host.lower().decode("ascii")
-        return made
 
 
 @implementer(IOpenSSLTrustRoot)

@@ -25,8 +25,9 @@ from twisted_bulk.errors import (
 )
 from twisted_bulk.gate import RETRY_AFTER
 from twisted_bulk.origin import Origins
+from twisted_bulk.problem import problem
 from twisted_bulk.shelf import Shelf
-from twisted_bulk.site import BoundedRequest, abort, header, problem
+from twisted_bulk.site import BoundedRequest, abort, header
 from twisted_bulk.ticker import Ticker
 from twisted_bulk.transfer import Piece, Transfer, Watch
 from twisted_bulk.zips import OpenZip, Zips

@@ -18,7 +18,7 @@ from twisted.logger import Logger
 
 from twisted_bulk.errors import Unavailable
 from twisted_bulk.jobs import Ack, Job
-from twisted_bulk.queue import JobQueue
+from twisted_bulk.protocol import JobQueue
 
 log = Logger()
 

@@ -6,31 +6,12 @@ from typing import Any
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from twisted_bulk.gate import Gate
+from twisted_bulk.connection_metrics import Connections
 from twisted_bulk.site import BoundedSite
-from twisted_bulk.submission import Rates
 from twisted_bulk.ticker import Ticker
 from twisted_bulk.transfer import Watch
 
 SHOWN = 100  # addresses, the fastest first
-
-
-class Connections(Collector):
-    """The connections of one port, for Prometheus."""
-
-    def __init__(self, prefix: str, gate: Gate) -> None:
-        self._prefix = prefix
-        self._gate = gate
-
-    def collect(self) -> Iterator[Metric]:
-        """As Prometheus asks."""
-        yield GaugeMetricFamily(f"{self._prefix}_connections", "open connections", len(self._gate))
-        refused = CounterMetricFamily(
-            f"{self._prefix}_refused", "connections that were too many", labels=["code"]
-        )
-        for code, count in self._gate.refused.items():
-            refused.add_metric([code], count)
-        yield refused
 
 
 class FilePort(Collector):
@@ -44,12 +25,12 @@ class FilePort(Collector):
     def _ticker(self) -> Ticker:
         return self._watch.ticker
 
-    def change(self, rates: Rates) -> None:
-        """Other limits, from now on."""
+    def change(self, rate: int | None = None, total_rate: int | None = None) -> None:
+        """Other limits, from now on, in bytes a second; None leaves one as it is."""
         throttle = self._ticker.throttle
         self._ticker.set_rate(
-            throttle.rate if rates.rate is None else rates.rate,
-            throttle.total if rates.total_rate is None else rates.total_rate,
+            throttle.rate if rate is None else rate,
+            throttle.total if total_rate is None else total_rate,
         )
 
     def shown(self) -> dict[str, Any]:

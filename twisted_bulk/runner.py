@@ -15,7 +15,7 @@ from twisted_bulk.errors import Unavailable
 from twisted_bulk.hours import ALWAYS, Hours
 from twisted_bulk.jobs import BEAT, Ack, Alone, Job, Reserved
 from twisted_bulk.ledger import Ledger
-from twisted_bulk.queue import JobQueue
+from twisted_bulk.protocol import JobQueue
 from twisted_bulk.slots import NO_ROOM, STALLED, Room, Slots
 from twisted_bulk.task import Backoff, Fatal, Function, GiveBack, Result, Retry, Task
 

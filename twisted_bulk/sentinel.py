@@ -17,8 +17,8 @@ from twisted.web.client import BrowserLikePolicyForHTTPS
 from zope.interface import implementer
 
 from twisted_bulk.address import Address, Host
-from twisted_bulk.dial import NamedEndpoint, creator
 from twisted_bulk.errors import ConfigError
+from twisted_bulk.host_names import NamedEndpoint, creator
 
 CONNECT_WITHIN = 5.0
 ASK_WITHIN = 2.0  # seconds for one Sentinel: the next may know

@@ -16,10 +16,11 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 from zope.interface import implementer
 
-from twisted_bulk.channel import BEARER, SMALL, Channel, problem_body
-from twisted_bulk.errors import BulkError, DiskFull, TooLarge, Unauthorized, Unavailable
+from twisted_bulk.channel import Channel
+from twisted_bulk.errors import BulkError, DiskFull, TooLarge, Unavailable
 from twisted_bulk.gate import Gate
 from twisted_bulk.origin import Origins
+from twisted_bulk.problem import SMALL, problem
 from twisted_bulk.throttle import UNLIMITED
 from twisted_bulk.transport import prompt
 
@@ -41,19 +42,6 @@ AT_ONCE = 64 * 1024  # bytes of a large answer that are written at once
 HELD, HELD_OF_ONE = 64 << 20, 16 << 20
 QUIET = 60.0  # seconds without a refused connection, after which the next one is logged
 BUSY = 10  # seconds after which a body is welcome that there was no room for
-
-
-def problem(request: HTTPRequest, error: BulkError) -> bytes:
-    """Set the status and headers for ``error``; returns the body."""
-    request.setResponseCode(error.status)
-    request.setHeader("Content-Type", "application/problem+json")
-    if isinstance(error, Unavailable):
-        request.setHeader("Retry-After", str(error.retry_after))
-    if isinstance(error, Unauthorized):
-        request.setHeader("WWW-Authenticate", BEARER)
-    body = problem_body(error.status, error.code, str(error))
-    request.setHeader("Content-Length", str(len(body)))
-    return body
 
 
 def abort(request: HTTPRequest) -> None:

@@ -4,12 +4,14 @@ import hashlib
 import math
 import os
 import re
+from collections.abc import Callable, Iterable
 from http import HTTPStatus
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, Protocol, cast
 
 import msgspec
 from klein import Klein
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from twisted.internet.defer import DeferredSemaphore
 from twisted.internet.threads import deferToThread
@@ -20,6 +22,7 @@ from twisted.web.resource import Resource
 from werkzeug.exceptions import HTTPException
 
 from twisted_bulk.conditional import matches
+from twisted_bulk.connection_metrics import Connections
 from twisted_bulk.errors import (
     BadRequest,
     BulkError,
@@ -40,10 +43,9 @@ from twisted_bulk.gate import Gate, Quota
 from twisted_bulk.intake import Intake
 from twisted_bulk.openapi import document
 from twisted_bulk.order import read_order
-from twisted_bulk.port import Connections, FilePort
+from twisted_bulk.problem import problem
 from twisted_bulk.routed import Routed, release
-from twisted_bulk.signer import Signer
-from twisted_bulk.site import BoundedRequest, Pieces, header, problem
+from twisted_bulk.site import BoundedRequest, Pieces, header
 from twisted_bulk.submission import Change, Control, Rates, read
 from twisted_bulk.tokens import Access, Token
 
@@ -96,11 +98,24 @@ def _argument(request: Request, name: str, default: str = "") -> str:
     return values[-1].decode("utf-8", "replace") if values else default
 
 
+class FilePort(Protocol):
+    """This node's file port, as the API shows and changes it."""
+
+    def shown(self) -> dict[str, Any]:
+        """Who is served how fast."""
+
+    def change(self, rate: int | None = None, total_rate: int | None = None) -> None:
+        """Other limits, in bytes a second; None leaves one as it is."""
+
+    def collect(self) -> Iterable[Metric]:
+        """For Prometheus."""
+
+
 class Api:
     """The resource of the API port.
 
     :param max_urls: URLs in one POST
-    :param signer: signs the callbacks of the batches
+    :param secrets: with what the callbacks of a token's batches are signed, by its name
     :param port: this node's file port, if it has one
     :param request_rate: requests a second of one token or address, or 0 for any number
     """
@@ -112,14 +127,14 @@ class Api:
         intake: Intake,
         access: Access,
         max_urls: int,
-        signer: Signer,
+        secrets: Callable[[str], list[str]],
         port: FilePort | None = None,
         request_rate: int = 0,
     ) -> None:
         self._intake = intake
         self._access = access
         self._max_urls = max_urls
-        self._signer = signer
+        self._secrets = secrets
         self._reading = DeferredSemaphore(READERS)
         self._port = port
         self._quota, self._health = Quota(request_rate), Quota(HEALTH * request_rate)
@@ -294,7 +309,8 @@ class Api:
     async def rates(self, request: Request) -> bytes | Resource:
         """Change its limits."""
         self._admit(request, "admin")
-        self._file_port.change(_read(request, Rates))
+        rates: Rates = _read(request, Rates)
+        self._file_port.change(rates.rate, rates.total_rate)
         return _json(request, self._file_port.shown())
 
     @property
@@ -307,7 +323,7 @@ class Api:
     def secret(self, request: Request) -> bytes | Resource:
         """With what the callbacks of this token's batches are signed."""
         token = self._admit(request, "submit")
-        return _json(request, {"secrets": self._signer.secrets(token.name)})
+        return _json(request, {"secrets": self._secrets(token.name)})
 
     @app.route("/metrics", methods=["GET"])
     def metrics(self, request: Request) -> bytes:

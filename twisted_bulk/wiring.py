@@ -325,7 +325,7 @@ class Wiring:
             intake,
             Access.load(settings.tokens, settings.open),
             settings.max_urls,
-            load_signer(settings.secret, settings.data),
+            load_signer(settings.secret, settings.data).secrets,
             self.port,
             settings.request_rate,
         )

@@ -16,8 +16,8 @@ from twisted_bulk.calls import Calls
 from twisted_bulk.errors import Unavailable
 from twisted_bulk.jobs import Alone
 from twisted_bulk.ledger import adopt
+from twisted_bulk.protocol import JobQueue
 from twisted_bulk.publisher import Publisher
-from twisted_bulk.queue import JobQueue
 from twisted_bulk.runner import BACKOFF, Runner
 from twisted_bulk.slots import Slots
 from twisted_bulk.task import Backoff
