@@ -34,6 +34,7 @@ from twisted_bulk import download, pace
 from twisted_bulk.agent import GuardedAgent
 from twisted_bulk.batch import Member
 from twisted_bulk.body import Patience
+from twisted_bulk.cluster import Cluster
 from twisted_bulk.crew import Crew
 from twisted_bulk.download import Downloader
 from twisted_bulk.errors import MemberError, QueueUnavailable
@@ -448,7 +449,9 @@ class DownloadTests(DownloadTestCase):
         """A 429 slows the host that said it, not the one that led there."""
         store = Timed()
         self.addCleanup(store.close)
-        pace = Pace(store, Clock(), 8)  # its own hands lie still: nothing is told to others
+        pace = Pace(
+            Cluster(store), Clock(), 8
+        )  # its own hands lie still: nothing is told to others
         pace.connect(lambda: True, lambda: None)
         there = self.site.url.replace("127.0.0.1", "localhost")
         self.site.answers["/a"] = respond("302 F", b"", f"Location: {there}/b")
@@ -573,7 +576,7 @@ class AwayTests(DownloadTestCase):
         self.patch(pace, "FIRST", 0.02)
         self.patch(pace, "LAST", 0.05)
         self.patch(pace, "EVERY", 0.05)
-        found = Pace(Nobody(), reactor, 8)  # type: ignore[arg-type]
+        found = Pace(Cluster(Nobody()), reactor, 8)  # type: ignore[arg-type]
         found.startService()
         self.addCleanup(found.stopService)
         return found

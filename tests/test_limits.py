@@ -10,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.brokers import OnRedis, OnSqlite
 from tests.reactor import reactor
 from tests.test_model import DirectSqlite, now
+from twisted_bulk.cluster import Cluster
 from twisted_bulk.lanes import ALL
 from twisted_bulk.limits import SharedLimits
 from twisted_bulk.scripts import SCRIPTS
@@ -19,7 +20,7 @@ class SharedTests(OnRedis):
     """Two processes and one node's limits."""
 
     def share(self, worker: str) -> tuple[SharedLimits, dict[str, tuple[int, int]]]:
-        limits = SharedLimits(self.store, "s", worker, reactor, 32, lambda host, batch: 8)
+        limits = SharedLimits(Cluster(self.store), "s", worker, reactor, 32, lambda host, batch: 8)
         demand: dict[str, tuple[int, int]] = {}
         limits.connect(lambda: demand, lambda: None)
         limits.startService()

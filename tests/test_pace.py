@@ -6,6 +6,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.test_model import now
 from tests.test_rate import Timed
+from twisted_bulk.cluster import Cluster
 from twisted_bulk.errors import QueueUnavailable
 from twisted_bulk.pace import Pace
 
@@ -31,7 +32,7 @@ class PaceTests(SynchronousTestCase):
         self.addCleanup(self.store.close)
 
     def node(self, most: int = 8) -> Pace:
-        pace = Pace(self.store, Watch(self.store), most)  # type: ignore[arg-type]
+        pace = Pace(Cluster(self.store), Watch(self.store), most)  # type: ignore[arg-type]
         pace.connect(lambda: True, lambda: None)
         return pace
 

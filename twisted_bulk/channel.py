@@ -5,8 +5,9 @@ sections 3, 5.2 and 6.3), with absolute deadlines, and with caps on connections.
 """
 
 import re
+from collections import Counter
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, Protocol, cast
 
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IDelayedCall, ISSLTransport
@@ -16,13 +17,10 @@ from twisted.web.http import HTTPChannel, Request
 from twisted.web.http_headers import Headers
 
 from twisted_bulk.errors import BadRequest, BulkError, RequestTimeout, Unauthorized, Unavailable
-from twisted_bulk.gate import MOMENT
-from twisted_bulk.origin import announced
+from twisted_bulk.gate import MOMENT, Gate
+from twisted_bulk.origin import Origins, announced
 from twisted_bulk.problem import BEARER, SMALL, problem_body
 from twisted_bulk.throttle import UNLIMITED
-
-if TYPE_CHECKING:
-    from twisted_bulk.site import BoundedSite
 
 log = Logger(namespace="access")
 
@@ -54,6 +52,32 @@ def ambiguity(version: bytes, headers: Headers) -> str:
     return ""
 
 
+class Served(Protocol):
+    """What a connection asks of its site."""
+
+    reactor: Any
+    gate: Gate
+    origins: Origins
+    max_body: int
+    bodies: Counter[str]
+
+    @property
+    def unwelcome(self) -> Callable[[Any], BulkError | None]:
+        """Why a request's body need not come."""
+
+    def hold(self, key: str, size: int) -> bool:
+        """Whether there is room for a large answer to a client; if so, it is taken."""
+
+    def refusing(self, error: BulkError) -> None:
+        """A connection is refused."""
+
+    def note(self, status: int, to: Any, *, seconds: float, whole: bool, **more: Any) -> None:
+        """Count an answer, and log it."""
+
+    def log(self, request: Any, whole: bool = True) -> None:
+        """Count and log the answer to a request."""
+
+
 class Channel(HTTPChannel):
     """A connection, from its start to its end.
 
@@ -61,7 +85,7 @@ class Channel(HTTPChannel):
     requests come from others.
     """
 
-    site: "BoundedSite"
+    site: Served
     transport: Any
     client = key = ""
     refused = passes_on = False

@@ -9,11 +9,9 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from twisted_bulk.brokers import Argument, Store
+from twisted_bulk.cluster import Cluster, Wish
 from twisted_bulk.errors import Unavailable
 from twisted_bulk.lanes import ALL
-from twisted_bulk.scripted import ms
-from twisted_bulk.scripts import SCRIPTS
 
 log = Logger()
 
@@ -53,7 +51,7 @@ class SharedLimits(Service, Limits):
 
     def __init__(
         self,
-        store: Store,
+        cluster: Cluster,
         scope: str,
         worker: str,
         clock: IReactorTime,
@@ -61,8 +59,8 @@ class SharedLimits(Service, Limits):
         per_host: Callable[[str, int], int],
     ) -> None:
         Limits.__init__(self, concurrency, per_host)
-        self._store = store
-        self._key = f"bw:{{bulkwav}}:limits:{scope}:"
+        self._cluster = cluster
+        self._scope = scope
         self._worker = worker
         self._clock = clock
         self._granted: dict[str, int] = {}
@@ -111,17 +109,17 @@ class SharedLimits(Service, Limits):
     async def _ask(self, names: set[str]) -> None:
         demand = self._demand()
         # Whose host is done with gives its share back.
-        wishes = [(name, *demand.get(name, (0, 0))) for name in names]
+        wishes = [self._wish(name, *demand.get(name, (0, 0))) for name in names]
         for begin in range(0, len(wishes), AT_ONCE):
             some = wishes[begin : begin + AT_ONCE]
-            words: list[Argument] = [self._worker, ms(LEASE)]
-            for name, using, wanted in some:
-                most = Limits.allowed(self, name, 0)
-                words += (name, most, using, min(using + wanted, most))
-            replies = await self._store.run(SCRIPTS["share"], self._key, *words, deadline=5.0)
-            for (name, using, wanted), granted in zip(some, replies, strict=True):
-                if using + wanted:
-                    self._granted[name] = granted
+            replies = await self._cluster.share(self._scope, self._worker, LEASE, some)
+            for wish, granted in zip(some, replies, strict=True):
+                if wish.wanted:
+                    self._granted[wish.name] = granted
                 else:
-                    self._granted.pop(name, None)
+                    self._granted.pop(wish.name, None)
         self._changed()
+
+    def _wish(self, name: str, using: int, wanted: int) -> Wish:
+        most = Limits.allowed(self, name, 0)
+        return Wish(name, most, using, min(using + wanted, most) if using + wanted else 0)

@@ -9,7 +9,7 @@ What one batch alone says of a host counts for that batch: it may ask in a way t
 Once two batches say it, it counts for all.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,10 +19,8 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from twisted_bulk.brokers import Argument, Store
+from twisted_bulk.cluster import Cluster, HostNews, HostReport
 from twisted_bulk.errors import Unavailable
-from twisted_bulk.scripted import ms
-from twisted_bulk.scripts import SCRIPTS
 
 log = Logger()
 
@@ -80,8 +78,8 @@ class Pace(Service):
     :param most: requests at once to any other host
     """
 
-    def __init__(self, store: Store, clock: IReactorTime, most: int) -> None:
-        self._store = store
+    def __init__(self, cluster: Cluster, clock: IReactorTime, most: int) -> None:
+        self._cluster = cluster
         self._clock = clock
         self._most = most
         self._hosts: dict[str, Host] = {}
@@ -212,20 +210,14 @@ class Pace(Service):
             return
         reports, self._reports = self._reports, {}
         now = self._clock.seconds()
-        words: list[Argument] = [self._most]
-        for name, report in reports.items():
-            wait = max(0.0, self._hosts[name].until - now) if name in self._hosts else 0.0
-            words += (name, int(report.trouble), ms(wait))
-            words += (int(report.there), int(report.good), report.fails)
-            known = self._hosts.get(name)
-            words += (known.first, known.second) if known else (0, 0)
+        words = [self._told(name, report, now) for name, report in reports.items()]
         try:
-            reply = await self._store.run(SCRIPTS["pace"], "bw:{bulkwav}:", *words, deadline=5.0)
+            news = await self._cluster.report_hosts(self._most, words)
         except Unavailable:
             for name, report in reports.items():
                 self._put_back(name, report)
             raise
-        self._learn(reply)
+        self._learn(news)
 
     def _put_back(self, name: str, old: _Report) -> None:
         """A report that nobody has heard; what came after it is newer."""
@@ -235,24 +227,38 @@ class Pace(Service):
             if not new.there:
                 new.there, new.good, new.fails = old.there, old.good, old.fails + new.fails
 
-    def _learn(self, reply: Any) -> None:
+    def _told(self, name: str, report: _Report, now: float) -> HostReport:
+        host = self._hosts.get(name, Host(self._most))
+        wait = max(0.0, host.until - now)
+        return HostReport(
+            name,
+            report.trouble,
+            wait,
+            report.there,
+            report.good,
+            report.fails,
+            host.first,
+            host.second,
+        )
+
+    def _learn(self, news: Sequence[HostNews]) -> None:
         """What all nodes together know."""
-        now, told, before = self._clock.seconds(), iter(reply), self._hosts
+        now, before = self._clock.seconds(), self._hosts
         # What happened meanwhile is newer than the reply.
         self._hosts = {host: before[host] for host in self._reports if host in before}
-        for name, limit, wait, fails, age, again, first, second in zip(*[told] * 8, strict=True):
-            host = name.decode()
+        for told in news:
+            pause = before[told.name].pause if told.name in before else 0.0
             self._hosts.setdefault(
-                host,
+                told.name,
                 Host(
-                    limit,
-                    until=now + wait / 1000,
-                    fails=fails,
-                    since=now - age / 1000,
-                    pause=before[host].pause if host in before else 0.0,
-                    again=now + again / 1000,
-                    first=first,
-                    second=second,
+                    told.limit,
+                    until=now + told.wait,
+                    fails=told.fails,
+                    since=now - told.age,
+                    pause=pause,
+                    again=now + told.again,
+                    first=told.first,
+                    second=told.second,
                 ),
             )
         self._changed()

@@ -28,6 +28,7 @@ from twisted_bulk.jobs import (
 from twisted_bulk.publisher import Publisher
 from twisted_bulk.scripts import SCRIPTS
 
+PREFIX = "bw:{bulkwav}:"  # of all our keys; the braces keep them in one slot of a cluster
 AT_ONCE = 500  # jobs in one call
 RESERVE_BYTES = 8 << 20  # payloads in one reply
 RELEASE_WITHIN = 2.0  # seconds: a stop must not wait long for a server that is away
@@ -77,8 +78,7 @@ class ScriptedQueue:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name = name
-        # The braces keep all keys of all our queues in one slot.
-        self.prefix = f"bw:{{bulkwav}}:{name}:"
+        self.prefix = f"{PREFIX}{name}:"
         self.store = store
         self.cap = cap
         self._monotonic = monotonic

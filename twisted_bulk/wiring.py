@@ -15,6 +15,7 @@ from twisted_bulk.access import AccessLog
 from twisted_bulk.agent import GuardedAgent, Unread
 from twisted_bulk.body import Patience
 from twisted_bulk.brokers import Capabilities
+from twisted_bulk.cluster import Cluster
 from twisted_bulk.config import Settings
 from twisted_bulk.connection import IDLE
 from twisted_bulk.daemon import Daemon
@@ -223,13 +224,14 @@ class Wiring:
         workspace = self.shelf.enlist()
         packer = Packer(reactor, PACKER_THREADS)
         agent = self.agent()
-        pace = Pace(self.store.store, reactor, settings.per_host)
+        cluster = Cluster(self.store.store)
+        pace = Pace(cluster, reactor, settings.per_host)
         limits = Limits(settings.concurrency, pace.allowed)
         if settings.workers:
             # The processes of a node have its data folder in common.
             scope = hashlib.sha256(f"{socket.gethostname()}:{settings.data}".encode()).hexdigest()
             limits = SharedLimits(
-                self.store.store,
+                cluster,
                 scope[:16],
                 workspace.worker,
                 reactor,
