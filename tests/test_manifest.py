@@ -12,7 +12,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.test_report import part, record
 from twisted_bulk.batch import Outcome, PartProgress, PartResult
 from twisted_bulk.errors import Elsewhere, Gone
-from twisted_bulk.manifest import RUNNING, Manifests, encode, note
+from twisted_bulk.manifest import Manifests
+from twisted_bulk.manifest_file import RUNNING, encode, note
 from twisted_bulk.names import MANIFEST
 from twisted_bulk.shelf import Shelf
 

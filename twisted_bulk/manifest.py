@@ -1,60 +1,18 @@
-"""The manifest of a batch: a line for each member, as JSON.
-
-A part that has ended has left one in its folder: a JSON array with a line for each entry, so that
-it can be read a line at a time. A part that runs notes what has ended in :data:`RUNNING`, in its
-folder of ``spool/``.
-"""
+"""The manifest of a batch, for the API: a line for each member, as JSON, from wherever it is."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from itertools import islice
-from pathlib import Path
 
 import msgspec
 
-from twisted_bulk.batch import Outcome, PartProgress, PartResult
+from twisted_bulk.batch import PartProgress, PartResult
 from twisted_bulk.errors import Elsewhere, Gone
 from twisted_bulk.jobs import GroupRecord, PartRecord
-from twisted_bulk.masks import mask
+from twisted_bulk.manifest_file import RUNNING, read_so_far, read_whole
 from twisted_bulk.names import MANIFEST
 from twisted_bulk.shelf import Shelf
 
 AT_ONCE = 200  # lines in one piece
-RUNNING = "outcomes.jsonl"
-
-
-def encode(outcomes: Sequence[Outcome | None]) -> bytes:
-    """The file that a part leaves."""
-    return b"[\n" + b",\n".join(map(msgspec.json.encode, outcomes)) + b"\n]\n"
-
-
-def note(path: Path, outcomes: Sequence[Outcome]) -> None:
-    """Add what has ended in a part that runs. Blocks; a full disk loses no more than these."""
-    with suppress(OSError), open(path, "ab") as file:
-        file.write(b"".join(msgspec.json.encode(one) + b"\n" for one in outcomes))
-
-
-def _whole(path: Path) -> Iterator[bytes]:
-    """The lines of a file that a part has left."""
-    with open(path, "rb") as file:
-        first = file.readline()
-        if first != b"[\n":  # a program before this one wrote it, with its URLs as they were
-            for one in msgspec.json.decode(first, type=list[Outcome]):
-                line = msgspec.to_builtins(msgspec.structs.replace(one, url=mask(one.url)))
-                del line["member"]  # it was not known
-                yield msgspec.json.encode(line)
-            return
-        for line in file:
-            if line != b"]\n":
-                yield line.removesuffix(b"\n").removesuffix(b",")
-
-
-def _so_far(path: Path) -> Iterator[bytes]:
-    """The lines of a part that runs, without one that is being written."""
-    with suppress(FileNotFoundError), open(path, "rb") as file:
-        for line in file:
-            if line.endswith(b"\n"):
-                yield line[:-1]
 
 
 class Manifests:
@@ -92,13 +50,13 @@ class Manifests:
         if part.result:
             result = msgspec.json.decode(part.result, type=PartResult)
             path = self._shelf.public / result.folder / MANIFEST
-            return result.node, _whole(path) if path.exists() else None
+            return result.node, read_whole(path) if path.exists() else None
         if part.state == "doing":
             told = msgspec.json.decode(part.progress or b"{}", type=PartProgress)
             if told.node in ("", self._node):
                 nonce = record.run.partition("+")[0]
                 folder = self._shelf.folder_of(f"{record.id}@{nonce}/{number}")
-                return told.node, _so_far(folder / RUNNING) if folder else iter(())
+                return told.node, read_so_far(folder / RUNNING) if folder else iter(())
             return told.node, None
         if part.state == "dead":
             line = {"part": number, "members": part.size, "status": "failed"}

@@ -20,7 +20,7 @@ from twisted_bulk.download import Downloader
 from twisted_bulk.errors import MemberError
 from twisted_bulk.fetch import Fetch
 from twisted_bulk.groups import GroupQueue
-from twisted_bulk.manifest import RUNNING, encode, note
+from twisted_bulk.manifest_file import RUNNING, encode, note
 from twisted_bulk.member import MemberSink
 from twisted_bulk.names import MANIFEST
 from twisted_bulk.packer import Packer
