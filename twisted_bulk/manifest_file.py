@@ -1,6 +1,6 @@
 """What became of the members of one part, as files have it.
 
-A part that has ended has left a JSON array with a line for each entry in its folder, so that it can be
+A part that has ended has left a JSON array with a line for each entry in its folder, so that it is
 read a line at a time. A part that runs notes what has ended in :data:`RUNNING`, in its folder of
 ``spool/``. The functions block.
 """
