@@ -24,7 +24,7 @@ from bench.crowd import Crowd, Server, address, jain, rate_of, worst_second
 from bench.nginx import Nginx
 from tests.daemon import Daemon
 from tests.zips import publish
-from twisted_bulk.shelf import Shelf
+from twisted_bulk.archive.folders import Shelf
 
 RATE = 200_000
 WARM_UP = 3.0

@@ -23,7 +23,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import react
 
 from tests.servers import RedisServer, ask, free_port
-from twisted_bulk.jobs import Ack, Work
+from twisted_bulk.jobs.model import Ack, Work
 from twisted_bulk.queue import open_queue
 
 PEERS = ("bulkwav", "celery", "rq", "dramatiq", "arq")

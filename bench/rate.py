@@ -16,7 +16,7 @@ from pathlib import Path
 from tests.daemon import Daemon
 from tests.servers import need
 from tests.zips import publish
-from twisted_bulk.shelf import Shelf
+from twisted_bulk.archive.folders import Shelf
 
 WARM_UP = 1.0
 

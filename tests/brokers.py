@@ -8,11 +8,11 @@ from twisted.trial.unittest import TestCase
 
 from tests.reactor import reactor
 from tests.servers import shared_redis
-from twisted_bulk.brokers import Store
 from twisted_bulk.brokers.sqlite import MEMORY, SqliteStore
-from twisted_bulk.groups import GroupQueue
+from twisted_bulk.brokers.store import Store
+from twisted_bulk.jobs.groups import GroupQueue
+from twisted_bulk.jobs.scripted import ScriptedQueue
 from twisted_bulk.queue import keeper
-from twisted_bulk.scripted import ScriptedQueue
 
 
 class Broker(TestCase):

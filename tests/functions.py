@@ -11,8 +11,8 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater, react
 
+from twisted_bulk.consumer.consumer import Consumer
 from twisted_bulk.queue import open_queue
-from twisted_bulk.worker import Consumer
 
 
 def add(a: int, b: int = 1) -> int:

@@ -24,11 +24,11 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import Clock
 
 from tests.servers import need
-from twisted_bulk.archive import Archive
-from twisted_bulk.batch import Member, PartSpec
-from twisted_bulk.encoder import Encoder
-from twisted_bulk.names import MANIFEST
-from twisted_bulk.tally import Tally
+from twisted_bulk.archive.encoder import Encoder
+from twisted_bulk.archive.writer import Archive
+from twisted_bulk.batch.model import Member, PartSpec
+from twisted_bulk.batch.names import MANIFEST
+from twisted_bulk.parts.state import Tally
 
 NOISE = random.Random(7).randbytes(200_000)
 TEXT = b"the quick brown fox jumps over the lazy dog\n" * 3000

@@ -145,7 +145,7 @@ class Model:
         return job if job and (job.worker, job.attempt) == (worker, attempt) else None
 
     def ack(self, worker: str, id: str, attempt: int) -> int:
-        """As :class:`~twisted_bulk.jobs.Acked`."""
+        """As :class:`~twisted_bulk.jobs.model.Acked`."""
         job = self._held(worker, id, attempt)
         if job is None or job.state == "dead":
             return 0

@@ -16,8 +16,8 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SkipTest, TestCase
 
 from tests.reactor import reactor
-from twisted_bulk.redis import Redis, connection
-from twisted_bulk.server_program import candidates
+from twisted_bulk.brokers.redis import Redis, connection
+from twisted_bulk.brokers.server_program import candidates
 
 
 def free_port() -> int:

@@ -2,7 +2,7 @@
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_bulk.address import Address, parse
+from twisted_bulk.brokers.redis_url import Address, parse
 
 
 class ParseTests(SynchronousTestCase):

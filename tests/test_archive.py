@@ -29,19 +29,17 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from tests.reactor import reactor
 from tests.servers import need
-from twisted_bulk import archive as module
-from twisted_bulk import member
-from twisted_bulk.archive import Archive
-from twisted_bulk.disk import WRITE, write_at
-from twisted_bulk.encoder import Encoder
-from twisted_bulk.errors import MemberError
-from twisted_bulk.journal import Journal
-from twisted_bulk.member import MEMORY, PIECE, SMALL, MemberSink
-from twisted_bulk.packer import Packer
-from twisted_bulk.spool import Place, Scratch
-from twisted_bulk.turns import FAIR, Turns
-from twisted_bulk.volume import Placed, Volume
-from twisted_bulk.zipformat import (
+from twisted_bulk.archive import member_sink as member
+from twisted_bulk.archive import writer as module
+from twisted_bulk.archive.encoder import Encoder
+from twisted_bulk.archive.fair_queue import FAIR, Turns
+from twisted_bulk.archive.journal import Journal
+from twisted_bulk.archive.member_sink import MEMORY, PIECE, SMALL, MemberSink
+from twisted_bulk.archive.pack_threads import Packer
+from twisted_bulk.archive.spool import Place, Scratch
+from twisted_bulk.archive.volume import Placed, Volume
+from twisted_bulk.archive.writer import Archive
+from twisted_bulk.archive.zip_records import (
     DEFLATED,
     MARK,
     STORED,
@@ -50,6 +48,8 @@ from twisted_bulk.zipformat import (
     end_records,
     local_header,
 )
+from twisted_bulk.errors import MemberError
+from twisted_bulk.system.disk import WRITE, write_at
 
 NOISE = random.Random(5).randbytes(300_000)
 TEXT = b"all work and no play makes jack a dull boy\n" * 9000

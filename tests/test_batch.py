@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_bulk import outline
-from twisted_bulk.batch import Member, host_of, pack_members, unpack_members
+from twisted_bulk.api import outline
+from twisted_bulk.api.order import read_order
+from twisted_bulk.api.outline import SOME
+from twisted_bulk.batch.model import Member, host_of, pack_members, unpack_members
 from twisted_bulk.errors import InvalidRequest
-from twisted_bulk.order import read_order
-from twisted_bulk.outline import SOME
 
 
 def body(**fields: Any) -> bytes:

@@ -16,7 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.daemon import ROOT
 from tests.servers import free_port, need
-from twisted_bulk.signer import Signer, load_signer
+from twisted_bulk.notify.signer import Signer, load_signer
 
 LAST = '{"task_id":"ü.2","schedule":"100","status":"done","download":"http://l/2-1/2.zip","seq":9}'
 

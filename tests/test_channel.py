@@ -18,13 +18,13 @@ from twisted.web.server import NOT_DONE_YET
 from twisted.web.test.requesthelper import DummyChannel
 from zope.interface import implementer
 
-from twisted_bulk.channel import CREDIT, DRAIN, HEADERS, LINGER, SLOWEST
-from twisted_bulk.gate import Budget, Gate
-from twisted_bulk.logs import as_line
-from twisted_bulk.origin import Origins
-from twisted_bulk.problem import SMALL
-from twisted_bulk.site import BODIES, HELD, IDLE, OF_ONE, BoundedSite, Pieces
-from twisted_bulk.values import networks
+from twisted_bulk.http_server.channel import CREDIT, DRAIN, HEADERS, LINGER, SLOWEST
+from twisted_bulk.http_server.clients import Origins
+from twisted_bulk.http_server.connection_limits import Budget, Gate
+from twisted_bulk.http_server.problem import SMALL
+from twisted_bulk.http_server.site import BODIES, HELD, IDLE, OF_ONE, BoundedSite, Pieces
+from twisted_bulk.node.values import networks
+from twisted_bulk.system.logs import as_line
 
 GET = b"GET /first HTTP/1.1\r\nHost: x\r\n"
 POST = b"POST /first HTTP/1.1\r\nHost: x\r\n"

@@ -6,7 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_bulk.conditional import Answer, Conditions, Representation, byte_ranges, evaluate
+from twisted_bulk.http_server.preconditions import (
+    Answer,
+    Conditions,
+    Representation,
+    byte_ranges,
+    evaluate,
+)
 
 WHAT = Representation(1000, '"abc"', 784111777)
 WHOLE = Answer(200, ((0, 1000),))

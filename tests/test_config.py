@@ -9,10 +9,10 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.daemon import ROOT, command, environment
-from twisted_bulk.config import KEYS, load
 from twisted_bulk.errors import ConfigError
-from twisted_bulk.options import Options
-from twisted_bulk.values import duration, size
+from twisted_bulk.node.options import Options
+from twisted_bulk.node.settings import KEYS, load
+from twisted_bulk.node.values import duration, size
 
 
 class LoadTests(SynchronousTestCase):

@@ -13,11 +13,11 @@ from twisted.web._newclient import HTTP11ClientProtocol, Request
 from twisted.web.http_headers import Headers
 
 from tests.reactor import reactor
-from twisted_bulk import connection
-from twisted_bulk.answer import explain
-from twisted_bulk.connection import MAX_HEADERS, STEP, WHOLE, _Connection
-from twisted_bulk.dial import RECEIVE_BUFFER
-from twisted_bulk.transport import prompt, steady
+from twisted_bulk.http_client import pool as connection
+from twisted_bulk.http_client.endpoints import RECEIVE_BUFFER
+from twisted_bulk.http_client.pool import MAX_HEADERS, STEP, WHOLE, _Connection
+from twisted_bulk.http_client.response import explain
+from twisted_bulk.system.tcp import prompt, steady
 
 ANSWERS = {
     "length": b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX: y\r\n\r\nab\r\n\r",

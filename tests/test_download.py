@@ -30,19 +30,20 @@ from tests.certificates import authority, issue
 from tests.reactor import reactor
 from tests.test_rate import Timed
 from tests.web import Exchange, Site, ok, respond
-from twisted_bulk import download, pace
-from twisted_bulk.agent import GuardedAgent
-from twisted_bulk.batch import Member
-from twisted_bulk.body import Patience
-from twisted_bulk.cluster import Cluster
-from twisted_bulk.crew import Crew
+from twisted_bulk import download
+from twisted_bulk.batch.model import Member
 from twisted_bulk.download import Downloader
+from twisted_bulk.downloads import host_backoff as pace
+from twisted_bulk.downloads.attempt import Fetch, Fetcher
+from twisted_bulk.downloads.body import Patience
+from twisted_bulk.downloads.crew import Crew
+from twisted_bulk.downloads.host_backoff import Pace
+from twisted_bulk.downloads.lanes import ALL, Speed
+from twisted_bulk.downloads.limits import Limits
 from twisted_bulk.errors import MemberError, QueueUnavailable
-from twisted_bulk.fetch import Fetch, Fetcher
-from twisted_bulk.guard import Guard
-from twisted_bulk.lanes import ALL, Speed
-from twisted_bulk.limits import Limits
-from twisted_bulk.pace import Pace
+from twisted_bulk.http_client.agent import GuardedAgent
+from twisted_bulk.http_client.guard import Guard
+from twisted_bulk.jobs.cluster import Cluster
 
 PORTS = (range(1, 22), range(80, 81), range(443, 444), range(1024, 65536))
 

@@ -13,9 +13,16 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from tests.reactor import reactor
 from tests.servers import need
 from tests.test_redis import eventually
-from twisted_bulk.embedded import LONGEST_SOCKET, Embedded, socket_path
+from twisted_bulk.brokers.embedded import LONGEST_SOCKET, Embedded, socket_path
+from twisted_bulk.brokers.server_program import (
+    Program,
+    can_read,
+    candidates,
+    choose,
+    flags,
+    version_of,
+)
 from twisted_bulk.errors import ConfigError, QueueUnavailable
-from twisted_bulk.server_program import Program, can_read, candidates, choose, flags, version_of
 
 
 class ChoiceTests(SynchronousTestCase):

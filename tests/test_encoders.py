@@ -21,11 +21,21 @@ from tests.daemon import Daemon, environment
 from tests.reactor import reactor
 from tests.test_daemon import DaemonTestCase, until
 from tests.test_worker import alive
-from twisted_bulk import encoders as module
-from twisted_bulk.encoder import ANSWER, ASK, MODES, SAMPLE, SLOT, Data, Encoded, Encoder, encode
-from twisted_bulk.encoders import Encoders, EncodingFailed
-from twisted_bulk.member import SMALL
-from twisted_bulk.zipformat import DEFLATED, STORED
+from twisted_bulk.archive import encoder_processes as module
+from twisted_bulk.archive.encoder import (
+    ANSWER,
+    ASK,
+    MODES,
+    SAMPLE,
+    SLOT,
+    Data,
+    Encoded,
+    Encoder,
+    encode,
+)
+from twisted_bulk.archive.encoder_processes import Encoders, EncodingFailed
+from twisted_bulk.archive.member_sink import SMALL
+from twisted_bulk.archive.zip_records import DEFLATED, STORED
 
 NOISE = random.Random(7).randbytes(SMALL - 1)
 TEXT = (b"all work and no play makes jack a dull boy\n" * 30_000)[: SMALL - 1]
@@ -328,7 +338,7 @@ class ChildTests(SynchronousTestCase):
                 words = [
                     sys.executable,
                     "-m",
-                    "twisted_bulk.encoder",
+                    "twisted_bulk.archive.encoder",
                     f"{memory.fileno()}",
                     "0",
                     "1",
@@ -351,7 +361,7 @@ class DaemonTests(DaemonTestCase):
         found = []
         for pid in daemon.processes()[1:]:
             with contextlib.suppress(OSError):  # it has ended
-                if b"twisted_bulk.encoder" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                if b"twisted_bulk.archive.encoder" in Path(f"/proc/{pid}/cmdline").read_bytes():
                     found.append(pid)
         return found
 

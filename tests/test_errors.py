@@ -93,7 +93,9 @@ class CatalogueTests(SynchronousTestCase):
 
     def test_parts(self) -> None:
         """How a job can die, as the queue's scripts have it."""
-        text = "".join(path.read_text() for path in (ROOT / "twisted_bulk" / "lua").glob("*.lua"))
+        text = "".join(
+            path.read_text() for path in (ROOT / "twisted_bulk" / "jobs" / "lua").glob("*.lua")
+        )
         found = set(re.findall(r"(?:bury\([^']*|'dead', 0, 'why', )'(\w+)'", text))
         found |= set(re.findall(r"'(\w+)' or '(\w+)', ARGV", text)[0])
         found.remove("1")  # of a comparison

@@ -24,16 +24,16 @@ from tests.certificates import authority, issue
 from tests.reactor import reactor
 from tests.servers import need
 from tests.zips import publish
-from twisted_bulk.files import Files, disposition
-from twisted_bulk.gate import Gate
-from twisted_bulk.net import Network
-from twisted_bulk.origin import Origins
-from twisted_bulk.shelf import Shelf
-from twisted_bulk.site import BoundedSite
+from twisted_bulk.archive.folders import Shelf
+from twisted_bulk.files.open_zips import Zips
+from twisted_bulk.files.resource import Files, disposition
+from twisted_bulk.files.timer import Ticker
+from twisted_bulk.http_server.clients import Origins
+from twisted_bulk.http_server.connection_limits import Gate
+from twisted_bulk.http_server.site import BoundedSite
+from twisted_bulk.node.values import networks
+from twisted_bulk.system.net import Network
 from twisted_bulk.throttle import Throttle
-from twisted_bulk.ticker import Ticker
-from twisted_bulk.values import networks
-from twisted_bulk.zips import Zips
 
 BODY = random.Random(3).randbytes(300_000)
 

@@ -12,9 +12,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.daemon import ROOT, command, environment
 from tests.servers import RedisServer
 from tests.test_daemon import DaemonTestCase, until
-from twisted_bulk.batch import Member, pack_members, unpack_members
+from twisted_bulk.batch.model import Member, pack_members, unpack_members
 from twisted_bulk.errors import ConfigError
-from twisted_bulk.formats import FORMATS, check_formats
+from twisted_bulk.system.formats import FORMATS, check_formats
 
 OLD = ROOT / "tests" / "old" / "ecffb8f.tar.xz"
 

@@ -27,11 +27,11 @@ from tests.spellings import SPELLINGS
 from tests.spellings import ask as spelled
 from tests.spellings import look_up as numeric
 from tests.web import Site, ok
-from twisted_bulk import resolver
-from twisted_bulk.agent import GuardedAgent
-from twisted_bulk.dial import Dial
 from twisted_bulk.errors import MemberError
-from twisted_bulk.guard import Guard
+from twisted_bulk.http_client import resolver
+from twisted_bulk.http_client.agent import GuardedAgent
+from twisted_bulk.http_client.endpoints import Dial
+from twisted_bulk.http_client.guard import Guard
 
 REFUSED = """
 127.0.0.1 127.255.255.255 0.0.0.0 0.1.2.3 10.0.0.1 100.64.0.1 100.127.255.255 169.254.169.254

@@ -12,7 +12,7 @@ from tests.certificates import authority, issue
 from tests.reactor import reactor
 from tests.test_download import DownloadTestCase
 from tests.web import Exchange, ok, respond
-from twisted_bulk.crew import Crew
+from twisted_bulk.downloads.crew import Crew
 from twisted_bulk.errors import MEMBER_CODES
 
 DEADLINE = 1.0  # every one, but for those that a test shortens

@@ -5,7 +5,7 @@ from zoneinfo import ZoneInfo
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_bulk.hours import parse
+from twisted_bulk.jobs.quiet_hours import parse
 
 H = 3600.0
 

@@ -9,10 +9,10 @@ from twisted.internet.task import deferLater
 
 from tests.brokers import OnMemory, Queues
 from tests.reactor import reactor
-from twisted_bulk import janitor
-from twisted_bulk.janitor import SWEEP, Janitor
-from twisted_bulk.jobs import Group, GroupPart
-from twisted_bulk.shelf import LEFT, Shelf
+from twisted_bulk.archive.folders import LEFT, Shelf
+from twisted_bulk.jobs.model import Group, GroupPart
+from twisted_bulk.parts import janitor
+from twisted_bulk.parts.janitor import SWEEP, Janitor
 
 
 class JanitorTests(OnMemory, Queues):

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_bulk.lanes import ALL, CROWDED, NEW_SHARE, WAITING, Lanes, Speed
+from twisted_bulk.downloads.lanes import ALL, CROWDED, NEW_SHARE, WAITING, Lanes, Speed
 
 
 class LanesTests(SynchronousTestCase):

@@ -10,10 +10,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.brokers import OnRedis, OnSqlite
 from tests.reactor import reactor
 from tests.test_model import DirectSqlite, now
-from twisted_bulk.cluster import Cluster
-from twisted_bulk.lanes import ALL
-from twisted_bulk.limits import SharedLimits
-from twisted_bulk.scripts import SCRIPTS
+from twisted_bulk.downloads.lanes import ALL
+from twisted_bulk.downloads.limits import SharedLimits
+from twisted_bulk.jobs.cluster import Cluster
+from twisted_bulk.jobs.scripts import SCRIPTS
 
 
 class SharedTests(OnRedis):

@@ -15,9 +15,9 @@ from tests.daemon import Daemon, SharingDaemon
 from tests.reactor import reactor
 from tests.servers import free_port
 from tests.test_daemon import DaemonTestCase
-from twisted_bulk.config import load
 from twisted_bulk.errors import ConfigError
-from twisted_bulk.listening import Listener, Ports, number_in
+from twisted_bulk.node.listening import Listener, Ports, number_in
+from twisted_bulk.node.settings import load
 
 
 class PortTests(TestCase):

@@ -16,7 +16,15 @@ from twisted.logger import Logger, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_bulk.logs import LogFile, Observer, as_line, as_object, as_text, clean, make_observer
+from twisted_bulk.system.logs import (
+    LogFile,
+    Observer,
+    as_line,
+    as_object,
+    as_text,
+    clean,
+    make_observer,
+)
 
 WILD = st.text(st.characters()) | st.sampled_from(
     ["a\r\nb", "\x1b[31mred", '{"x": 1}', "\u2028\u2029", "\x00", "{", "\ud800", "\x9b2J"]
@@ -90,7 +98,7 @@ class LineTests(SynchronousTestCase):
     def test_fields(self) -> None:
         """Area, level, batch and part, and what the event has of plain values."""
         (event,) = events(
-            "twisted_bulk.runner",
+            "twisted_bulk.consumer.runner",
             a=1,
             url="u",
             job="b.1@9f/2",

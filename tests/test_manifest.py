@@ -10,12 +10,12 @@ import msgspec
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.test_report import part, record
-from twisted_bulk.batch import Outcome, PartProgress, PartResult
+from twisted_bulk.api.manifest import Manifests
+from twisted_bulk.archive.folders import Shelf
+from twisted_bulk.batch.manifest_file import RUNNING, encode, note
+from twisted_bulk.batch.model import Outcome, PartProgress, PartResult
+from twisted_bulk.batch.names import MANIFEST
 from twisted_bulk.errors import Elsewhere, Gone
-from twisted_bulk.manifest import Manifests
-from twisted_bulk.manifest_file import RUNNING, encode, note
-from twisted_bulk.names import MANIFEST
-from twisted_bulk.shelf import Shelf
 
 
 def outcome(number: int, url: str = "http://h/") -> Outcome:

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_bulk.masks import MASK, mask, show
+from twisted_bulk.batch.masks import MASK, mask, show
 
 SECRET = "s3cr3t"
 

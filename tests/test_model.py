@@ -20,11 +20,11 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.model import LIVE, Model
 from tests.servers import shared_redis
-from twisted_bulk.brokers import Capabilities, Script
 from twisted_bulk.brokers.sqlite import MEMORY, _Database, _word
+from twisted_bulk.brokers.store import Capabilities, Script
 from twisted_bulk.errors import QueueFull
-from twisted_bulk.jobs import Ack, Alone, Job, Work
-from twisted_bulk.scripted import ScriptedQueue
+from twisted_bulk.jobs.model import Ack, Alone, Job, Work
+from twisted_bulk.jobs.scripted import ScriptedQueue
 
 T = TypeVar("T")
 CAP = 4

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_bulk.names import DEEPEST, LONGEST, Names, from_url, safe, sharded
+from twisted_bulk.batch.names import DEEPEST, LONGEST, Names, from_url, safe, sharded
 
 HOSTILE = {
     # upwards

@@ -16,18 +16,19 @@ from twisted.internet.task import deferLater
 from tests.reactor import reactor
 from tests.servers import RedisTestCase
 from tests.web import Exchange, Site, ok, respond
-from twisted_bulk import connection, notify
-from twisted_bulk.agent import GuardedAgent, Unread
+from twisted_bulk.consumer.task import Fatal, GiveBack, Result, Retry, Task
 from twisted_bulk.errors import ConfigError, Unavailable
-from twisted_bulk.groups import GroupQueue
-from twisted_bulk.guard import Guard
-from twisted_bulk.jobs import Ack, Group, GroupPart
-from twisted_bulk.notify import SCHEDULE, TRIES, Notifier
-from twisted_bulk.poster import Poster
-from twisted_bulk.receivers import MOST
-from twisted_bulk.scripted import ScriptedQueue
-from twisted_bulk.signer import load_signer
-from twisted_bulk.task import Fatal, GiveBack, Result, Retry, Task
+from twisted_bulk.http_client import pool as connection
+from twisted_bulk.http_client.agent import GuardedAgent, Unread
+from twisted_bulk.http_client.guard import Guard
+from twisted_bulk.jobs.groups import GroupQueue
+from twisted_bulk.jobs.model import Ack, Group, GroupPart
+from twisted_bulk.jobs.scripted import ScriptedQueue
+from twisted_bulk.notify import notifier as notify
+from twisted_bulk.notify.notifier import SCHEDULE, TRIES, Notifier
+from twisted_bulk.notify.receivers import MOST
+from twisted_bulk.notify.sender import Poster
+from twisted_bulk.notify.signer import load_signer
 
 
 class NotifyTests(RedisTestCase):

@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 
 from tests.test_web import BATCH, ApiTestCase
-from twisted_bulk.jobs import Ack
-from twisted_bulk.openapi import CALLS, Accepted, Batch, Known, Page, document
+from twisted_bulk.api.openapi import CALLS, Accepted, Batch, Known, Page, document
+from twisted_bulk.jobs.model import Ack
 from twisted_bulk.web import Api
 
 

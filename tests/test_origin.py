@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_bulk.origin import SIGNATURE, Origins, announced
+from twisted_bulk.http_server.clients import SIGNATURE, Origins, announced
 from twisted_bulk.throttle import UNLIMITED
 
 PROXY = ip_network("10.0.0.0/8")

@@ -6,9 +6,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.test_model import now
 from tests.test_rate import Timed
-from twisted_bulk.cluster import Cluster
+from twisted_bulk.downloads.host_backoff import Pace
 from twisted_bulk.errors import QueueUnavailable
-from twisted_bulk.pace import Pace
+from twisted_bulk.jobs.cluster import Cluster
 
 
 class Watch:

@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.daemon import Daemon, command, environment
 from tests.test_daemon import DaemonTestCase
-from twisted_bulk.permissions import tighten
+from twisted_bulk.system.permissions import tighten
 
 
 class OpenDaemon(Daemon):

@@ -12,7 +12,7 @@ from twisted.plugin import getPlugins
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.daemon import ROOT, environment
-from twisted_bulk.options import Options
+from twisted_bulk.node.options import Options
 
 
 class PluginTests(SynchronousTestCase):
@@ -54,7 +54,7 @@ class PluginTests(SynchronousTestCase):
         names = set(zipfile.ZipFile(wheel).namelist())
         for name in (
             "twisted/plugins/bulkwav.py",
-            "twisted_bulk/lua/common.lua",
+            "twisted_bulk/jobs/lua/common.lua",
             "twisted_bulk/py.typed",
         ):
             self.assertIn(name, names)

@@ -14,9 +14,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.reactor import reactor
 from tests.test_files import BODY, FilesTestCase
-from twisted_bulk.access import AREA, AccessLog
-from twisted_bulk.port import FilePort
-from twisted_bulk.submission import Rates
+from twisted_bulk.api.submission import Rates
+from twisted_bulk.files.status import FilePort
+from twisted_bulk.system.access_log import AREA, AccessLog
 
 
 class PortTests(FilesTestCase):

@@ -22,10 +22,10 @@ from twisted.web.static import Data
 from tests.certificates import authority, issue
 from tests.daemon import Daemon
 from tests.reactor import reactor
-from twisted_bulk.agent import GuardedAgent
 from twisted_bulk.errors import MemberError
-from twisted_bulk.guard import Guard
-from twisted_bulk.proxy_url import Proxy, parse
+from twisted_bulk.http_client.agent import GuardedAgent
+from twisted_bulk.http_client.guard import Guard
+from twisted_bulk.http_client.proxy_url import Proxy, parse
 
 
 class Pipe(Protocol):

@@ -11,8 +11,8 @@ from twisted.internet.task import deferLater
 from tests.brokers import OnMemory, OnRedis, OnSqlite, Queues
 from tests.reactor import reactor
 from twisted_bulk.errors import ConfigError, NotRetryable, QueueFull, QueueUnavailable
-from twisted_bulk.groups import GroupQueue
-from twisted_bulk.jobs import (
+from twisted_bulk.jobs.groups import GroupQueue
+from twisted_bulk.jobs.model import (
     Ack,
     Acked,
     Alone,
@@ -24,7 +24,7 @@ from twisted_bulk.jobs import (
     Submitted,
     Work,
 )
-from twisted_bulk.scripts import SCRIPTS
+from twisted_bulk.jobs.scripts import SCRIPTS
 
 
 class QueueTestCase(Queues):

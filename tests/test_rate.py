@@ -8,8 +8,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.test_model import DirectSqlite, now
 from twisted_bulk.brokers.sqlite import MEMORY, _Database
-from twisted_bulk.jobs import Ack, Work
-from twisted_bulk.scripted import ScriptedQueue
+from twisted_bulk.jobs.model import Ack, Work
+from twisted_bulk.jobs.scripted import ScriptedQueue
 
 SPAN = 60.0
 

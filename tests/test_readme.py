@@ -9,8 +9,8 @@ import tempfile
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.daemon import ROOT, environment
-from twisted_bulk.config import KEYS
-from twisted_bulk.masks import NAMES, WORDS
+from twisted_bulk.batch.masks import NAMES, WORDS
+from twisted_bulk.node.settings import KEYS
 
 
 def option_rows() -> list[str]:
@@ -76,6 +76,6 @@ class LimitsTests(SynchronousTestCase):
             if where.startswith("--"):
                 self.assertEqual(number, KEYS[where[2:].replace("-", "_")].metadata["default"])
                 continue
-            module, name = where.split(".")
+            module, _, name = where.rpartition(".")
             value = getattr(importlib.import_module(f"twisted_bulk.{module}"), name)
             self.assertEqual(float(number.replace(",", "")), value, where)

@@ -4,7 +4,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_bulk.receivers import FAILURES, KNOWN, LEAST, LONGEST, MOST, PAUSE, TROUBLED, Receivers
+from twisted_bulk.notify.receivers import (
+    FAILURES,
+    KNOWN,
+    LEAST,
+    LONGEST,
+    MOST,
+    PAUSE,
+    TROUBLED,
+    Receivers,
+)
 
 
 class ReceiverTests(SynchronousTestCase):

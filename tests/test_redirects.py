@@ -10,9 +10,9 @@ from tests.reactor import reactor
 from tests.test_download import DownloadTestCase
 from tests.web import Exchange, Site, ok, respond
 from twisted_bulk import download
-from twisted_bulk.crew import Crew
-from twisted_bulk.fetch import Fetch
-from twisted_bulk.pace import Pace
+from twisted_bulk.downloads.attempt import Fetch
+from twisted_bulk.downloads.crew import Crew
+from twisted_bulk.downloads.host_backoff import Pace
 
 
 class HopTests(DownloadTestCase):

@@ -12,11 +12,11 @@ from twisted.python.failure import Failure
 
 from tests.reactor import reactor
 from tests.servers import RedisServer, RedisTestCase
-from twisted_bulk import wire
-from twisted_bulk.address import parse
-from twisted_bulk.brokers import Script
+from twisted_bulk.brokers import redis_connection as wire
+from twisted_bulk.brokers.redis_connection import REPLY_TIMEOUT
+from twisted_bulk.brokers.redis_url import parse
+from twisted_bulk.brokers.store import Script
 from twisted_bulk.errors import QueueFull, QueueUnavailable
-from twisted_bulk.wire import REPLY_TIMEOUT
 
 
 async def eventually(call: Any, seconds: float = 10) -> Any:

@@ -9,9 +9,9 @@ from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
 from tests.reactor import reactor
-from twisted_bulk import resolver
 from twisted_bulk.errors import MemberError
-from twisted_bulk.resolver import EACH, OWNER, THREADS, Resolver
+from twisted_bulk.http_client import resolver
+from twisted_bulk.http_client.resolver import EACH, OWNER, THREADS, Resolver
 
 
 class ResolverTests(TestCase):

@@ -18,9 +18,9 @@ from werkzeug.exceptions import HTTPException
 
 from tests.reactor import reactor
 from twisted_bulk.errors import BulkError, TooLarge
-from twisted_bulk.problem import problem
-from twisted_bulk.routed import Routed
-from twisted_bulk.site import BoundedSite, Pieces
+from twisted_bulk.http_server.klein_resource import Routed
+from twisted_bulk.http_server.problem import problem
+from twisted_bulk.http_server.site import BoundedSite, Pieces
 
 LARGE = b"x" * 3_000_000
 

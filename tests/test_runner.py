@@ -8,13 +8,13 @@ from twisted.internet.task import deferLater
 from tests.reactor import reactor
 from tests.servers import RedisServer, RedisTestCase
 from tests.test_redis import eventually
-from twisted_bulk import runner
+from twisted_bulk.consumer import runner
+from twisted_bulk.consumer.runner import Runner
+from twisted_bulk.consumer.slots import Slots
+from twisted_bulk.consumer.task import GiveBack, Result, Retry, Task
 from twisted_bulk.errors import Unavailable
-from twisted_bulk.jobs import Work
-from twisted_bulk.runner import Runner
-from twisted_bulk.scripted import ScriptedQueue
-from twisted_bulk.slots import Slots
-from twisted_bulk.task import GiveBack, Result, Retry, Task
+from twisted_bulk.jobs.model import Work
+from twisted_bulk.jobs.scripted import ScriptedQueue
 
 
 def tell(waiting: Deferred[None]) -> None:

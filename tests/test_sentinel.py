@@ -22,11 +22,11 @@ from tests.reactor import reactor
 from tests.sentinel import SentinelSet
 from tests.servers import free_port, need
 from tests.test_redis import eventually
+from twisted_bulk.brokers.redis import Redis, connection
 from twisted_bulk.errors import MemberError, QueueUnavailable
-from twisted_bulk.guard import Guard
-from twisted_bulk.jobs import Work
-from twisted_bulk.redis import Redis, connection
-from twisted_bulk.scripted import ScriptedQueue
+from twisted_bulk.http_client.guard import Guard
+from twisted_bulk.jobs.model import Work
+from twisted_bulk.jobs.scripted import ScriptedQueue
 
 
 class Connected(TestCase):

@@ -2,9 +2,9 @@
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_bulk.jobs import Job
-from twisted_bulk.slots import EXPRESS, MEMBERS, STALLED, PartSlots, Room, Slots
-from twisted_bulk.task import Task
+from twisted_bulk.consumer.slots import EXPRESS, MEMBERS, STALLED, PartSlots, Room, Slots
+from twisted_bulk.consumer.task import Task
+from twisted_bulk.jobs.model import Job
 
 FEW = 100
 

@@ -15,7 +15,7 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 from tests.daemon import Daemon
 from tests.test_daemon import DaemonTestCase, until
 from twisted_bulk.errors import DiskFull
-from twisted_bulk.space import Space
+from twisted_bulk.system.disk_space import Space
 
 MiB = 1 << 20
 

@@ -5,10 +5,10 @@ from typing import Any, cast
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_bulk.batch import Member, PartSpec
+from twisted_bulk.archive.volume import Placed
+from twisted_bulk.batch.model import Member, PartSpec
 from twisted_bulk.errors import MemberError
-from twisted_bulk.tally import Tally
-from twisted_bulk.volume import Placed
+from twisted_bulk.parts.state import Tally
 
 
 class NumberTests(SynchronousTestCase):

@@ -9,8 +9,8 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.test_throttle import RATE, Endless
+from twisted_bulk.files.timer import SPACING, Ticker
 from twisted_bulk.throttle import BULK, DEBT, FIRST, MOST, UNLIMITED, Throttle
-from twisted_bulk.ticker import SPACING, Ticker
 
 
 class TickerTests(SynchronousTestCase):

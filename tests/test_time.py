@@ -5,9 +5,9 @@ from typing import Any
 from tests.brokers import Broker
 from tests.reactor import reactor
 from twisted_bulk.brokers.sqlite import MEMORY, SqliteStore
-from twisted_bulk.groups import GroupQueue
-from twisted_bulk.jobs import LEASE, Ack, Group, GroupPart, Job, Work
-from twisted_bulk.scripted import ScriptedQueue
+from twisted_bulk.jobs.groups import GroupQueue
+from twisted_bulk.jobs.model import LEASE, Ack, Group, GroupPart, Job, Work
+from twisted_bulk.jobs.scripted import ScriptedQueue
 
 HOUR, DAY = 3600.0, 86400.0
 

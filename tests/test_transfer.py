@@ -21,14 +21,14 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.reactor import reactor
 from tests.test_files import BODY, FilesTestCase
 from tests.zips import publish
-from twisted_bulk import transfer
-from twisted_bulk.files import Files
-from twisted_bulk.origin import Origins
-from twisted_bulk.shelf import Shelf
-from twisted_bulk.site import BoundedSite
+from twisted_bulk.archive.folders import Shelf
+from twisted_bulk.files import transfer
+from twisted_bulk.files.resource import Files
+from twisted_bulk.files.timer import Ticker
+from twisted_bulk.files.transfer import SLOWEST, STALL, SWEEP
+from twisted_bulk.http_server.clients import Origins
+from twisted_bulk.http_server.site import BoundedSite
 from twisted_bulk.throttle import Throttle
-from twisted_bulk.ticker import Ticker
-from twisted_bulk.transfer import SLOWEST, STALL, SWEEP
 
 RATE = 100_000
 

@@ -9,9 +9,9 @@ from twisted.internet.task import deferLater
 from tests.reactor import reactor
 from tests.test_download import DownloadTestCase
 from tests.web import Exchange, ok, respond
-from twisted_bulk import connection
-from twisted_bulk.connection import UNWANTED
-from twisted_bulk.crew import Crew
+from twisted_bulk.downloads.crew import Crew
+from twisted_bulk.http_client import pool as connection
+from twisted_bulk.http_client.pool import UNWANTED
 
 
 class UnwantedTests(DownloadTestCase):

@@ -22,19 +22,21 @@ from twisted.web.test.requesthelper import DummyRequest
 
 from tests.reactor import reactor
 from tests.servers import RedisServer, RedisTestCase, need
-from twisted_bulk import channel, intake, web
-from twisted_bulk.batch import PartResult
+from twisted_bulk import web
+from twisted_bulk.api import intake
+from twisted_bulk.api.intake import Intake
+from twisted_bulk.api.order import read_order
+from twisted_bulk.api.tokens import Access, Token, parse
+from twisted_bulk.batch.model import PartResult
+from twisted_bulk.brokers.redis import Redis
 from twisted_bulk.errors import ConfigError, Forbidden, InvalidRequest, ProtectedMode, Unauthorized
-from twisted_bulk.gate import KNOWN, Quota
-from twisted_bulk.groups import GroupQueue
-from twisted_bulk.intake import Intake
-from twisted_bulk.jobs import Ack, Group, GroupPart
-from twisted_bulk.order import read_order
-from twisted_bulk.redis import Redis
-from twisted_bulk.scripted import ScriptedQueue
-from twisted_bulk.signer import load_signer
-from twisted_bulk.site import BoundedSite
-from twisted_bulk.tokens import Access, Token, parse
+from twisted_bulk.http_server import channel
+from twisted_bulk.http_server.connection_limits import KNOWN, Quota
+from twisted_bulk.http_server.site import BoundedSite
+from twisted_bulk.jobs.groups import GroupQueue
+from twisted_bulk.jobs.model import Ack, Group, GroupPart
+from twisted_bulk.jobs.scripted import ScriptedQueue
+from twisted_bulk.notify.signer import load_signer
 from twisted_bulk.web import LARGE, Api
 
 MAX_BODY = 20_000_000

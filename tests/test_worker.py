@@ -22,16 +22,16 @@ from tests.brokers import Broker, OnMemory, OnRedis
 from tests.daemon import ROOT
 from tests.reactor import reactor
 from tests.servers import ask
-from twisted_bulk import runner
-from twisted_bulk.embedded import socket_path
+from twisted_bulk.brokers.embedded import socket_path
+from twisted_bulk.consumer import runner
+from twisted_bulk.consumer.acks import Ledger
+from twisted_bulk.consumer.consumer import Consumer
+from twisted_bulk.consumer.task import Backoff
 from twisted_bulk.errors import QueueUnavailable
-from twisted_bulk.jobs import JobRecord
-from twisted_bulk.ledger import Ledger
-from twisted_bulk.publisher import decode, encode
+from twisted_bulk.jobs.model import JobRecord
+from twisted_bulk.jobs.publisher import decode, encode
+from twisted_bulk.jobs.scripted import ScriptedQueue
 from twisted_bulk.queue import open_queue
-from twisted_bulk.scripted import ScriptedQueue
-from twisted_bulk.task import Backoff
-from twisted_bulk.worker import Consumer
 
 
 def alive(pid: int) -> bool:

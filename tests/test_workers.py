@@ -18,8 +18,8 @@ from tests.daemon import Daemon, command, environment
 from tests.servers import RedisServer, ask
 from tests.test_daemon import DaemonTestCase, until
 from tests.test_worker import alive
-from twisted_bulk.logs import as_line, as_object
-from twisted_bulk.workers import Lines
+from twisted_bulk.node.worker_processes import Lines
+from twisted_bulk.system.logs import as_line, as_object
 
 
 def children(daemon: Daemon) -> list[int]:

@@ -3,7 +3,7 @@
 import hashlib
 from pathlib import Path
 
-from twisted_bulk.shelf import Shelf
+from twisted_bulk.archive.folders import Shelf
 
 
 def publish(shelf: Shelf, body: bytes | int) -> str:

@@ -1,4 +1,4 @@
-"""Members fetched with treq under a Cooperator limit.
+"""Members fetched with treq under a Cooperator limit. Rooms: downloads/, http_client/.
 
 One attempt at one member is one run of :meth:`Downloader._attempt`; a failed one that may pass
 goes back into its lane after a pause, so that it holds no place meanwhile. An attempt that gets
@@ -17,15 +17,15 @@ from twisted.internet.task import Cooperator, LoopingCall, SchedulerStopped
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from twisted_bulk.batch import host_of
-from twisted_bulk.crew import Crew, Flight, Waits
+from twisted_bulk.batch.model import host_of
+from twisted_bulk.downloads.attempt import Fetch, Fetcher, Redirected
+from twisted_bulk.downloads.crew import Crew, Flight, Waits
+from twisted_bulk.downloads.host_backoff import LONGEST, Pace
+from twisted_bulk.downloads.lanes import Lanes, Speed
+from twisted_bulk.downloads.limits import Limits
+from twisted_bulk.downloads.watch import Watch
 from twisted_bulk.errors import MemberError
-from twisted_bulk.fetch import Fetch, Fetcher, Redirected
-from twisted_bulk.lanes import Lanes, Speed
-from twisted_bulk.limits import Limits
-from twisted_bulk.pace import LONGEST, Pace
-from twisted_bulk.resolver import OWNER
-from twisted_bulk.watch import Watch
+from twisted_bulk.http_client.resolver import OWNER
 
 log = Logger()
 

@@ -1,4 +1,7 @@
-"""The job queue for users of the library: how one is opened by its URL."""
+"""The job queue for users of the library: how one is opened by its URL.
+
+Rooms: jobs/, brokers/, consumer/.
+"""
 
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -7,13 +10,13 @@ from urllib.parse import unquote, urlsplit
 
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 
-from twisted_bulk.brokers import DEADLINE, Argument, Capabilities, Script, Store
+from twisted_bulk.brokers.embedded import Embedded
+from twisted_bulk.brokers.redis import Connection, connection
 from twisted_bulk.brokers.sqlite import MEMORY, SqliteStore
-from twisted_bulk.embedded import Embedded
+from twisted_bulk.brokers.store import DEADLINE, Argument, Capabilities, Script, Store
 from twisted_bulk.errors import ConfigError, QueueUnavailable
-from twisted_bulk.protocol import JobQueue
-from twisted_bulk.redis import Connection, connection
-from twisted_bulk.scripted import ScriptedQueue
+from twisted_bulk.jobs.protocol import JobQueue
+from twisted_bulk.jobs.scripted import ScriptedQueue
 
 __all__ = ["JobQueue", "Keeper", "keeper", "open_queue"]
 

@@ -6,15 +6,15 @@ import sys
 import tempfile
 from typing import Any
 
-from twisted_bulk.clock import use_monotonic_clock
-from twisted_bulk.config import Settings
-from twisted_bulk.daemon import Daemon
 from twisted_bulk.errors import ConfigError
-from twisted_bulk.formats import check_formats
-from twisted_bulk.options import Options
-from twisted_bulk.permissions import UMASK, tighten
-from twisted_bulk.wiring import Wiring
-from twisted_bulk.workers import Lifeline
+from twisted_bulk.node.daemon import Daemon
+from twisted_bulk.node.options import Options
+from twisted_bulk.node.settings import Settings
+from twisted_bulk.node.wiring import Wiring
+from twisted_bulk.node.worker_processes import Lifeline
+from twisted_bulk.system.clock import use_monotonic_clock
+from twisted_bulk.system.formats import check_formats
+from twisted_bulk.system.permissions import UMASK, tighten
 
 
 def build(settings: Settings, reactor: Any) -> Daemon:

@@ -1,4 +1,4 @@
-"""The rate limit per client address.
+"""The rate limit per client address. Rooms: files/.
 
 Each address has a virtual clock: the time at which all that it was sent so far would
 have ended at exactly the allowed rate (GCRA's theoretical arrival time). It may send

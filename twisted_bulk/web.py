@@ -1,4 +1,4 @@
-"""The API on port 10000: Klein over :class:`Intake`."""
+"""The API on port 10000: Klein over :class:`Intake`. Rooms: api/."""
 
 import hashlib
 import math
@@ -21,8 +21,11 @@ from twisted.web.http import Request
 from twisted.web.resource import Resource
 from werkzeug.exceptions import HTTPException
 
-from twisted_bulk.conditional import matches
-from twisted_bulk.connection_metrics import Connections
+from twisted_bulk.api.intake import Intake
+from twisted_bulk.api.openapi import document
+from twisted_bulk.api.order import read_order
+from twisted_bulk.api.submission import Change, Control, Rates, read
+from twisted_bulk.api.tokens import Access, Token
 from twisted_bulk.errors import (
     BadRequest,
     BulkError,
@@ -39,15 +42,12 @@ from twisted_bulk.errors import (
     Unavailable,
     UnsupportedMedia,
 )
-from twisted_bulk.gate import Gate, Quota
-from twisted_bulk.intake import Intake
-from twisted_bulk.openapi import document
-from twisted_bulk.order import read_order
-from twisted_bulk.problem import problem
-from twisted_bulk.routed import Routed, release
-from twisted_bulk.site import BoundedRequest, Pieces, header
-from twisted_bulk.submission import Change, Control, Rates, read
-from twisted_bulk.tokens import Access, Token
+from twisted_bulk.http_server.connection_limits import Gate, Quota
+from twisted_bulk.http_server.connection_metrics import Connections
+from twisted_bulk.http_server.klein_resource import Routed, release
+from twisted_bulk.http_server.preconditions import matches
+from twisted_bulk.http_server.problem import problem
+from twisted_bulk.http_server.site import BoundedRequest, Pieces, header
 
 log = Logger()
 

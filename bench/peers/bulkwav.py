@@ -8,8 +8,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater, react
 
 from bench.peers import record
+from twisted_bulk.consumer.consumer import Consumer
 from twisted_bulk.queue import open_queue
-from twisted_bulk.worker import Consumer
 
 
 async def function(n: int | None = None, sent: float | None = None) -> None:

@@ -21,7 +21,7 @@ from collections import Counter
 from pathlib import Path
 
 from tests.daemon import Daemon, status_of
-from twisted_bulk.channel import HEADERS, LINGER
+from twisted_bulk.http_server.channel import HEADERS, LINGER
 
 HOSTILE = "127.0.0.2"
 HEAD = b"POST /v1/batches HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"

@@ -22,7 +22,7 @@ from pathlib import Path
 from tests.daemon import Daemon
 from tests.servers import need
 from tests.zips import publish, sha256_of
-from twisted_bulk.shelf import Shelf
+from twisted_bulk.archive.folders import Shelf
 
 SIZE, RATE = 3_000_000, 4_000_000
 AT_ONCE = 6

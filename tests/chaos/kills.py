@@ -32,7 +32,7 @@ from tests.chaos.http import Handler, Server
 from tests.chaos.storm import LAUNCH, content
 from tests.daemon import Daemon, descendants, environment
 from tests.servers import RedisServer
-from twisted_bulk.embedded import socket_path
+from twisted_bulk.brokers.embedded import socket_path
 
 MEMBERS = 6
 SLOWEST = 0.6  # seconds that a member takes at most

@@ -13,10 +13,15 @@ from typing import Any
 
 from twisted.scripts.twistd import run
 
-from twisted_bulk import agent, notify, part, runner, scripted, workers
-from twisted_bulk.brokers import Script
-from twisted_bulk.resolver import look_up
-from twisted_bulk.scripts import SCRIPTS
+from twisted_bulk.brokers.store import Script
+from twisted_bulk.consumer import runner
+from twisted_bulk.http_client import agent
+from twisted_bulk.http_client.resolver import look_up
+from twisted_bulk.jobs import scripted
+from twisted_bulk.jobs.scripts import SCRIPTS
+from twisted_bulk.node import worker_processes as workers
+from twisted_bulk.notify import notifier as notify
+from twisted_bulk.parts import maker as part
 
 
 def shorten(lease: float) -> None:

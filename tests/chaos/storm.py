@@ -25,7 +25,7 @@ from tests.chaos.http import Handler, Server
 from tests.chaos.proxy import Proxy
 from tests.daemon import Daemon, environment
 from tests.servers import ask
-from twisted_bulk.embedded import socket_path
+from twisted_bulk.brokers.embedded import socket_path
 
 MEMBERS = 3
 PARTS = "bw:{bulkwav}:parts:"

@@ -1,8 +1,9 @@
 """A queue without a server: in an SQLite file that processes of one host share, or in memory.
 
 The scripts of ``lua/`` run here as they do in Redis, in the same Lua (5.1, by lupa), over
-:mod:`~twisted_bulk.brokers.commands`. Each is one transaction, so a failed one leaves nothing
-behind. In a file: WAL, and synchronous FULL, so that what was answered outlives a power cut.
+:mod:`~twisted_bulk.brokers.sqlite_commands`. Each is one transaction, so a failed one leaves
+nothing behind. In a file: WAL, and synchronous FULL, so that what was answered outlives a power
+cut.
 """
 
 import sqlite3
@@ -17,8 +18,8 @@ from twisted.internet.defer import TimeoutError as DeadlinePassed
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 
-from twisted_bulk.brokers import DEADLINE, Argument, Capabilities, Script
-from twisted_bulk.brokers.commands import SCHEMA, Commands
+from twisted_bulk.brokers.sqlite_commands import SCHEMA, Commands
+from twisted_bulk.brokers.store import DEADLINE, Argument, Capabilities, Script
 from twisted_bulk.errors import ConfigError, QueueFull, QueueUnavailable
 
 MEMORY = ":memory:"

@@ -1,0 +1,79 @@
+"""The manifest of a batch, for the API: a line for each member, as JSON, from wherever it is."""
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+
+import msgspec
+
+from twisted_bulk.archive.folders import Shelf
+from twisted_bulk.batch.manifest_file import RUNNING, read_so_far, read_whole
+from twisted_bulk.batch.model import PartProgress, PartResult
+from twisted_bulk.batch.names import MANIFEST
+from twisted_bulk.errors import Elsewhere, Gone
+from twisted_bulk.jobs.model import GroupRecord, PartRecord
+
+AT_ONCE = 200  # lines in one piece
+
+
+class Manifests:
+    """Those of the batches whose files are on this node."""
+
+    def __init__(self, shelf: Shelf) -> None:
+        self._shelf = shelf
+        self._node = shelf.node
+
+    def lines(self, record: GroupRecord, only: int = 0) -> Iterator[bytes]:
+        """JSON lines, in pieces: what became of each member, as far as that is known.
+
+        A part that ended without looking at its members has one line.
+
+        :param only: of this part, from 1; 0: of all
+        :raises Elsewhere: another node has it
+        :raises Gone: nobody has it
+        """
+        sources, elsewhere = list[Iterator[bytes]](), dict[int, str]()
+        for number, part in enumerate(record.parts, 1):
+            if only in (0, number):
+                node, source = self._source(record, number, part)
+                if source is None:
+                    elsewhere[number] = node
+                else:
+                    sources.append(source)
+        if elsewhere:
+            raise _missing(elsewhere, self._node)
+        return _pieces(sources)
+
+    def _source(
+        self, record: GroupRecord, number: int, part: PartRecord
+    ) -> tuple[str, Iterator[bytes] | None]:
+        """Where a part's lines are, and the lines if that is here."""
+        if part.result:
+            result = msgspec.json.decode(part.result, type=PartResult)
+            path = self._shelf.public / result.folder / MANIFEST
+            return result.node, read_whole(path) if path.exists() else None
+        if part.state == "doing":
+            told = msgspec.json.decode(part.progress or b"{}", type=PartProgress)
+            if told.node in ("", self._node):
+                nonce = record.run.partition("+")[0]
+                folder = self._shelf.folder_of(f"{record.id}@{nonce}/{number}")
+                return told.node, read_so_far(folder / RUNNING) if folder else iter(())
+            return told.node, None
+        if part.state == "dead":
+            line = {"part": number, "members": part.size, "status": "failed"}
+            return "", iter([msgspec.json.encode(line | {"code": part.why, "detail": part.error})])
+        return "", iter(())
+
+
+def _pieces(sources: Sequence[Iterator[bytes]]) -> Iterator[bytes]:
+    for source in sources:
+        while lines := list(islice(source, AT_ONCE)):
+            yield b"".join(line + b"\n" for line in lines)
+
+
+def _missing(parts: dict[int, str], here: str) -> Elsewhere | Gone:
+    others = {number: node or "another" for number, node in parts.items() if node != here}
+    if not others:
+        numbers = ", ".join(map(str, sorted(parts)[:10]))
+        return Gone(f"the manifest of part {numbers} is on no node any more")
+    places = ", ".join(f"part {number} on {node}" for number, node in sorted(others.items())[:10])
+    return Elsewhere(f"this is {here}: ask for {places} (?part=N)")

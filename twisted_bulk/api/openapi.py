@@ -1,0 +1,245 @@
+"""The API's description, as ``GET /openapi.json`` has it (OpenAPI 3.1).
+
+Made from the types that requests are decoded with; those of the answers stand here, and a test
+decodes real answers with them. Pure.
+"""
+
+import functools
+import inspect
+from typing import Any, Literal, NamedTuple
+
+import msgspec
+
+from twisted_bulk import __version__
+from twisted_bulk.api.submission import Change, Control, NamedMember, Rates, Submission
+from twisted_bulk.batch.model import MAX_URL
+from twisted_bulk.errors import BulkError, catalogue
+
+Status = Literal["queued", "running", "done", "partial", "failed", "cancelled", "expired"]
+REF = "#/components/schemas/{name}"
+JSON = "application/json"
+URL = "^[Hh][Tt][Tt][Pp][Ss]?://[^/?#]+"
+
+
+class Answer(msgspec.Struct, forbid_unknown_fields=True):
+    """What is answered; nothing else is in it."""
+
+
+class Part(Answer):
+    """One zip of a batch."""
+
+    part: int
+    volume: int
+    status: str
+    download: str
+    members: int
+    size: int | msgspec.UnsetType = msgspec.UNSET
+    sha256: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class Try(Answer):
+    """One try of a last callback."""
+
+    at: str
+    status: int | None
+    detail: str
+
+
+class Delivery(Answer):
+    """How far a last callback is."""
+
+    state: Literal["pending", "sending", "waiting", "delivered", "refused", "undelivered"]
+    tries: list[Try]
+    next: str | None
+
+
+class Batch(Answer, kw_only=True):
+    """A batch as it stands; ``schedule`` is the progress of its present run in percent."""
+
+    task_id: str
+    owner: str
+    status: Status
+    run: int
+    schedule: int
+    total: int
+    done: int
+    failed: int
+    bytes: int
+    rate: int
+    eta: float | None
+    waits_for: str
+    position: int | None
+    download: str
+    parts: list[Part]
+    errors: list[dict[str, Any]]
+    created: str
+    started: str | None
+    finished: str | None
+    callback: Delivery | msgspec.UnsetType = msgspec.UNSET
+
+
+class Page(Answer):
+    """Batches, and where the next page begins."""
+
+    batches: list[Batch]
+    cursor: str | None
+
+
+class Accepted(Answer):
+    """A batch that was taken in."""
+
+    task_id: str
+    status: Literal["queued"]
+    total: int
+    position: int | None
+    self: str
+
+
+class Known(Batch, kw_only=True):
+    """A batch that had been taken in before; ``retry`` fetches what failed."""
+
+    self: str
+    retry: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class Problem(msgspec.Struct):
+    """An error (RFC 9457); docs/errors.md has all codes."""
+
+    type: str
+    title: str
+    status: int
+    code: str
+    detail: str
+
+
+class Call(NamedTuple):
+    """One call: what it takes, and what it answers by status."""
+
+    method: str
+    path: str
+    does: str
+    body: Any = None
+    answers: dict[int, Any] = {200: dict}
+    query: tuple[str, ...] = ()
+
+
+ONE = "/v1/batches/{task_id}"
+CALLS = (
+    Call("post", "/v1/batches", "Take a batch in", Submission, {202: Accepted, 200: Known}),
+    Call("post", "/", "The same", Submission, {202: Accepted, 200: Known}),
+    Call("get", "/v1/batches", "List batches, newest first", None, {200: Page},
+         ("status", "limit", "cursor", "callback")),
+    Call("delete", "/v1/batches", "Cancel all that are queued or running; to be called twice", None,
+         {200: dict}, ("status", "confirm")),
+    Call("get", ONE, "Show a batch", None, {200: Batch}),
+    Call("delete", ONE, "Cancel a batch, or remove one that has ended", None, {200: Batch}),
+    Call("patch", ONE, "Another priority", Change, {200: Batch}),
+    Call("post", f"{ONE}/retry", "Fetch what failed once more", None, {202: Batch}),
+    Call("post", f"{ONE}/notify", "Send a last callback that was given up once more", None,
+         {202: Batch}),
+    Call("get", f"{ONE}/manifest", "What became of each member, as JSON lines", None, {200: bytes},
+         ("part",)),
+    Call("get", "/v1/secret", "With what the callbacks of this token's batches are signed"),
+    Call("get", "/v1/stats", "Counts, rates, who works"),
+    Call("patch", "/v1/queue", "Live settings of the queue", Control),
+    Call("get", "/v1/files", "Who is served how fast by this node"),
+    Call("patch", "/v1/files", "This node's limits", Rates),
+    Call("get", "/metrics", "For Prometheus", None, {200: str}),
+    Call("get", "/healthz", "Whether the process lives"),
+    Call("get", "/readyz", "Whether a batch would be taken in now"),
+    Call("get", "/openapi.json", "This description"),
+)  # fmt: skip
+OPEN = ("/healthz", "/readyz", "/openapi.json")  # need no token
+MEDIA = {bytes: "application/jsonl", str: "text/plain"}
+
+
+@functools.cache
+def document() -> dict[str, Any]:
+    """The whole of it."""
+    types = [Submission, NamedMember, Change, Control, Rates, Accepted, Known, Batch, Page, Problem]
+    _, schemas = msgspec.json.schema_components(types, ref_template=REF)
+    for schema in schemas.values():
+        schema["description"] = schema.get("description", "").partition("\n\n")[0]
+    url = {"type": "string", "pattern": URL, "maxLength": MAX_URL}
+    fields = schemas["Submission"]["properties"]
+    fields["download"] |= {
+        "minItems": 1,
+        "items": {"anyOf": [url, {"$ref": REF.format(name="NamedMember")}]},
+    }
+    fields["url"] |= {"pattern": f"^$|{URL}"}
+    fields["task_id"]["anyOf"][0] |= {"pattern": r"^(?!\.{1,2}$)[A-Za-z0-9._~-]{1,128}$"}
+    schemas["NamedMember"]["properties"]["url"] |= url
+    schemas["NamedMember"]["properties"]["sha256"] |= {"pattern": "^([0-9a-fA-F]{64})?$"}
+    paths: dict[str, dict[str, Any]] = {}
+    for call in CALLS:
+        paths.setdefault(call.path, {})[call.method] = _operation(call)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "bulkwav", "version": __version__},
+        "paths": paths,
+        "components": {
+            "schemas": schemas,
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+        },
+    }
+
+
+def _operation(call: Call) -> dict[str, Any]:
+    found: dict[str, Any] = {"summary": call.does, "responses": _responses(call)}
+    if call.path not in OPEN:
+        found["security"] = [{"token": []}, {}]
+    parameters = [
+        {"name": name, "in": "query", "required": False, "schema": {"type": "string"}}
+        for name in call.query
+    ]
+    if "{task_id}" in call.path:
+        parameters.append(
+            {"name": "task_id", "in": "path", "required": True, "schema": {"type": "string"}}
+        )
+    if parameters:
+        found["parameters"] = parameters
+    if call.body is not None:
+        schema = {"$ref": REF.format(name=call.body.__name__)}
+        found["requestBody"] = {"required": True, "content": {JSON: {"schema": schema}}}
+    return found
+
+
+def _responses(call: Call) -> dict[str, Any]:
+    answers: dict[str, Any] = {}
+    for status, kind in call.answers.items():
+        if kind in MEDIA:
+            content: dict[str, Any] = {MEDIA[kind]: {"schema": {"type": "string"}}}
+        else:
+            named = inspect.isclass(kind) and issubclass(kind, msgspec.Struct)
+            schema = {"$ref": REF.format(name=kind.__name__)} if named else {"type": "object"}
+            content = {JSON: {"schema": schema}}
+        answers[str(status)] = {"description": "done", "content": content}
+    problem = {"schema": {"$ref": REF.format(name="Problem")}}
+    codes: dict[int, list[str]] = {}
+    for error in catalogue():
+        codes.setdefault(error.status.value, []).append(error.code)
+    for status, names in sorted(codes.items()):
+        if error_of(call, status):
+            text = ", ".join(sorted(names))
+            content = {"application/problem+json": problem}
+            answers[str(status)] = {"description": text, "content": content}
+    if call.method == "get":
+        answers["304"] = {"description": "as `If-None-Match` says, it has not changed"}
+    return answers
+
+
+def error_of(call: Call, status: int) -> bool:
+    """Whether ``call`` may answer with this error."""
+    if status in (400, 404, 405, 408, 413, 429, BulkError.status, 503):
+        return True
+    if status in (401, 403):
+        return call.path not in OPEN
+    if status == 415:
+        return call.body is not None
+    if status == 421:
+        return call.path.endswith("/manifest")
+    if status == 507 and call.path == "/readyz":
+        return True
+    if status == 409 and call.method == "delete":
+        return True
+    return status in (409, 507) and call.method == "post"

@@ -1,0 +1,137 @@
+"""A POST's body, checked: its members, read as they are needed."""
+
+import hashlib
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from io import BytesIO
+from typing import Any, BinaryIO
+
+import msgspec
+
+from twisted_bulk.api.json_keys import check_keys
+from twisted_bulk.api.outline import Chunk, outline
+from twisted_bulk.api.submission import (
+    ENTRY,
+    TASK_ID,
+    Submission,
+    check_headers,
+    check_member,
+    check_url,
+    decode,
+)
+from twisted_bulk.batch.model import Member
+from twisted_bulk.errors import InvalidRequest
+
+KEYS = frozenset(name.encode() for name in Submission.__struct_fields__)
+
+
+@dataclass
+class Order:
+    """A batch that is asked for. Its members stay in the body's file, which has to be open.
+
+    :param digest: of all that was asked for, however its JSON was written
+    """
+
+    submission: Submission
+    total: int
+    _file: BinaryIO
+    _chunks: Sequence[Chunk]
+    digest: str = ""
+    _last: tuple[int, list[Member]] = field(default_factory=lambda: (-1, []))
+
+    def __len__(self) -> int:
+        return self.total
+
+    def members(self, begin: int, end: int) -> Iterator[list[Member]]:
+        """Those from ``begin`` to before ``end``, some at a time. Blocks."""
+        for number, chunk in enumerate(self._chunks):
+            after = self._chunks[number + 1].first if number + 1 < len(self._chunks) else self.total
+            if after > begin and chunk.first < end:
+                found = self._read(number, chunk)
+                yield found[max(0, begin - chunk.first) : end - chunk.first]
+
+    def _read(self, number: int, chunk: Chunk) -> list[Member]:
+        if self._last[0] != number:
+            self._last = (
+                number,
+                [
+                    Member(entry)
+                    if isinstance(entry, str)
+                    else Member(entry.url, entry.name, entry.headers, entry.sha256)
+                    for entry in self._entries(chunk)
+                ],
+            )
+        return self._last[1]
+
+    def _entries(self, chunk: Chunk) -> list[Any]:
+        self._file.seek(chunk.begin)
+        text = b"[" + self._file.read(chunk.end - chunk.begin) + b"]"
+
+        def place(path: str) -> str:
+            number, _, more = path.removeprefix("$[").partition("]")
+            number = number if number.isdecimal() else "0"
+            return f"$.download[{chunk.first + int(number)}]{more}"
+
+        entries: list[Any] = decode(text, list[ENTRY], place, lambda at: chunk.begin + at - 1)
+        if not self.digest and b"{" in text:  # it is being checked
+            check_keys(text)
+        return entries
+
+    def check(self) -> None:
+        """Look at all members, and make the digest.
+
+        :raises InvalidRequest: names the field and what was expected there
+        """
+        asked, named = self.submission, self.submission.task_id
+        named = None if named is None else str(named)
+        seen = hashlib.sha256(_plain(msgspec.structs.replace(asked, download=[], task_id=named)))
+        number = 0
+        for members in self.members(0, self.total):
+            for member in members:
+                check_member(member, f"$.download[{number}]")
+                number += 1
+            seen.update(_plain(members)[1:-1] + b",")
+        self.digest = seen.hexdigest()
+
+    @property
+    def need(self) -> int:
+        """How many members must succeed for the batch not to have failed."""
+        policy = self.submission.policy
+        if policy == "strict":
+            return len(self)
+        if policy == "partial":
+            return 1
+        return max(1, math.ceil(policy * len(self) - 1e-9))
+
+
+def read_order(body: BinaryIO | bytes, most: int) -> Order:
+    """Read and check a POST's body. Blocks.
+
+    :param most: URLs in it
+    :raises InvalidRequest: names the field and what was expected there
+    """
+    file = BytesIO(body) if isinstance(body, bytes) else body
+    found = outline(file, most, KEYS)
+    rest = found.rest
+    if not rest:
+        raise InvalidRequest("not JSON: the body is empty")
+    submission: Submission = decode(rest, Submission, offset=found.place)
+    check_keys(rest)
+    task_id = submission.task_id
+    if task_id is not None and not TASK_ID.fullmatch(str(task_id)):
+        raise InvalidRequest(
+            "$.task_id: expected 1 to 128 of A-Z a-z 0-9 . _ ~ - (not . or ..), or an integer"
+        )
+    if not found.total:
+        raise InvalidRequest("$.download: expected at least one URL")
+    if submission.url:
+        check_url(submission.url, "$.url")
+    check_headers(submission.headers, "$.headers")
+    order = Order(submission, found.total, file, found.chunks)
+    order.check()
+    return order
+
+
+def _plain(value: Any) -> bytes:
+    return msgspec.json.encode(value, order="deterministic")

@@ -1,0 +1,164 @@
+"""What users may send: the bodies of the API's calls, as types, and their checks. Pure."""
+
+import functools
+import re
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from twisted_bulk.api.json_keys import check_keys
+from twisted_bulk.batch.masks import Show
+from twisted_bulk.batch.model import MAX_URL, Member, Mode, is_url
+from twisted_bulk.errors import InvalidRequest
+
+MAX_PARTS = 10_000
+MAX_NAME = 1000
+MAX_HEADERS = 16_384
+
+TASK_ID = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._~-]{1,128}")
+_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+# Headers that belong to the connection, or on which our own checks depend.
+_OURS = frozenset(
+    (
+        *("accept-encoding", "connection", "content-length", "expect", "host", "if-match"),
+        *("if-modified-since", "if-none-match", "if-range", "if-unmodified-since", "keep-alive"),
+        *("proxy-authorization", "proxy-connection", "range", "te", "trailer"),
+        *("transfer-encoding", "upgrade"),
+    )
+)
+
+Priority = Annotated[int, msgspec.Meta(ge=-1000, le=1000)]
+
+
+class NamedMember(Member, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A member as users may send it: what we do not know they may have meant."""
+
+
+ENTRY = str | NamedMember
+
+
+class Submission(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The body of a POST.
+
+    :param download: a URL or a :class:`~twisted_bulk.batch.model.Member` each; none of them is an
+        object here: a million would take 300 MB
+    """
+
+    download: list[msgspec.Raw]
+    task_id: str | int | None = None
+    url: str = ""
+    policy: Literal["partial", "strict"] | Annotated[float, msgspec.Meta(gt=0, le=1)] = "partial"
+    priority: Priority = 0
+    compress: Mode | None = None
+    headers: dict[str, str] = {}
+    expires: Annotated[float, msgspec.Meta(ge=0, le=31_536_000)] = 0
+    timeout: Annotated[float, msgspec.Meta(ge=0, le=31_536_000)] = 0
+    layout: Literal["flat", "sharded"] = "flat"
+    notify_format: Literal["json", "form"] = "json"
+    show_urls: Show = "masked"
+
+
+class Change(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of a batch's PATCH."""
+
+    priority: Priority
+
+
+Speed = Annotated[int, msgspec.Meta(ge=0, le=10**15)]
+
+
+class Rates(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of the file port's PATCH: bytes a second; 0 is no limit."""
+
+    rate: Speed | None = None
+    total_rate: Speed | None = None
+
+
+class Control(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of the queue's PATCH: live settings; null takes one back."""
+
+    stop: bool | msgspec.UnsetType | None = msgspec.UNSET
+    paused: bool | msgspec.UnsetType | None = msgspec.UNSET
+    max_doing: Annotated[int, msgspec.Meta(ge=0, le=10**12)] | msgspec.UnsetType | None = (
+        msgspec.UNSET
+    )
+    qps: Annotated[float, msgspec.Meta(ge=0.001, le=1e6)] | msgspec.UnsetType | None = msgspec.UNSET
+    cap: Annotated[int, msgspec.Meta(ge=0, le=10**12)] | msgspec.UnsetType | None = msgspec.UNSET
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """Those that the body has."""
+        return {
+            name: value
+            for name, value in msgspec.structs.asdict(self).items()
+            if value is not msgspec.UNSET
+        }
+
+
+def check_headers(headers: dict[str, str], where: str) -> None:
+    """:raises InvalidRequest: one of them cannot be sent"""
+    for name, value in headers.items():
+        if not _TOKEN.fullmatch(name) or re.search(r"[\x00-\x08\x0a-\x1f\x7f]", value):
+            raise InvalidRequest(f"{where}: {name!r} is not a header that can be sent")
+        if name.lower() in _OURS:
+            raise InvalidRequest(f"{where}: {name} is set by bulkwav itself")
+    if sum(len(name) + len(value) for name, value in headers.items()) > MAX_HEADERS:
+        raise InvalidRequest(f"{where}: more than {MAX_HEADERS} bytes")
+
+
+def check_url(url: str, where: str) -> None:
+    """:raises InvalidRequest: it is not one that we would fetch"""
+    if not is_url(url):
+        raise InvalidRequest(f"{where}: not an http or https URL of at most {MAX_URL} characters")
+
+
+def check_member(member: Member, where: str) -> None:
+    """:raises InvalidRequest: something in it cannot be"""
+    check_url(member.url, where)
+    if len(member.name) > MAX_NAME:
+        raise InvalidRequest(f"{where}.name: more than {MAX_NAME} characters")
+    if member.headers:
+        check_headers(member.headers, f"{where}.headers")
+    if member.sha256 and not re.fullmatch(r"[0-9a-fA-F]{64}", member.sha256):
+        raise InvalidRequest(f"{where}.sha256: not 64 hexadecimal digits")
+
+
+_BYTE = re.compile(r"\(byte (\d+)\)")
+_decoder = functools.cache(msgspec.json.Decoder)
+
+
+def decode(
+    body: bytes,
+    kind: Any,
+    place: Callable[[str], str] = str,
+    offset: Callable[[int], int] = int,
+) -> Any:
+    """Decode JSON.
+
+    :param place: where in the request's body a path in the text stands, ``$.a[1]`` for instance
+    :param offset: where in the request's body a byte of the text stands
+    :raises InvalidRequest: names the field and what was expected there
+    """
+    try:
+        return _decoder(kind).decode(body)
+    except msgspec.ValidationError as error:
+        what, at, path = str(error).rpartition(" - at `")
+        where = place(path.rstrip("`")) if at else place("$")
+        what = what if at else path
+        raise InvalidRequest(what if where == "$" else f"{what} - at `{where}`") from None
+    except UnicodeDecodeError:
+        raise InvalidRequest("not JSON: it is not UTF-8") from None
+    except (msgspec.DecodeError, RecursionError) as error:
+        said = _BYTE.sub(lambda found: f"(byte {offset(int(found[1]))})", str(error))
+        raise InvalidRequest(f"not JSON: {said}") from None
+
+
+def read(body: bytes, kind: Any) -> Any:
+    """Decode a small body, in which each key stands once.
+
+    :raises InvalidRequest: names the field and what was expected there
+    """
+    found = decode(body, kind)
+    check_keys(body)
+    return found

@@ -1,0 +1,210 @@
+"""A member on its way into an archive.
+
+Small ones pass through memory. Large ones are written to their place in the archive as they
+come, if it is known how large they will be there, or else to a file of their own beside it. A
+busy writer says so, and the reading of the socket waits.
+"""
+
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from itertools import count
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from twisted_bulk.archive.encoder import SAMPLE, Data, Encoded, Encoder, encode
+from twisted_bulk.archive.pack_threads import Packer
+from twisted_bulk.archive.spool import Place, Scratch, Spool
+from twisted_bulk.archive.volume import Placed
+from twisted_bulk.archive.writer import Archive
+from twisted_bulk.archive.zip_records import STORED
+from twisted_bulk.errors import MemberError
+
+SMALL = 1 << 20  # larger members do not wait in memory
+PIECE = 512 << 10  # bytes of a large one that are written together
+MEMORY = 48 << 20  # bytes of members in memory on this node, beyond which small ones do not
+ARRIVALS = count()
+RESERVED = 4 << 30  # the largest for which room is kept: who knows whether all of it comes
+
+
+class MemberSink:
+    """One attempt's bytes on their way into an archive.
+
+    :param names: under which it goes in
+    :param length: what the server said, if it did
+    :param sha256: what the content must hash to, or empty
+    :param about: whether its end was certain, and how many attempts it took; asked at the end
+    """
+
+    def __init__(
+        self,
+        packer: Packer,
+        archive: Archive,
+        names: Sequence[str],
+        *,
+        length: int | None,
+        modified: float,
+        sha256: str = "",
+        about: Callable[[], tuple[bool, int]] = lambda: (True, 1),
+    ) -> None:
+        self._arrival = next(ARRIVALS)
+        self._packer = packer
+        self._archive = archive
+        self._names = names
+        self._about = about
+        self.placed: list[Placed] = []
+        self._modified = modified
+        self._wanted = sha256.lower()
+        self._encoder = Encoder(archive.mode)
+        self._pieces: list[bytes] = []
+        self._buffered = 0
+        self._length = length
+        self._spooling = length is not None and length > SMALL
+        self._spool: Spool | None = None
+        self._lock = threading.Lock()  # of the spool: an attempt may be dropped while it writes
+        self._discarded = self._finishing = False
+        self._flushing: Deferred[None] | None = None
+
+    def write(self, data: bytes) -> Deferred[None] | None:
+        self._pieces.append(data)
+        self._hold(len(data))
+        if self._buffered < (PIECE if self._spooling else SMALL) and self._packer.held < MEMORY:
+            return None
+        self._spooling = True
+        if self._flushing is None:
+            self._flush()
+            return None
+        # One piece is being written and the next is full: wait for the first.
+        resumed: Deferred[None] = Deferred()
+
+        def passed(result: Any) -> Any:
+            if isinstance(result, Failure):
+                resumed.errback(result)
+            else:
+                resumed.callback(None)
+            return result
+
+        self._flushing.addBoth(passed)
+        return resumed
+
+    def _hold(self, count: int) -> None:
+        self._buffered += count
+        self._packer.held += count
+
+    def _take(self) -> list[bytes]:
+        pieces, self._pieces = self._pieces, []
+        return pieces
+
+    def _flush(self) -> None:
+        count = self._buffered
+        self._buffered = 0
+        # The archive's SHA-256 follows in its order: what stands first is to be whole first.
+        self._flushing = flushing = self._packer.run_in_turn(
+            self._archive, self._arrival, self._to_spool, self._take()
+        )
+
+        def flushed(result: Any) -> Any:
+            self._packer.held -= count
+            if self._flushing is flushing and result is None:
+                self._flushing = None
+                self._aside()
+            return result
+
+        flushing.addBoth(flushed)
+
+    def _aside(self) -> None:
+        for work in self._archive.asides():
+            self._packer.run_aside(work)
+
+    async def finish(self) -> None:
+        """Put the member into the archive.
+
+        :raises MemberError: its content is not what was asked for
+        """
+        if self._flushing is not None:
+            await self._flushing
+        try:
+            await self._put()
+        finally:
+            self._hold(-self._buffered)
+        self._aside()
+
+    async def _put(self) -> None:
+        self._finishing = True
+        if self._spooling:
+            await self._packer.run_long(self._finish_spool, self._take())
+        elif self._buffered <= SAMPLE:
+            await self._packer.run_small(self._finish_memory, self._take())
+        elif self._archive.mode == "store":  # too little work to copy it for
+            await self._packer.run(self._finish_memory, self._take())
+        else:
+            await self._packer.run_encoded(self._archive.mode, self._take(), self._put_whole)
+
+    def discard(self) -> None:
+        """Nothing of this attempt stays; a thread still at work on it ends in vain."""
+        self._pieces = []
+        self._discarded = True
+        self._hold(-self._buffered)
+        if self._spooling:
+            if self._flushing is not None:
+                self._flushing.addErrback(lambda _: None)
+            # While it is copied the lock is held for long; else the file is soon to be free.
+            run = self._packer.run_long if self._finishing else self._packer.run
+            run(self._close_spool).addErrback(lambda _: None)
+
+    # What follows runs on the packer's threads.
+
+    def _finish_memory(self, pieces: list[bytes]) -> None:
+        self._put_whole(*encode(self._archive.mode, b"".join(pieces)))
+
+    def _put_whole(self, encoded: Encoded, data: Data) -> None:
+        self._add(encoded, lambda: [data])
+
+    def _add(self, encoded: Encoded, pieces: Callable[[], Iterable[Data]]) -> None:
+        if self._wanted and self._wanted != encoded.sha256:
+            raise MemberError("checksum_mismatch", f"its SHA-256 is {encoded.sha256}")
+        verified, attempts = self._about()
+        place = self._spool if isinstance(self._spool, Place) else None
+        self.placed = self._archive.add(
+            self._names, encoded, pieces, self._modified,
+            verified=verified, attempts=attempts, place=place,
+        )  # fmt: skip
+
+    def _to_spool(self, pieces: list[bytes]) -> None:
+        with self._lock:
+            self._write_spool(pieces)
+
+    def _write_spool(self, pieces: list[bytes]) -> None:
+        if self._discarded:
+            raise ValueError("the attempt was dropped")
+        data = b"".join(pieces)
+        self._archive.claim(len(data))
+        encoded = self._encoder.update(data)
+        if self._spool is None:
+            self._spool = self._open()
+        self._spool.write(encoded)
+
+    def _open(self) -> Spool:
+        length = self._length
+        if self._encoder.method == STORED and length is not None and length <= RESERVED:
+            return self._archive.reserve(self._names[0], length, self._modified)
+        return Scratch(self._archive.folder)
+
+    def _finish_spool(self, pieces: list[bytes]) -> None:
+        with self._lock:
+            try:
+                self._write_spool(pieces)
+                assert self._spool is not None
+                self._spool.write(self._encoder.flush())
+                self._add(self._encoder.encoded, self._spool.read)
+            finally:
+                self._close()
+
+    def _close_spool(self) -> None:
+        with self._lock:
+            self._close()
+
+    def _close(self) -> None:
+        if self._spool is not None:
+            self._spool.close()

@@ -1,0 +1,224 @@
+"""A batch as its users see it: the API's object and the callback's. Pure."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+
+from twisted_bulk.batch.masks import mask
+from twisted_bulk.batch.model import Outcome, PartProgress, PartResult, Spec, Zip, task_of
+from twisted_bulk.jobs.model import ENDED, AfterRecord, GroupRecord, PartRecord
+
+MAX_ERRORS = 100  # failed members named in a report
+URL = 500  # characters of their URLs
+BRIEF_ERRORS, BRIEF_URL, BRIEF_PARTS = 3, 100, 10  # in a list of batches
+GOOD = ("done", "partial")
+
+
+def percent(units: int, total: int, state: str) -> int:
+    """``schedule``: whole percents of thousandths, 100 only when all has ended."""
+    if state in ENDED:
+        return 100
+    return min(99, units // (total * 10)) if total else 0
+
+
+def _time(seconds: float | None) -> str | None:
+    if seconds is None:
+        return None
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
+
+
+def _part_status(part: PartRecord, result: PartResult | None) -> str:
+    if part.state == "doing":
+        return "running"
+    if part.state in ("todo", "later"):
+        return "queued"
+    if result is None:
+        return part.why if part.why in ("cancelled", "expired") else "failed"
+    if not result.failed:
+        return "done"
+    return "partial" if result.done else "failed"
+
+
+def part_results(record: GroupRecord) -> list[PartResult | None]:
+    """The result of each part that has one."""
+    return [
+        msgspec.json.decode(part.result, type=PartResult) if part.result else None
+        for part in record.parts
+    ]
+
+
+def error_of(outcome: Outcome) -> dict[str, Any]:
+    """A failed member as it stands in ``errors``."""
+    return {
+        "member": outcome.member,
+        "url": _cut(outcome.url, URL),
+        "code": outcome.code,
+        "detail": outcome.detail,
+        "attempts": outcome.attempts,
+    }
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def _error(error: dict[str, Any], url: int) -> dict[str, Any]:
+    """An error as it is shown, also one that a program before this one has kept."""
+    if "url" not in error:
+        return error
+    shown = error["url"] if "member" in error else mask(error["url"])
+    return error | {"url": _cut(shown, url)}
+
+
+@dataclass
+class _Sum:
+    """What all parts of a batch come to."""
+
+    done: int = 0
+    failed: int = 0
+    bytes: int = 0
+    rate: float = 0.0
+    waits_for: str = ""
+    errors: list[dict[str, Any]] = field(default_factory=list)
+
+    def add_result(self, result: PartResult) -> None:
+        self.done += result.done
+        self.failed += result.failed
+        self.bytes += result.bytes
+        self.errors += result.errors
+
+    def add_progress(self, now: PartProgress) -> None:
+        self.done += now.done
+        self.failed += now.failed
+        self.bytes += now.bytes
+        self.rate += now.rate
+        self.waits_for = self.waits_for or now.waits_for
+        self.errors += now.errors
+
+
+def _zips(record: GroupRecord, part: PartRecord, result: PartResult | None) -> list[Zip]:
+    """What can be had of a part: while a batch is tried again, what the run before has left."""
+    if record.state in GOOD:
+        return result.zips if result else []
+    if record.state in ENDED or record.before not in GOOD:
+        return []
+    if result is None and part.previous:
+        result = msgspec.json.decode(part.previous, type=PartResult)
+    return result.zips if result else []
+
+
+def _parts(record: GroupRecord, link_base: str, total: _Sum) -> Iterator[dict[str, Any]]:
+    """A line for each zip, or for a part that has none."""
+    for number, (part, result) in enumerate(
+        zip(record.parts, part_results(record), strict=True), 1
+    ):
+        if result:
+            total.add_result(result)
+        elif part.progress and part.state in ("doing", "todo", "later"):
+            now = msgspec.json.decode(part.progress, type=PartProgress)
+            if part.state != "doing":  # what it has is kept for when it is begun again
+                now = msgspec.structs.replace(now, rate=0.0, waits_for="")
+            total.add_progress(now)
+        elif part.state == "dead":
+            total.failed += part.size
+            total.errors.append({"part": number, "code": part.why, "detail": part.error})
+        shown: dict[str, Any] = {"part": number, "volume": 1}
+        shown |= {"status": _part_status(part, result), "download": "", "members": part.size}
+        there = _zips(record, part, result)
+        zips = there or (result.zips if result else [])
+        yield from [
+            shown
+            | {"volume": volume, "download": f"{link_base}/{one.link}" if there else ""}
+            | {"members": one.members, "size": one.size, "sha256": one.sha256}
+            for volume, one in enumerate(zips, 1)
+        ] or [shown]
+
+
+def report(record: GroupRecord, link_base: str, brief: bool = False) -> dict[str, Any]:
+    """A batch as the API shows it.
+
+    Links appear when it has ended well, and stay while it is tried again.
+
+    :param brief: for a list: of long things in it only the first ones
+    """
+    total = _Sum()
+    parts = list(_parts(record, link_base, total))
+    eta = None
+    if record.state == "running" and record.started is not None and record.units:
+        left = record.total * 1000 - record.units
+        eta = round((record.now - record.started) * left / record.units, 1)
+    errors, url = (BRIEF_ERRORS, BRIEF_URL) if brief else (MAX_ERRORS, URL)
+    shown = {
+        "task_id": task_of(record.id),
+        "owner": msgspec.json.decode(record.spec, type=Spec).owner,
+        "status": record.state,
+        "run": record.runs + 1,
+        "schedule": percent(record.units, record.total, record.state),
+        "total": record.total,
+        "done": total.done,
+        "failed": total.failed,
+        "bytes": total.bytes,
+        "rate": round(total.rate),
+        "eta": eta,
+        "waits_for": total.waits_for,
+        "position": None if record.place is None else record.place + 1,
+        "download": next((part["download"] for part in parts if part["download"]), ""),
+        "parts": parts[:BRIEF_PARTS] if brief else parts,
+        "errors": [_error(error, url) for error in total.errors[:errors]],
+        "created": _time(record.created),
+        "started": _time(record.started),
+        "finished": _time(record.ended),
+    }
+    if record.after is not None:
+        shown["callback"] = delivery(record.after)
+    return shown
+
+
+def delivery(after: AfterRecord) -> dict[str, Any]:
+    """How far a last callback is: ``{"state", "tries": [{"at", "status", "detail"}], "next"}``.
+
+    The states: ``pending`` (the batch has not ended), ``sending``, ``waiting`` (for the next try),
+    ``delivered``, ``refused`` (by the receiver, for good: 410), ``undelivered`` (given up).
+    """
+    tries = [
+        {"at": _time(at), "status": _status(detail), "detail": detail}
+        for at, detail in after.failures
+    ]
+    if after.state == "done":
+        code = _status(after.result.decode()) if after.result else None
+        tries.append({"at": _time(after.ended), "status": code, "detail": ""})
+        state = "refused" if code == HTTPStatus.GONE else "delivered"
+    else:
+        states = {"": "pending", "dead": "undelivered", "later": "waiting"}
+        state = states.get(after.state, "sending")
+    return {"state": state, "tries": tries, "next": _time(after.due)}
+
+
+def _status(text: str) -> int | None:
+    """The status in ``HTTP 503``, as tries are noted."""
+    found = re.match(r"HTTP (\d{3})\b", text)
+    return int(found[1]) if found else None
+
+
+def callback(shown: dict[str, Any], seq: int) -> dict[str, Any]:
+    """The callback's body from a report: the original service's three fields first."""
+    last = shown["status"] in ENDED
+    body = {
+        "task_id": shown["task_id"],
+        "download": shown["download"] if last else "",
+        "schedule": str(shown["schedule"]),
+        "status": shown["status"],
+        "seq": seq,
+        "run": shown["run"],
+    }
+    if shown["owner"]:
+        body["owner"] = shown["owner"]
+    body |= {key: shown[key] for key in ("total", "done", "failed", "bytes", "eta")}
+    if last:
+        body |= {key: shown[key] for key in ("parts", "errors")}
+    return body

@@ -1,0 +1,252 @@
+"""The embedded server: a Valkey or Redis of our own, spawned and kept.
+
+Its folder is ``<data>/redis``. Whoever runs the server holds a lock on
+``redis/lock``: the file is open in the server process itself, so the lock lives
+exactly as long as the server does, however the daemon ended. A daemon that finds
+it taken uses the server that is there. There are never two servers on one
+append-only file.
+
+Each daemon that uses the server shares a lock on ``redis/users``. Who stops while
+others have it leaves the server to them; the last one ends it. The server ends with
+the daemon that started it, however that ends (on Linux): another one, if there is
+one, then starts its own.
+"""
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import os
+import stat
+import sys
+import tempfile
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from twisted.application.service import Service
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.endpoints import UNIXClientEndpoint
+from twisted.internet.interfaces import IProcessTransport
+from twisted.internet.protocol import ProcessProtocol
+from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from twisted_bulk.brokers.redis import Redis
+from twisted_bulk.brokers.redis_url import Address
+from twisted_bulk.brokers.server_program import choose, flags, note_writer
+from twisted_bulk.errors import ConfigError, QueueUnavailable
+
+log = Logger()
+
+# sockaddr_un holds 108 bytes on Linux and 104 elsewhere, the final zero included.
+LONGEST_SOCKET = 103
+BACKOFF = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+STOP_WITHIN = 10.0
+# A session of its own: a ctrl-C meant for the daemon must not reach the server. And, as prctl(2)
+# says of PR_SET_PDEATHSIG (1): SIGTERM when the process that started it has ended.
+_LAUNCH = """
+import ctypes, os, signal, sys
+os.setsid()
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+    if os.getppid() != int(sys.argv[1]):
+        sys.exit("the daemon has ended")
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+def socket_path(folder: Path) -> Path:
+    """Where the server of ``folder`` listens: there, or in a short private folder.
+
+    :raises ConfigError: the private folder exists and is not ours alone
+    """
+    path = folder / "redis.sock"
+    if len(os.fsencode(path)) <= LONGEST_SOCKET:
+        return path
+    digest = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:16]
+    name = f"bulkwav-{os.getuid()}-{digest}"
+    short = Path(tempfile.gettempdir()) / name
+    if len(os.fsencode(short / "redis.sock")) > LONGEST_SOCKET:
+        short = Path("/tmp") / name
+    short.mkdir(mode=0o700, exist_ok=True)
+    about = short.lstat()
+    if not stat.S_ISDIR(about.st_mode) or about.st_uid != os.getuid() or about.st_mode & 0o077:
+        raise ConfigError(f"data: {folder} is too long for a socket, and {short} is not private")
+    return short / "redis.sock"
+
+
+class _Server(ProcessProtocol):
+    def __init__(self) -> None:
+        self.ended: Deferred[str] = Deferred()
+
+    def processEnded(self, reason: Failure) -> None:
+        self.ended.callback(reason.getErrorMessage())
+
+
+class Embedded(Service):
+    """Keep one server running on ``folder`` for as long as the service runs.
+
+    ``store`` is the connection to it, started and stopped with the service.
+
+    :param memory: bytes that it may use for data; 0: any number
+
+    :raises ConfigError: there is no server program on this machine, or none that can read what
+        stands in the folder
+    """
+
+    ports: Collection[int] = ()
+
+    def __init__(self, reactor: Any, folder: Path, memory: int = 0) -> None:
+        self._memory = memory
+        folder.mkdir(parents=True, exist_ok=True)
+        choose(folder)
+        self._reactor = reactor
+        self._folder = folder
+        self._socket = socket_path(folder)
+        endpoint = UNIXClientEndpoint(reactor, str(self._socket), timeout=5)
+        address = Address(path=str(self._socket))
+        self.store = Redis(reactor, endpoint, address, "the embedded server")
+        self._process: IProcessTransport | None = None
+        self._user: int | None = None
+        self._keeping: Deferred[None] | None = None
+
+    @property
+    def url(self) -> str:
+        """Where other processes of this host find the server."""
+        return f"unix://{quote(str(self._socket.absolute()))}"
+
+    def startService(self) -> None:
+        super().startService()
+        self._user = os.open(self._folder / "users", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(self._user, fcntl.LOCK_SH)
+        self.store.connect()
+        self._keeping = Deferred.fromCoroutine(self._keep())
+        self._keeping.addErrback(lambda f: f.trap(CancelledError))
+
+    def stopService(self) -> Deferred[None]:
+        """End the server, whoever started it, unless others use it."""
+        super().stopService()
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        if self._keeping is not None:
+            self._keeping.cancel()
+        if self._is_shared():
+            log.info("another daemon uses {folder}: its server stays", folder=self._folder)
+            await self.store.disconnect()
+            return
+        lock = self._lock()
+        if lock is None:
+            if self._process is not None:
+                self._process.signalProcess("TERM")
+            else:
+                await self._shutdown()
+            end = self._reactor.seconds() + STOP_WITHIN
+            while lock is None and self._reactor.seconds() < end:
+                await deferLater(self._reactor, 0.02)
+                lock = self._lock()
+        if lock is None:
+            log.warn("the embedded server did not end within {s} s", s=STOP_WITHIN)
+        else:
+            if self._socket.parent != self._folder:
+                with contextlib.suppress(OSError):
+                    self._socket.unlink(missing_ok=True)
+                    self._socket.parent.rmdir()
+            os.close(lock)
+        await self.store.disconnect()
+
+    def _is_shared(self) -> bool:
+        """Whether others use the server; from now on we do not."""
+        assert self._user is not None
+        try:
+            fcntl.flock(self._user, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(self._user)
+            self._user = None
+        return False
+
+    async def _shutdown(self) -> None:
+        with contextlib.suppress(QueueUnavailable):  # its only answer is to hang up
+            await self.store.command("SHUTDOWN", deadline=2)
+
+    def _lock(self) -> int | None:
+        """An open, locked file, or None while a server (of anyone's) has it."""
+        lock = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as problem:
+            os.close(lock)
+            if problem.errno not in (errno.EAGAIN, errno.EACCES):
+                raise
+            return None
+        return lock
+
+    async def _keep(self) -> None:
+        while True:
+            try:
+                await self._keep_running()
+            except CancelledError:
+                raise
+            except Exception:  # no processes left, a full disk: it may pass
+                log.failure("the embedded server cannot be started")
+                await deferLater(self._reactor, BACKOFF[-1])
+
+    async def _keep_running(self) -> None:
+        """Spawn whenever nobody serves the folder."""
+        failures, adopted = 0, False
+        while True:
+            socket_path(self._folder)  # a private folder may have gone with an earlier server
+            lock = self._lock()
+            if lock is None:
+                if not adopted:
+                    log.info("a server already runs on {folder}", folder=self._folder)
+                adopted = True
+                await deferLater(self._reactor, 0.5)
+                continue
+            adopted = False
+            try:
+                started = self._reactor.seconds()
+                ended = await self._spawn(lock)
+            finally:
+                os.close(lock)
+            how = await ended
+            self._process = None
+            lasted = self._reactor.seconds() - started
+            failures = 0 if lasted > BACKOFF[-1] else failures + 1
+            delay = BACKOFF[min(failures, len(BACKOFF) - 1)]
+            log.error(
+                "the embedded server ended ({how}); its log is {path}; again in {delay} s",
+                how=how,
+                path=self._folder / "server.log",
+                delay=delay,
+            )
+            await deferLater(self._reactor, delay)
+
+    async def _spawn(self, lock: int) -> Deferred[str]:
+        program = await deferToThread(choose, self._folder)
+        arguments = flags(program.kind, program.version, self._folder, self._socket, self._memory)
+        launch = [sys.executable, "-I", "-S", "-c", _LAUNCH, f"{os.getpid()}"]
+        note_writer(self._folder, program)
+        log.info("starting {program} on {folder}", program=program.path, folder=self._folder)
+        server = _Server()
+        with open(self._folder / "server.log", "ab") as output, open(os.devnull, "rb") as nothing:
+            self._process = self._reactor.spawnProcess(
+                server,
+                sys.executable,
+                [*launch, program.path, *arguments],
+                env={"PATH": os.environ.get("PATH", ""), "LANG": "C"},
+                # Descriptor 3 is never used, only held: the lock.
+                childFDs={
+                    0: nothing.fileno(),
+                    1: output.fileno(),
+                    2: output.fileno(),
+                    3: lock,
+                },
+            )
+        return server.ended

@@ -1,0 +1,232 @@
+"""The connection to Redis or Valkey: txredisapi with its traps taken out.
+
+What is avoided, and why: AUTH and SELECT by txredisapi stop the reconnecting for
+ever after one bad handshake, so our protocol shakes hands itself; a command waits
+without limit while the server is away, so each has a deadline; numbers and text
+are never converted, so replies are bytes and integers only; no MULTI, no pipeline
+and no blocking command, which each take a connection out of the pool.
+"""
+
+import re
+from collections.abc import Callable, Collection
+from typing import Any
+
+import txredisapi
+from twisted.application.service import Service
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import TimeoutError as DeadlinePassed
+from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
+from twisted.logger import Logger
+
+from twisted_bulk.brokers.redis_connection import Factory, ListenerFactory
+from twisted_bulk.brokers.redis_endpoint import endpoint
+from twisted_bulk.brokers.redis_url import Address, parse
+from twisted_bulk.brokers.store import DEADLINE, Argument, Capabilities, Script
+from twisted_bulk.errors import QueueFull, QueueUnavailable
+
+log = Logger()
+
+REPLICATED_WITHIN = 1.0
+OLDEST = (6, 2)
+# What may pass. Redis 6.2 puts a script's error behind words of its own.
+_TROUBLE = re.compile(r"(?:^|-)(OOM|LOADING|BUSY|READONLY|MASTERDOWN|MISCONF|NOREPLICAS)\b")
+
+
+def _checked(argument: Argument) -> Argument:
+    # txredisapi would quietly write None as "None" and cut floats.
+    if isinstance(argument, bool) or not isinstance(argument, str | bytes | int):
+        raise TypeError(f"not a Redis argument: {argument!r}")
+    return argument
+
+
+class Redis:
+    """Commands and scripts on one server, reconnecting for as long as it lives.
+
+    :param where: the server's address as logs should name it (no secrets)
+    :param ports: TCP ports of the servers, and of the Sentinels; they may become more
+    """
+
+    capabilities = Capabilities(processes=True, hosts=True, durable=True)
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        endpoint: IStreamClientEndpoint,
+        address: Address,
+        where: str = "",
+        ports: Collection[int] = (),
+    ) -> None:
+        self.ports = ports
+        self.where = where or f"redis at {address.where}"
+        self._clock = clock
+        self._endpoint = endpoint
+        self._replicas = address.replicas
+        self._factory = Factory(address, 2, clock)
+        self._listeners = ListenerFactory(address, clock)
+
+    def connect(self) -> None:
+        """Start connecting; commands given before it succeeds wait up to their deadline."""
+        self._factory.startConnecting(self._endpoint)
+
+    async def disconnect(self) -> None:
+        """Close all connections and stop trying."""
+        await self._factory.disconnect()
+        if self._listeners.heard:
+            await self._listeners.disconnect()
+
+    def listen(self, channel: str, heard: Callable[[], object]) -> None:
+        """Call ``heard`` after messages on ``channel``; and after a reconnection, to be sure.
+
+        All channels have to be named before the first connection is made.
+        """
+        if not self._listeners.heard:
+            self._clock.callLater(0, self._listeners.startConnecting, self._endpoint)
+        self._listeners.heard.setdefault(channel, []).append(heard)
+
+    def attend(self, leave: Callable[[], Deferred[None]]) -> None:
+        """It is disconnected by its service only."""
+
+    async def command(self, *arguments: Argument, deadline: float = DEADLINE) -> Any:
+        """Send one command.
+
+        :param deadline: seconds, waiting for a connection included
+        :raises QueueUnavailable: no answer in time, or one that says "not now"
+        :raises QueueFull: the server has no memory left
+        """
+        words = [*map(_checked, arguments)]
+        connection = self._factory.connection()
+        if connection is None:
+            waiting = self._factory.wait()
+            sent = waiting.addCallback(lambda found: found.execute_command(*words))
+        else:
+            sent = connection.execute_command(*words)
+        return await self._answered(sent, deadline)
+
+    async def _answered(self, sent: Deferred[Any], deadline: float) -> Any:
+        sent.addTimeout(deadline, self._clock)
+        try:
+            return await sent
+        except DeadlinePassed:
+            raise QueueUnavailable(f"{self.where} did not answer in time") from None
+        except txredisapi.ConnectionError as error:
+            raise QueueUnavailable(f"{self.where}: {error}") from None
+        except txredisapi.ResponseError as error:
+            trouble = _TROUBLE.search(str(error))
+            if trouble and trouble[1] == "OOM":
+                raise QueueFull(f"{self.where} has no memory left") from None
+            if trouble:
+                if trouble[1] in ("READONLY", "NOREPLICAS"):
+                    self._reconnect()  # it was the master, once
+                raise QueueUnavailable(f"{self.where}: {error}") from None
+            raise
+
+    def _reconnect(self) -> None:
+        for connection in [*self._factory.pool, *self._listeners.pool]:
+            connection.transport.loseConnection()
+
+    async def run(
+        self, script: Script, key: str, *arguments: Argument, deadline: float = DEADLINE
+    ) -> Any:
+        """Run ``script`` with ``key`` as its only key."""
+        words = (1, key, *arguments)
+        send = self._replicated if self._replicas and script.promises else self.command
+        try:
+            return await send("EVALSHA", script.sha, *words, deadline=deadline)
+        except txredisapi.ResponseError as error:
+            if not str(error).startswith("NOSCRIPT"):
+                raise
+        return await send("EVAL", script.source, *words, deadline=deadline)
+
+    async def _replicated(self, *arguments: Argument, deadline: float) -> Any:
+        """A command whose effect has reached replicas before it is answered for.
+
+        :raises QueueUnavailable: or may not have
+        """
+        words = [*map(_checked, arguments)]
+
+        async def send() -> Any:
+            # WAIT counts what its own connection has written.
+            connection = self._factory.connection() or await self._factory.wait()
+            sent = connection.execute_command(*words)
+            waiting = connection.execute_command(
+                "WAIT", self._replicas, round(REPLICATED_WITHIN * 1000)
+            )
+            try:
+                reply = await sent
+            finally:
+                waiting.addErrback(lambda _: 0)
+            return reply, await waiting
+
+        reply, reached = await self._answered(Deferred.fromCoroutine(send()), deadline)
+        if reached < self._replicas:
+            raise QueueUnavailable(f"{self.where}: {reached} of {self._replicas} replicas have it")
+        return reply
+
+    async def memory(self) -> tuple[int, int]:
+        """Bytes in use, as its limit counts them, and that limit; 0: there is none."""
+        info = await self._info("memory")
+        used = int(info.get("used_memory", 0)) - int(info.get("mem_not_counted_for_evict", 0))
+        return max(0, used), int(info.get("maxmemory", 0))
+
+    async def _info(self, *section: str) -> dict[str, str]:
+        text = (await self.command("INFO", *section)).decode("utf-8", "replace")
+        return dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+
+    async def warnings(self) -> list[str]:
+        """What about this server puts accepted batches at risk."""
+        info = await self._info()
+        found = []
+        # Valkey reports the Redis version it is compatible with.
+        version = tuple(int(n) for n in info.get("redis_version", "0.0").split(".")[:2])
+        if version < OLDEST:
+            found.append("it is older than 6.2")
+        if info.get("aof_enabled") == "0":
+            found.append("appendonly is off: batches accepted since its last dump die with it")
+        if info.get("maxmemory_policy", "noeviction") != "noeviction":
+            found.append(f"maxmemory-policy {info['maxmemory_policy']} may throw batches away")
+        if info.get("maxmemory", "0") == "0":
+            found.append("it has no maxmemory: nothing bounds what batches may take there")
+        if info.get("aof_last_write_status", "ok") != "ok":
+            found.append("it cannot write its append-only file")
+        return found
+
+
+def connection(reactor: Any, url: str) -> Redis:
+    """A connection to what ``url`` names; see :mod:`twisted_bulk.brokers.redis_url`.
+
+    :raises ValueError: it is not such a URL
+    """
+    address = parse(url)
+    ports = {port for _, port in address.hosts}
+    return Redis(reactor, endpoint(reactor, address, ports.add), address, ports=ports)
+
+
+class Connection(Service):
+    """A :class:`Redis` that lives as long as the service, checked once it answers."""
+
+    def __init__(self, redis: Redis) -> None:
+        self.store = redis
+        self.ports = redis.ports
+
+    def startService(self) -> None:
+        super().startService()
+        self.store.connect()
+        self._checking = Deferred.fromCoroutine(self._check())
+        self._checking.addErrback(lambda f: f.trap(CancelledError))
+
+    def stopService(self) -> Deferred[None]:
+        super().stopService()
+        self._checking.cancel()
+        return Deferred.fromCoroutine(self.store.disconnect())
+
+    async def _check(self) -> None:
+        while True:
+            try:
+                found = await self.store.warnings()
+            except QueueUnavailable:
+                continue  # it waited for its deadline
+            except txredisapi.ResponseError as error:
+                found = [f"it does not say how it keeps its data ({error})"]
+            for warning in found:
+                log.warn("{where}: {what}", where=self.store.where, what=warning)
+            return

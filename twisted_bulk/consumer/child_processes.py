@@ -1,0 +1,194 @@
+"""Plain functions in child processes, which a time-out really kills.
+
+A child (this module run as a program) imports the function by name, then answers requests one
+after the other: a payload in, ``+`` and the value or ``-`` and what went wrong out, each as JSON
+after its length. It ends when its parent does, also by ``kill -9``, even in mid-call: a thread
+waits for the end of the pipe.
+"""
+
+import importlib
+import json
+import os
+import runpy
+import struct
+import sys
+from collections.abc import Callable
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.internet.protocol import ProcessProtocol
+from twisted.python.failure import Failure
+
+from twisted_bulk.jobs.publisher import decode, encode_value
+
+LENGTH = struct.Struct(">I")
+REQUESTS, REPLIES = 3, 4  # descriptors in the child
+MAIN = "__mp_main__"  # what a script calls itself where it must not run again
+
+
+class CallFailed(Exception):
+    """The function raised, in its process; the message says what."""
+
+
+class ProcessDied(Exception):
+    """The process ended before the function did."""
+
+
+def name_of(function: Callable[..., Any]) -> list[str]:
+    """How a child finds ``function``: module, qualified name, and the file of a script.
+
+    :raises ValueError: it cannot be imported by name
+    """
+    module, name = function.__module__, function.__qualname__
+    if "<" in name:
+        raise ValueError(f"{name} cannot run in a process of its own: it has no name to import")
+    path = getattr(sys.modules.get(module), "__file__", None) if module == "__main__" else None
+    return [module, name, os.path.abspath(path) if path else ""]
+
+
+class _Child(ProcessProtocol):
+    """One process, from the parent's side: one call at a time."""
+
+    def __init__(self) -> None:
+        self.ended: Deferred[None] = Deferred()
+        self._calling: Deferred[bytes] | None = None
+        self._received = b""
+
+    def call(self, payload: bytes) -> Deferred[bytes]:
+        """The function's value, as JSON. Cancelling it kills the process."""
+        assert self.transport is not None
+        self._calling = Deferred(lambda _: self.kill())
+        self.transport.writeToChild(REQUESTS, LENGTH.pack(len(payload)) + payload)
+        return self._calling
+
+    def kill(self) -> None:
+        """End the process now."""
+        assert self.transport is not None
+        if self.transport.pid:
+            self.transport.signalProcess("KILL")
+
+    def childDataReceived(self, childFD: int, data: bytes) -> None:
+        self._received += data
+        while len(self._received) >= LENGTH.size:
+            (length,) = LENGTH.unpack_from(self._received)
+            end = LENGTH.size + length
+            if len(self._received) < end:
+                return
+            reply, self._received = self._received[LENGTH.size : end], self._received[end:]
+            self._answer(reply)
+
+    def _answer(self, reply: bytes) -> None:
+        calling, self._calling = self._calling, None
+        if calling is None or calling.called:
+            return
+        if reply[:1] == b"+":
+            calling.callback(reply[1:])
+        else:
+            calling.errback(CallFailed(reply[1:].decode()))
+
+    def processExited(self, reason: Failure) -> None:
+        # Not when its pipes are closed: a process that it started may hold them.
+        assert self.transport is not None
+        for descriptor in (0, REQUESTS, REPLIES):
+            self.transport.closeChildFD(descriptor)
+        if self._calling is not None and not self._calling.called:
+            self._calling.errback(ProcessDied(reason.getErrorMessage()))
+        self.ended.callback(None)
+
+
+class Pool(Service):
+    """Processes that run ``function``; as many as calls are made at once, and kept."""
+
+    def __init__(self, reactor: Any, function: Callable[..., Any]) -> None:
+        self._reactor = reactor
+        self._words = [*name_of(function), json.dumps(sys.path)]
+        self._idle: list[_Child] = []
+        self._all: set[_Child] = set()
+
+    def stopService(self) -> Deferred[None]:
+        """Kill what is left."""
+        super().stopService()
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        for child in list(self._all):
+            child.kill()
+            await child.ended
+
+    async def call(self, payload: bytes) -> bytes:
+        """Run the function once; cancelling it kills its process.
+
+        :raises CallFailed: it raised
+        :raises ProcessDied: it, or somebody, ended the process
+        """
+        child = self._idle.pop() if self._idle else self._spawn()
+        try:
+            value = await child.call(payload)
+        except CallFailed:
+            self._idle.append(child)
+            raise
+        self._idle.append(child)
+        return value
+
+    def _spawn(self) -> _Child:
+        child = _Child()
+        words = [sys.executable, "-m", "twisted_bulk.consumer.child_processes", *self._words]
+        descriptors: dict[int, Any] = {0: "w", 1: 1, 2: 2, REQUESTS: "w", REPLIES: "r"}
+        self._reactor.spawnProcess(child, sys.executable, words, env=None, childFDs=descriptors)
+        self._all.add(child)
+
+        def ended(_: object) -> None:
+            self._all.discard(child)
+            if child in self._idle:
+                self._idle.remove(child)
+
+        child.ended.addCallback(ended)
+        return child
+
+
+def _load(module: str, name: str, path: str) -> Callable[..., Any]:
+    if path:
+        found: Any = runpy.run_path(path, run_name=MAIN)
+        first, *rest = name.split(".")
+        found = found[first]
+    else:
+        found, rest = importlib.import_module(module), name.split(".")
+    for word in rest:
+        found = getattr(found, word)
+    function: Callable[..., Any] = found
+    return function
+
+
+def _listen(requests: "SimpleQueue[bytes]") -> None:
+    with open(REQUESTS, "rb") as pipe:
+        while head := pipe.read(LENGTH.size):
+            requests.put(pipe.read(*LENGTH.unpack(head)))
+    os._exit(0)  # the parent is gone; whatever the function does is for nobody
+
+
+def _answer(function: Callable[..., Any], payload: bytes) -> bytes:
+    try:
+        one, many = decode(payload)
+        return b"+" + encode_value(function(*one, **many))
+    except Exception as error:
+        return b"-" + f"{type(error).__name__}: {error}"[:500].encode()
+
+
+def main() -> None:
+    """A child's life."""
+    module, name, path, search = sys.argv[1:]
+    sys.path[:] = json.loads(search)
+    requests: SimpleQueue[bytes] = SimpleQueue()
+    Thread(target=_listen, args=(requests,), daemon=True).start()
+    function = _load(module, name, path)
+    with open(REPLIES, "wb", buffering=0) as replies:
+        while True:
+            reply = _answer(function, requests.get())
+            replies.write(LENGTH.pack(len(reply)) + reply)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,135 @@
+"""The consumer: any function on the jobs of a queue."""
+
+import os
+import secrets
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import LoopingCall, deferLater
+from twisted.logger import Logger
+
+from twisted_bulk.consumer.acks import adopt
+from twisted_bulk.consumer.functions import Calls
+from twisted_bulk.consumer.runner import BACKOFF, Runner
+from twisted_bulk.consumer.slots import Slots
+from twisted_bulk.consumer.task import Backoff
+from twisted_bulk.errors import Unavailable
+from twisted_bulk.jobs import quiet_hours as hours
+from twisted_bulk.jobs.model import Alone
+from twisted_bulk.jobs.protocol import JobQueue
+from twisted_bulk.jobs.publisher import Publisher
+
+log = Logger()
+
+MAINTAIN = 1.0  # seconds between rounds of housekeeping
+
+
+def new_worker() -> str:
+    """An id for this process that none had before."""
+    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(6)}"
+
+
+class Consumer(Runner):
+    """Call ``function`` with the parameters of each job: one, or many by name.
+
+    A coroutine function, or one that says it returns a Deferred, runs in the reactor's thread;
+    any other in a thread, or with ``processes`` in a child process.
+
+    :param slots: calls at once in this process
+    :param timeout: seconds that a call may take, or 0
+    :param no_run: when nothing is begun, as :mod:`twisted_bulk.jobs.quiet_hours` reads it
+    :param backoff: the pause before a failed call is tried again
+    :param max_doing: calls at once in all processes; and ``qps``: how many begin a second in all
+        of them. Set for everybody when this one starts; ``queue.control`` changes them any time
+    :param spool: folder for results that come while the queue is away
+    :param keep: seconds that the record of a call stays, for the last ``keep_count`` at most
+    :param drain: seconds that a stop waits for calls before it gives them back
+    """
+
+    def __init__(
+        self,
+        queue: JobQueue,
+        function: Callable[..., Any],
+        reactor: Any,
+        *,
+        slots: int = 8,
+        threads: bool | None = None,
+        processes: bool = False,
+        timeout: float = 0,
+        no_run: str = "",
+        backoff: Backoff = BACKOFF,
+        max_doing: int | None = None,
+        qps: float | None = None,
+        spool: str | Path | None = None,
+        keep: float = 86400,
+        keep_count: int = 100_000,
+        drain: float = 30,
+    ) -> None:
+        self._calls = Calls(
+            function, reactor, slots=slots, threads=threads, processes=processes, freed=self.wake
+        )
+        given = {"max_doing": max_doing, "qps": qps}
+        self._shared = {name: value for name, value in given.items() if value is not None}
+        self._folder = Path(spool) if spool else None
+        self._kept = (keep, keep_count)
+        super().__init__(
+            queue,
+            self._calls,
+            reactor,
+            worker=new_worker(),
+            slots=Slots(slots),
+            alone=Alone.YES,
+            drain=drain,
+            timeout=timeout,
+            hours=hours.parse(no_run),
+            backoff=backoff,
+            spool=self._folder,
+        )
+        self._maintaining = LoopingCall(self._maintain_soundly)
+        self._maintaining.clock = reactor
+
+    @property
+    def publisher(self) -> Publisher:
+        """Queues calls of the function."""
+        return self._queue.publisher
+
+    def startService(self) -> None:
+        self._calls.startService()
+        super().startService()
+        self._maintaining.start(MAINTAIN)
+
+    async def _stop(self) -> None:
+        self._maintaining.stop()
+        await super()._stop()
+        await self._calls.stopService()
+
+    def occupied(self) -> int:
+        return self._calls.left
+
+    async def prepare(self) -> None:
+        if self._folder is not None:
+            await adopt(self._queue, self._folder)
+        await self._queue.control(self._shared)
+
+    async def empty(self, seconds: float = 0) -> None:
+        """Returns once nothing has waited or run for so long, anywhere."""
+        while True:
+            try:
+                since = (await self._queue.stats()).empty
+            except Unavailable:
+                since = None
+            if since is not None and since >= seconds:
+                return
+            pause = 0.1 if since is None else min(max(seconds - since, 0.01), 1.0)
+            await deferLater(self._clock, pause)
+
+    def _maintain_soundly(self) -> Deferred[None]:
+        return Deferred.fromCoroutine(self._maintain()).addErrback(
+            lambda f: None if f.check(Unavailable) else log.failure("housekeeping failed", f)
+        )
+
+    async def _maintain(self) -> None:
+        await self._queue.maintain(*self._kept)

@@ -1,0 +1,98 @@
+"""Finished zips, opened by their links and kept open while somebody is served."""
+
+import errno
+import os
+import stat
+from typing import Any
+
+from twisted_bulk.archive.folders import DIGEST, FILE, FOLDER, Shelf
+from twisted_bulk.http_server.preconditions import Representation
+
+Identity = tuple[int, int]  # device and inode
+
+
+class OpenZip:
+    """An open file of the shelf; its bytes stay readable even if it is deleted.
+
+    All who are served it share one descriptor: reading is by offset.
+    """
+
+    def __init__(self, zips: "Zips", identity: Identity, descriptor: int, sha256: bytes) -> None:
+        about = os.fstat(descriptor)
+        self._zips = zips
+        self._identity = identity
+        self.users = 0
+        self.descriptor = descriptor
+        self.sha256 = sha256
+        self.what = Representation(about.st_size, f'"{sha256.hex()}"', int(about.st_mtime))
+
+    def use(self) -> "OpenZip":
+        """One more user, who releases it."""
+        self.users += 1
+        return self
+
+    def release(self) -> None:
+        """One of its users needs it no more."""
+        self.users -= 1
+        if not self.users:
+            del self._zips.opened[self._identity]
+            os.close(self.descriptor)
+
+
+def _read(path: Any, folder: int) -> int:
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+    return os.open(path, flags, dir_fd=folder)
+
+
+class Zips:
+    """The shelf's finished zips."""
+
+    def __init__(self, shelf: Shelf) -> None:
+        self._shelf = shelf
+        self.opened: dict[Identity, OpenZip] = {}
+
+    def open(self, path: str) -> OpenZip:
+        """The zip under ``/folder/file.zip``, to be released.
+
+        :raises FileNotFoundError: with the argument ``gone`` if it once was there
+        """
+        folder, _, name = path.removeprefix("/").partition("/")
+        if not FOLDER.fullmatch(folder) or not FILE.fullmatch(name):
+            raise FileNotFoundError
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+        directory = os.open(self._shelf.public / folder, flags)
+        try:
+            if not os.listdir(directory):
+                raise FileNotFoundError("gone")
+            return self._share(directory, name)
+        except OSError as problem:
+            if problem.errno in (errno.ELOOP, errno.ENOTDIR):
+                raise FileNotFoundError from None
+            raise
+        finally:
+            os.close(directory)
+
+    def _share(self, directory: int, name: str) -> OpenZip:
+        digest = _read(name + DIGEST, directory)
+        try:
+            sha256 = bytes.fromhex(os.read(digest, 64).decode("ascii"))
+        finally:
+            os.close(digest)
+        try:
+            descriptor = _read(name, directory)
+        except FileNotFoundError:
+            raise FileNotFoundError("gone") from None
+        try:
+            about = os.fstat(descriptor)
+            if not stat.S_ISREG(about.st_mode):
+                raise FileNotFoundError
+            identity = about.st_dev, about.st_ino
+            found = self.opened.get(identity)
+            if found is None:
+                found = self.opened[identity] = OpenZip(self, identity, descriptor, sha256)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        if found.descriptor != descriptor:
+            os.close(descriptor)
+        return found.use()

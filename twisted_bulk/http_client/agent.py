@@ -1,0 +1,174 @@
+"""The one HTTP client that everything outgoing uses.
+
+A host's name is resolved once; every address of the answer is checked, and the
+connection is made to one that was. It asks for no encoding and refuses an encoded body.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from OpenSSL.crypto import X509
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, fail
+from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.web.client import URI, Agent, BrowserLikePolicyForHTTPS, ProxyAgent
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import IAgent, IAgentEndpointFactory, IBodyProducer, IResponse
+from zope.interface import implementer
+
+from twisted_bulk.errors import MemberError
+from twisted_bulk.http_client.endpoints import Dial, Secure, Trust
+from twisted_bulk.http_client.guard import Guard
+from twisted_bulk.http_client.pool import IDLE, Pool, drop
+from twisted_bulk.http_client.proxy_tunnel import Tunnel
+from twisted_bulk.http_client.proxy_url import Proxy
+from twisted_bulk.http_client.resolver import Resolver, look_up
+
+
+@implementer(IAgent, IAgentEndpointFactory)
+class GuardedAgent(Service):
+    """An HTTP client that dials only what the guard allows and never decodes bodies.
+
+    :param per_host: idle connections kept to one host
+    :param dns_timeout: seconds; ``connect_timeout``: seconds for TCP, and again for TLS
+    :param authorities: certificates trusted beside the system's
+    :param proxy: what everything goes through
+    :param find: looks names up; blocks
+    :param idle: idle connections kept in all
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        guard: Guard,
+        per_host: int,
+        *,
+        dns_timeout: float = 5.0,
+        connect_timeout: float = 10.0,
+        authorities: Sequence[X509] = (),
+        proxy: Proxy | None = None,
+        find: Callable[[str], list[str]] = look_up,
+        idle: int = IDLE,
+    ) -> None:
+        self._reactor = reactor
+        self._guard = guard
+        self._timeout = connect_timeout
+        self._resolver = Resolver(reactor, dns_timeout, find)
+        self._tls = BrowserLikePolicyForHTTPS(Trust(authorities) if authorities else None)
+        self._pool = Pool(reactor, idle=idle)
+        self._pool.maxPersistentPerHost = per_host
+        self._proxy = proxy
+        self._agents = {True: self._make(self._pool), False: self._make(Pool(reactor, False))}
+
+    def _make(self, pool: Pool) -> tuple[IAgent, IAgent]:
+        """Twisted's agents over one pool: for http URLs, and for https URLs."""
+        agent = Agent.usingEndpointFactory(self._reactor, self, pool)
+        if self._proxy is None:
+            return agent, agent
+        through = self._dial(self._proxy.host, self._proxy.port, None)
+        return ProxyAgent(through, self._reactor, pool), agent
+
+    def startService(self) -> None:
+        super().startService()
+        self._resolver.start()
+
+    def stopService(self) -> Deferred[None]:
+        super().stopService()
+        self._resolver.stop()
+        closing: Deferred[None] = self._pool.closeCachedConnections()
+        return closing
+
+    def _dial(self, host: str, port: int, guard: Guard | None) -> Dial:
+        return Dial(self._reactor, self._resolver, guard, host, port, self._timeout)
+
+    def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
+        host = uri.host.decode("ascii").strip("[]")
+        if self._proxy is None:
+            endpoint: IStreamClientEndpoint = self._dial(host, uri.port, self._guard)
+        else:
+            through = self._dial(self._proxy.host, self._proxy.port, None)
+            endpoint = Tunnel(self._reactor, through, self._proxy, host, uri.port, self._timeout)
+        if uri.scheme == b"https":
+            endpoint = Secure(self._reactor, self._tls, uri, endpoint, self._timeout)
+        return endpoint
+
+    def request(
+        self,
+        method: bytes,
+        uri: bytes,
+        headers: Headers | None = None,
+        bodyProducer: IBodyProducer | None = None,
+    ) -> Deferred[IResponse]:
+        return self.ask(method, uri, headers, bodyProducer).addCallback(self._refuse_encoded)
+
+    def _refuse_encoded(self, response: IResponse) -> IResponse | Deferred[IResponse]:
+        encodings = response.headers.getRawHeaders(b"Content-Encoding", [])
+        if any(encoding.strip().lower() not in (b"", b"identity") for encoding in encodings):
+            named = encodings[0].decode("ascii", "replace").strip()
+            named = named if re.fullmatch(r"[A-Za-z0-9.-]{1,20}", named) else "something"
+            return Deferred.fromCoroutine(self._refuse(response, named))
+        return response
+
+    async def _refuse(self, response: IResponse, named: str) -> IResponse:
+        await drop(response, self._reactor)
+        raise MemberError("content_encoded", f"the body is encoded as {named!r}, unasked")
+
+    def ask(
+        self,
+        method: bytes,
+        uri: bytes,
+        headers: Headers | None = None,
+        bodyProducer: IBodyProducer | None = None,
+        keep: bool = True,
+    ) -> Deferred[IResponse]:
+        """Send a request whose answer may have an encoded body.
+
+        :param keep: False: on a connection of its own, which is closed after it
+        """
+        headers = headers.copy() if headers else Headers()
+        # treq asks for gzip on top of whatever its caller asked for.
+        headers.setRawHeaders(b"Accept-Encoding", [b"identity"])
+        if not headers.hasHeader(b"User-Agent"):
+            headers.setRawHeaders(b"User-Agent", [b"bulkwav"])
+        plain, agent = self._agents[keep]
+        if self._proxy is not None:
+            parsed = URI.fromBytes(uri)
+            try:
+                self._guard.check_unresolved(parsed.host.decode("ascii"), parsed.port)
+            except MemberError:
+                return fail()
+            if parsed.scheme == b"http":
+                agent = plain
+                if self._proxy.authorization:
+                    headers.setRawHeaders(b"Proxy-Authorization", [self._proxy.authorization])
+        asked: Deferred[IResponse] = agent.request(method, uri, headers, bodyProducer)
+        return asked
+
+
+@implementer(IAgent)
+class Unread:
+    """The same agent for whom the body does not matter: it comes as it is, whatever it is.
+
+    :param keep: False: each request has a connection of its own, so that a kept one that was
+        closed meanwhile costs none
+    """
+
+    def __init__(self, agent: GuardedAgent, keep: bool = True) -> None:
+        self._agent = agent
+        self._keep = keep
+
+    def request(
+        self,
+        method: bytes,
+        uri: bytes,
+        headers: Headers | None = None,
+        bodyProducer: IBodyProducer | None = None,
+    ) -> Deferred[IResponse]:
+        asked = self._agent.ask(method, uri, headers, bodyProducer, self._keep)
+        return asked.addCallback(_undeclared)
+
+
+def _undeclared(response: IResponse) -> IResponse:
+    response.headers.removeHeader(b"Content-Encoding")  # treq would decode it
+    return response

@@ -1,0 +1,184 @@
+"""Connecting: the address that was checked is the one that is dialled; TLS over it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from OpenSSL import SSL
+from OpenSSL.crypto import X509
+from service_identity import VerificationError
+from twisted.internet import error
+from twisted.internet._sslverify import IOpenSSLTrustRoot
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.endpoints import (
+    TCP4ClientEndpoint,
+    TCP6ClientEndpoint,
+    wrapClientTLS,
+)
+from twisted.internet.interfaces import (
+    IAddress,
+    IHostnameResolver,
+    IHostResolution,
+    IProtocol,
+    IProtocolFactory,
+    IReactorPluggableNameResolver,
+    IReactorTime,
+    IResolutionReceiver,
+    IStreamClientEndpoint,
+)
+from twisted.internet.ssl import platformTrust
+from twisted.python.failure import Failure
+from twisted.web.client import URI
+from zope.interface import implementer
+
+from twisted_bulk.errors import MemberError
+from twisted_bulk.http_client.guard import Guard
+from twisted_bulk.system.host_names import NamedEndpoint, creator
+
+RECEIVE_BUFFER = 512 * 1024  # Twisted's 64 KiB costs two to three times the CPU a byte
+
+
+@implementer(IReactorPluggableNameResolver, IHostnameResolver)
+class _Answered:
+    """The reactor for one connection: it knows one name, with its addresses."""
+
+    def __init__(self, reactor: Any, addresses: Sequence[str]) -> None:
+        self._reactor = reactor
+        self._addresses = addresses
+
+    @property
+    def nameResolver(self) -> IHostnameResolver:
+        return self
+
+    def installNameResolver(self, resolver: IHostnameResolver) -> IHostnameResolver:
+        raise NotImplementedError("this resolver stays")
+
+    def resolveHostName(
+        self,
+        resolutionReceiver: IResolutionReceiver,
+        hostName: str,
+        portNumber: int = 0,
+        addressTypes: Sequence[type[IAddress]] | None = None,
+        transportSemantics: str = "TCP",
+    ) -> IHostResolution:
+        receiver: Any = resolutionReceiver
+        receiver.resolutionBegan(None)
+        for address in self._addresses:
+            kind = IPv6Address if ":" in address else IPv4Address
+            receiver.addressResolved(kind("TCP", address, portNumber))
+        receiver.resolutionComplete()
+        return receiver  # type: ignore[no-any-return]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reactor, name)
+
+
+@implementer(IStreamClientEndpoint)
+class Dial:
+    """A TCP connection to a host, if its addresses may be dialled.
+
+    Fails with a :class:`MemberError` that says what went wrong.
+
+    :param timeout: seconds to connect, once the name is resolved
+    """
+
+    def __init__(
+        self, reactor: Any, resolver: Any, guard: Guard | None, host: str, port: int, timeout: float
+    ) -> None:
+        self._reactor = reactor
+        self._clock: IReactorTime = reactor
+        self._resolver = resolver
+        self._guard = guard
+        self._host = host
+        self._port = port
+        self._timeout = timeout
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
+        return Deferred.fromCoroutine(self._connect(protocolFactory))
+
+    async def _connect(self, factory: Any) -> IProtocol:
+        where = f"{self._host}:{self._port}"
+        if self._guard is not None:
+            self._guard.check_port(self._port)
+        addresses = await self._resolver.resolve(self._host)
+        if self._guard is not None:
+            self._guard.check(self._host, addresses, self._port)
+        for each in (factory, getattr(factory, "wrappedFactory", factory)):
+            each.noisy = False  # a line in the log for each connection says nothing
+        connecting = self._endpoint(addresses).connect(factory)
+        late = MemberError("connect_timeout", f"{where} took too long to connect")
+        connecting.addTimeout(self._timeout, self._clock, lambda *_: Failure(late))
+        try:
+            protocol: Any = await connecting
+        except error.ConnectingCancelledError as stopped:
+            raise CancelledError() from stopped
+        except error.TimeoutError:
+            raise late from None
+        except (error.ConnectError, error.DNSLookupError) as problem:
+            raise MemberError("connect_failed", f"{where}: {problem}") from None
+        transport: Any = protocol.transport
+        transport.bufferSize = RECEIVE_BUFFER
+        transport.setTcpKeepAlive(True)
+        return protocol  # type: ignore[no-any-return]
+
+    def _endpoint(self, addresses: Sequence[str]) -> IStreamClientEndpoint:
+        if len(addresses) > 1:
+            known = _Answered(self._reactor, addresses)
+            return NamedEndpoint(known, self._host, self._port, timeout=self._timeout)
+        (address,) = addresses
+        kind = TCP6ClientEndpoint if ":" in address else TCP4ClientEndpoint
+        return kind(self._reactor, address, self._port, self._timeout)
+
+
+@implementer(IStreamClientEndpoint)
+class Secure:
+    """TLS over another endpoint; connected once the certificate was verified."""
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        policy: Any,
+        uri: URI,
+        endpoint: IStreamClientEndpoint,
+        timeout: float,
+    ) -> None:
+        self._clock = clock
+        self._where = f"{uri.host.decode('ascii')}:{uri.port}"
+        self._endpoint = wrapClientTLS(creator(policy, uri.host, uri.port), endpoint)
+        self._timeout = timeout
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
+        return Deferred.fromCoroutine(self._connect(protocolFactory))
+
+    async def _connect(self, factory: IProtocolFactory) -> IProtocol:
+        protocol: Any = await self._endpoint.connect(factory)
+        transport = protocol.transport
+        # TLS would wait for the peer's farewell, which a hostile one never says.
+        transport.loseConnection = transport.abortConnection
+        late = MemberError("tls_timeout", f"{self._where} took too long to set up TLS")
+        protocol.secured.addTimeout(self._timeout, self._clock, lambda *_: Failure(late))
+        try:
+            await protocol.secured
+        except (SSL.Error, VerificationError):
+            raise MemberError("tls_failed", "no TLS, or its certificate is not valid") from None
+        except error.ConnectionClosed:
+            what = f"{self._where} closed the connection while TLS was set up"
+            raise MemberError("connection_lost", what) from None
+        except BaseException:
+            transport.abortConnection()
+            raise
+        return protocol  # type: ignore[no-any-return]
+
+
+@implementer(IOpenSSLTrustRoot)
+class Trust:
+    """The system's certificate authorities, and more."""
+
+    def __init__(self, more: Sequence[X509]) -> None:
+        self._more = more
+
+    def _addCACertsToContext(self, context: Any) -> None:
+        platformTrust()._addCACertsToContext(context)
+        store = context.get_cert_store()
+        for certificate in self._more:
+            store.add_cert(certificate)

@@ -1,0 +1,7 @@
+"""What both ports share: bounded requests, connections, who the client is, problems.
+
+Knows nothing of batches.
+
+For others: site, problem, connection_limits, connection_metrics, clients.Origins, klein_resource,
+preconditions.
+"""

@@ -1,0 +1,106 @@
+"""Klein's routes and handlers, called for each request."""
+
+import traceback
+from collections.abc import Callable
+from typing import Any, cast
+
+from klein import Klein
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.http import Request
+from twisted.web.iweb import IRequest
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET
+
+from twisted_bulk.errors import BadRequest, BulkError
+from twisted_bulk.http_server.site import BoundedRequest, abort, header
+
+log = Logger()
+
+
+def release(error: BaseException | None) -> None:
+    """Let go of what the frames of an error hold, such as a body of 200 MB.
+
+    They and the error hold each other, and of few large things Python takes no notice.
+    """
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__
+
+
+class Routed(Resource):
+    """The resource of a Klein application whose handlers are coroutines, or plain.
+
+    ``Klein.resource()`` would bind and search its rules for each request, also for paths without
+    variables, and leave closures that hold the request and each other, for Python to find.
+
+    :param failed: makes the answer for an error that a handler raised, or the search for one
+    """
+
+    isLeaf = True
+
+    def __init__(self, app: Klein, failed: Callable[[Request, Exception], bytes]) -> None:
+        super().__init__()
+        self._app = app
+        self._failed = failed
+        self._fixed = {
+            (method.encode(), rule.rule.encode()): cast(str, rule.endpoint)
+            for rule in app.url_map.iter_rules()
+            if not rule.arguments
+            for method in rule.methods or ()
+        }
+
+    def render(self, request: BoundedRequest) -> int:
+        answering = Deferred.fromCoroutine(self._answer(request))
+        if not answering.called:
+            request.notifyFinish().addErrback(lambda gone: answering.cancel())
+        answering.addErrback(self._broken, request)
+        return NOT_DONE_YET
+
+    def _broken(self, failure: Failure, request: BoundedRequest) -> None:
+        if not failure.check(CancelledError, BulkError):
+            log.failure("{path} broke", failure, path=request.path.decode("latin-1"))
+        release(failure.value)
+        if not request.gone:
+            abort(request)
+
+    async def _answer(self, request: BoundedRequest) -> None:
+        try:
+            answer = await self._handled(request)
+        except Exception as error:
+            if request.gone:
+                raise
+            answer = self._failed(request, error)
+        if request.gone:
+            return
+        if isinstance(answer, Resource):
+            request.render(answer)
+        else:
+            with request.prompt():
+                request.write(answer)
+                request.finish()
+
+    async def _handled(self, request: BoundedRequest) -> Any:
+        endpoint, values = self._fixed.get((request.method, request.path)), dict[str, Any]()
+        if endpoint is None:
+            endpoint, values = self._search(request)
+        answer = self._app.execute_endpoint(endpoint, cast(IRequest, request), **values)
+        return await answer if isinstance(answer, Deferred) else answer
+
+    def _search(self, request: BoundedRequest) -> tuple[str, dict[str, Any]]:
+        try:
+            path = b"/".join(request.postpath or ()).decode()
+            if not request.path.startswith(b"/"):
+                raise ValueError("no path")
+        except ValueError:
+            raise BadRequest("the path is none, or not UTF-8") from None
+        adapter = self._app.url_map.bind(
+            header(request, "Host") or "localhost",
+            path_info=f"/{path}",
+            default_method=request.method.decode("latin-1"),
+            url_scheme="https" if request.isSecure() else "http",
+        )
+        rule, values = adapter.match(return_rule=True)
+        return cast(str, rule.endpoint), dict(values)

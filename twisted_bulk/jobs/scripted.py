@@ -1,0 +1,309 @@
+"""The job queue over any store that runs our scripts."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from twisted_bulk.brokers.store import Argument, Capabilities, Store
+from twisted_bulk.errors import ConfigError, QueueFull
+from twisted_bulk.jobs.model import (
+    JOB_STATES,
+    LEASE,
+    Ack,
+    Acked,
+    Alone,
+    Beaten,
+    Job,
+    JobRecord,
+    Maintained,
+    Queued,
+    Reserved,
+    Stats,
+    Work,
+    WorkerRecord,
+)
+from twisted_bulk.jobs.publisher import Publisher
+from twisted_bulk.jobs.scripts import SCRIPTS
+
+PREFIX = "bw:{bulkwav}:"  # of all our keys; the braces keep them in one slot of a cluster
+AT_ONCE = 500  # jobs in one call
+RESERVE_BYTES = 8 << 20  # payloads in one reply
+RELEASE_WITHIN = 2.0  # seconds: a stop must not wait long for a server that is away
+WORKER_DEAD = 600.0  # seconds of silence after which a worker that holds nothing is forgotten
+MINUTES = 6  # of which stats tell: the present one, and five full ones
+SHOWN_WORKERS, SHOWN_JOBS = 1000, 100
+
+
+def ms(seconds: float) -> int:
+    """Milliseconds, as the scripts count."""
+    return round(seconds * 1000)
+
+
+def when(milliseconds: bytes | None, skew: bytes = b"0") -> float | None:
+    """Seconds since 1970 as the server's clock has them now, where a script's field is set.
+
+    :param skew: milliseconds by which that clock was put forward, see common.lua
+    """
+    return (int(milliseconds) + int(skew)) / 1000 if milliseconds else None
+
+
+def fields(flat: Sequence[bytes]) -> dict[str, bytes]:
+    """A hash as HGETALL tells it."""
+    return {name.decode(): value for name, value in zip(flat[::2], flat[1::2], strict=True)}
+
+
+def _setting(name: str, value: float | bool) -> str:
+    if isinstance(value, bool):
+        return str(int(value))
+    if value < 0 or (name == "qps" and value == 0):
+        raise ConfigError(f"{name}: expected a number greater than 0, not {value!r}")
+    return str(value) if isinstance(value, int) else f"{value:.15g}"
+
+
+class ScriptedQueue:
+    """One queue: ZSETs for the states, a HASH per job, each step one script.
+
+    :param cap: units of work that may be unfinished before new ones are refused
+    :param monotonic: seconds on a clock that nobody sets
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        name: str,
+        cap: int = 2_000_000,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.name = name
+        self.prefix = f"{PREFIX}{name}:"
+        self.store = store
+        self.cap = cap
+        self._monotonic = monotonic
+        self._ticked = (0, 0.0)  # the queue's time (ms), and ours, at the last `maintain`
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What its broker can do."""
+        return self.store.capabilities
+
+    @cached_property
+    def publisher(self) -> Publisher:
+        """Puts function calls into this queue."""
+        return Publisher(self)
+
+    async def script(self, name: str, *arguments: Argument, deadline: float = 10.0) -> Any:
+        """Take one step."""
+        return await self.store.run(SCRIPTS[name], self.prefix, *arguments, deadline=deadline)
+
+    async def enqueue(self, work: Sequence[Work]) -> list[Queued]:
+        queued: list[Queued] = []
+        for begin in range(0, len(work), AT_ONCE):
+            queued += await self._enqueue(work[begin : begin + AT_ONCE])
+        return queued
+
+    async def _enqueue(self, work: Sequence[Work]) -> list[Queued]:
+        words: list[Argument] = []
+        for w in work:
+            words += (w.id, w.priority, int(w.first), ms(w.delay), ms(w.expires))
+            words += (w.tries, w.losses, w.size, w.digest, ms(w.window), w.payload)
+        replies = await self.script("enqueue", self.cap, *words)
+        if -2 in replies:
+            raise QueueFull("as much is waiting as may", retry_after=30)
+        return [
+            Queued(w.id, reply == 1) if isinstance(reply, int) else Queued(reply.decode(), False)
+            for w, reply in zip(work, replies, strict=True)
+        ]
+
+    async def reserve(
+        self,
+        worker: str,
+        count: int,
+        max_bytes: int = RESERVE_BYTES,
+        *,
+        alone: Alone = Alone.NO,
+        late: int = 0,
+        express: int = 0,
+    ) -> Reserved:
+        count, late, express = (min(n, AT_ONCE) for n in (count, late, express))
+        words = (worker, count, ms(LEASE), max_bytes, int(alone), late, express)
+        what, wait, jobs, suspects, waiting = await self.script("reserve", *words)
+        return Reserved(
+            what.decode(),
+            None if wait < 0 else wait / 1000,
+            [
+                Job(
+                    id=i.decode(),
+                    attempt=a,
+                    attachment=att.decode(),
+                    payload=p,
+                    size=size,
+                    small=bool(small),
+                )
+                for i, a, att, p, size, small in jobs
+            ],
+            suspects,
+            waiting,
+        )
+
+    async def beat(
+        self, worker: str, held: Sequence[tuple[Job, int, bytes]], waits_for: str = ""
+    ) -> Beaten:
+        words: list[Argument] = [waits_for]
+        for job, units, progress in held:
+            words += (job.id, job.attempt, units, progress)
+        reply = await self.script("beat", worker, ms(LEASE), *words, deadline=5.0)
+        stop, paused, lost, cancelled = reply
+        return Beaten(
+            stop=bool(stop),
+            paused=bool(paused),
+            lost=frozenset(map(bytes.decode, lost)),
+            cancelled=frozenset(map(bytes.decode, cancelled)),
+        )
+
+    async def ack(self, worker: str, acks: Sequence[Ack]) -> list[Acked]:
+        words: list[Argument] = []
+        for ack in acks:
+            words += (ack.job.id, ack.job.attempt, ack.ok, ack.result)
+        return [Acked(reply) for reply in await self.script("ack", worker, *words)]
+
+    async def nack(
+        self, worker: str, job: Job, delay: float, error: str, fatal: bool = False
+    ) -> bool:
+        words = (worker, job.id, job.attempt, ms(delay), int(fatal), error)
+        return bool(await self.script("nack", *words))
+
+    async def release(self, worker: str, jobs: Sequence[Job], delay: float = 0) -> int:
+        return await self._release(worker, "only", jobs, delay)
+
+    async def reconcile(self, worker: str, held: Sequence[Job]) -> int:
+        return await self._release(worker, "except", held)
+
+    async def _release(self, worker: str, which: str, jobs: Sequence[Job], delay: float = 0) -> int:
+        words = [which, ms(delay), *(word for job in jobs for word in (job.id, job.attempt))]
+        return int(await self.script("release", worker, *words, deadline=RELEASE_WITHIN))
+
+    async def reclaim(
+        self, worker: str, kept: Mapping[str, int] | None = None, blamed: bool = False
+    ) -> int:
+        words = [word for pair in (kept or {}).items() for word in pair]
+        return int(await self.script("reclaim", worker, int(blamed), *words))
+
+    async def cancel(self, job_id: str) -> bool:
+        return bool(await self.script("cancel", "job", job_id) == 1)
+
+    async def prioritise(self, job_id: str, priority: int) -> bool:
+        return bool(await self.script("prioritise", "job", job_id, priority) > 0)
+
+    async def revive(self, job_id: str) -> bool:
+        reply = await self.script("revive", self.cap, job_id)
+        if reply == -2:
+            raise QueueFull("as much is waiting as may", retry_after=30)
+        return bool(reply == 1)
+
+    async def dead(self, cursor: str = "", limit: int = 50) -> tuple[list[str], str]:
+        more, *found = await self.script("dead", cursor, limit)
+        return [job_id.decode() for job_id in found], more.decode()
+
+    async def job(self, job_id: str) -> JobRecord | None:
+        reply = await self.script("job", job_id)
+        if not reply:
+            return None
+        _now, skew, place, flat = reply
+        f = fields(flat)
+        return JobRecord(
+            id=job_id,
+            state=f["state"].decode(),
+            place=None if place < 0 else place,
+            tries=int(f.get("tries", 0)),
+            lost=int(f.get("lost", 0)),
+            worker=f.get("wid", b"").decode(),
+            enqueued=when(f["enq"], skew) or 0.0,
+            started=when(f.get("at"), skew),
+            ended=when(f.get("end"), skew),
+            progress=f.get("progress", b""),
+            result=f.get("res", b""),
+            why=f.get("why", b"").decode(),
+            error=f.get("err", b"").decode("utf-8", "replace"),
+        )
+
+    async def stats(self) -> Stats:
+        words = (MINUTES, SHOWN_WORKERS, SHOWN_JOBS)
+        reply = await self.script("stats", *words)
+        now, counts, suspects, backlog, empty, settings, minutes, workers = reply
+        return Stats(
+            now=int(now) / 1000,
+            counts=dict(zip(JOB_STATES, counts, strict=True)),
+            suspects=suspects,
+            backlog=int(backlog),
+            empty=None if int(empty) < 0 else max(0, int(now) - int(empty)) / 1000,
+            settings={name: value.decode() for name, value in fields(settings).items()},
+            minutes=[
+                {name: int(value) for name, value in fields(flat).items()} for flat in minutes[1::2]
+            ],
+            workers=[
+                WorkerRecord(
+                    id=wid.decode(),
+                    silent=max(0, int(now) - float(beat)) / 1000,
+                    holds=holds,
+                    jobs=sorted(map(bytes.decode, jobs)),
+                    waits_for=why.decode("utf-8", "replace"),
+                )
+                for wid, beat, holds, jobs, why in zip(
+                    *(workers[n::5] for n in range(5)), strict=True
+                )
+            ],
+        )
+
+    async def control(self, settings: Mapping[str, float | bool | None]) -> None:
+        words: list[Argument] = []
+        for name, value in settings.items():
+            if name not in ("stop", "paused", "max_doing", "qps", "cap"):
+                raise ConfigError(f"{name}: not a setting of a queue")
+            words += (name, "" if value is None else _setting(name, value))
+        if words:
+            await self.script("control", *words)
+
+    async def maintain(self, keep: float, count: int = 1_000_000) -> Maintained:
+        at, began = self._ticked
+        for again in (0, 1):
+            elapsed = ms(self._monotonic() - began) if at else 0
+            words = (1000, ms(keep), count, ms(WORKER_DEAD), at, elapsed, again)
+            reply = await self.script("maintain", *words)
+            if reply:
+                break
+        now, step, forgotten, *groups = reply
+        self._ticked = (int(now), self._monotonic())
+        return Maintained(
+            step=int(step) / 1000,
+            forgotten=forgotten,
+            groups=[group.decode() for group in groups],
+        )
+
+    async def suspects(self) -> int:
+        """Jobs that wait to be run alone."""
+        return int(await self.store.command("ZCARD", f"{self.prefix}suspect"))
+
+    async def holds(self, worker: str) -> int:
+        """How many jobs a worker holds."""
+        return int(await self.store.command("SCARD", f"{self.prefix}w:{worker}"))
+
+    async def heard(self, worker: str) -> bytes | None:
+        """When a worker was heard last, by the queue's time (ms); None: it is not known."""
+        score: bytes | None = await self.store.command("ZSCORE", f"{self.prefix}wk", worker)
+        return score
+
+    def listen(self, heard: Callable[[], object]) -> None:
+        self.store.listen(f"{self.prefix}wake", heard)
+
+    def attend(self, leave: Callable[[], Deferred[None]]) -> None:
+        self.store.attend(leave)
+
+    async def ping(self) -> None:
+        """Nothing, if the store answers within 2 s.
+
+        :raises QueueUnavailable: it does not
+        """
+        await self.store.command("PING", deadline=2.0)

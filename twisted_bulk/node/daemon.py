@@ -1,0 +1,83 @@
+"""The process that ``twistd bulkwav`` is: how it starts and stops."""
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from twisted.application.service import IService, MultiService
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.error import CannotListenError, ReactorNotRunning
+from twisted.logger import Logger
+
+from twisted_bulk import __version__
+from twisted_bulk.errors import ConfigError
+from twisted_bulk.system.heap import collect_rarely, keep_buffers
+from twisted_bulk.system.permissions import UMASK
+
+log = Logger()
+
+
+class Daemon(MultiService):
+    """All parts; they start in their order and stop, one after the other, in the reverse."""
+
+    def __init__(self, reactor: Any) -> None:
+        super().__init__()
+        self._reactor = reactor
+        self.warned: list[Callable[[], object]] = []
+        #: What a stop waits for, how many and their name, for ``drain`` seconds at most.
+        self.busy: list[Callable[[], tuple[int, str]]] = []
+        self.drain = 0.0
+
+    def privilegedStartService(self) -> None:
+        os.umask(UMASK)  # twistd has set its own meanwhile
+        try:
+            super().privilegedStartService()
+        except (CannotListenError, ConfigError, OverflowError) as error:
+            sys.exit(f"bulkwav: {error}")
+
+    def startService(self) -> None:
+        keep_buffers()
+        super().startService()
+        collect_rarely()
+        log.info("bulkwav {version} runs", version=__version__)
+        self._reactor.callWhenRunning(self._take_signals)
+
+    def _take_signals(self) -> None:
+        # Twisted's own handler makes the process end by the signal, not with status 0.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._signalled)
+
+    def _signalled(self, number: int, frame: Any) -> None:
+        if not self.running:
+            os._exit(128 + number)  # the second one: now
+        self._reactor.callFromThread(self._stop_reactor)
+
+    def _stop_reactor(self) -> None:
+        with contextlib.suppress(ReactorNotRunning):  # two signals came at once
+            self._reactor.stop()
+
+    def stopService(self) -> Deferred[None]:
+        waits_for = [f"{count} {name}" for count, name in (busy() for busy in self.busy) if count]
+        if waits_for:
+            log.info(
+                "stopping: up to {s:g} s for {what} to end; another signal ends it at once",
+                s=self.drain,
+                what=" and ".join(waits_for),
+            )
+        else:
+            log.info("stopping")
+        for warn in self.warned:
+            warn()
+        self.running = 0
+        return Deferred.fromCoroutine(self._stop(list(reversed(list(self)))))
+
+    async def _stop(self, services: list[IService]) -> None:
+        for part in services:
+            try:
+                await maybeDeferred(part.stopService)
+            except Exception:  # whatever it is, the others are stopped as well
+                log.failure("stopping {part} failed", part=type(part).__name__)
+        log.info("stopped")

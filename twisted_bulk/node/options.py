@@ -1,0 +1,100 @@
+"""The command line of ``twistd bulkwav``."""
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from twisted.python import usage
+
+from twisted_bulk import __version__
+from twisted_bulk.errors import ConfigError
+from twisted_bulk.node.settings import KEYS, Settings, load
+from twisted_bulk.node.values import flag
+from twisted_bulk.system.logs import choose
+
+
+def _help(name: str) -> str:
+    about = KEYS[name].metadata
+    default = f" [{about['default']}]" if about["default"] not in ("", "no") else ""
+    return f"{about['help']}{default}"
+
+
+HELP = """
+Take batches of URLs over HTTP, fetch them all at once, pack each batch into one zip,
+tell a callback how far it is, and hand the zip out at a fixed rate per client address.
+
+    twistd -n bulkwav
+    curl http://localhost:10000/v1/batches -H 'Content-Type: application/json' \\
+         -d '{"download": ["https://example.com/a.wav"]}'
+
+Every option can also be given in section [bulkwav] of the --config file (dashes become
+underscores), and as BULKWAV_<OPTION> in the environment. The command line wins over the
+environment, and that over the file.
+
+Sizes: 200k is 200,000 and 200Ki 204,800. Times: 90, 30s, 5m, 2h, 7d. An endpoint is
+Twisted's: tcp:10000, tcp:10000:interface=127.0.0.1, unix:/run/bulkwav.sock, ssl:...
+Without a pid file: twistd --pidfile= -n bulkwav
+"""
+
+
+class Options(usage.Options):
+    """The command line; ``settings`` is what it and the other sources come to."""
+
+    synopsis = "[options]"
+
+    settings: Settings
+
+    optParameters = [
+        ["config", "c", None, "file with settings; twistd.conf shows them all"],
+        *(
+            [name.replace("_", "-"), None, None, _help(name)]
+            for name, key in KEYS.items()
+            if key.metadata["parse"] is not flag and name != "allow_net"
+        ),
+    ]
+    optFlags = [
+        [name.replace("_", "-"), None, _help(name)]
+        for name, key in KEYS.items()
+        if key.metadata["parse"] is flag
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._networks: list[str] = []
+
+    def opt_allow_net(self, network: str) -> None:
+        self._networks.append(network)
+
+    opt_allow_net.__doc__ = _help("allow_net")
+
+    def parseOptions(self, options: Sequence[str] | None = None) -> None:
+        try:
+            super().parseOptions(options)
+        except usage.UsageError as error:
+            sys.exit(f"bulkwav: {error}; see twistd bulkwav --help")
+
+    def getUsage(self, width: int | None = None) -> str:
+        return str(super().getUsage(width)) + HELP
+
+    def opt_version(self) -> None:
+        """Print the version and exit."""
+        print(f"bulkwav {__version__}")
+        sys.exit(0)
+
+    def postOptions(self) -> None:
+        given = {
+            name: "yes" if key.metadata["parse"] is flag else self[name.replace("_", "-")]
+            for name, key in KEYS.items()
+            if self.get(name.replace("_", "-"))
+        }
+        if self._networks:
+            given["allow_net"] = ",".join(self._networks)
+        try:
+            self.settings = load(given, os.environ, self["config"])
+        except ConfigError as error:
+            sys.exit(f"bulkwav: {error}")
+        twistd: Any = self.parent
+        if twistd is not None and not (twistd.get("logger") or twistd.get("syslog")):
+            path = twistd.get("logfile") or ("" if twistd.get("nodaemon") else "twistd.log")
+            twistd["logger"] = choose(self.settings.log_format, path)

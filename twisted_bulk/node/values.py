@@ -1,0 +1,174 @@
+"""What the text of a setting means. Pure; a ValueError says what it should have been."""
+
+import grp
+import ipaddress
+import re
+from collections.abc import Callable
+
+from twisted_bulk.brokers.redis_url import EXPECTED
+from twisted_bulk.brokers.redis_url import parse as parse_address
+from twisted_bulk.http_client.proxy_url import parse as parse_proxy
+from twisted_bulk.system.net import Network
+
+ROLES = ("intake", "worker", "files")
+
+LEAST_MEMORY = 16_000_000
+_SCALE = {"": 1, "k": 1000, "M": 1000**2, "G": 1000**3, "T": 1000**4}
+_SCALE |= {"Ki": 1024, "Mi": 1024**2, "Gi": 1024**3, "Ti": 1024**4}
+_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+
+
+def size(text: str) -> int:
+    """Bytes: ``200k`` is 200,000 and ``200Ki`` 204,800."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(|k|M|G|T|Ki|Mi|Gi|Ti)B?", text)
+    if not match:
+        raise ValueError("a number of bytes such as 200000, 200k or 4Gi")
+    found = float(match[1]) * _SCALE[match[2]]
+    if found > 10**18:
+        raise ValueError("at most 10^18 bytes")
+    return int(found)
+
+
+def memory(text: str) -> int:
+    """Bytes that a server may use: it needs some for itself."""
+    found = size(text)
+    if 0 < found < LEAST_MEMORY:
+        raise ValueError("0, or at least 16M")
+    return found
+
+
+def duration(text: str) -> float:
+    """Seconds: ``90``, ``1.5h``, ``7d``."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(|s|m|h|d|w)", text)
+    if not match:
+        raise ValueError("a time such as 90, 30s, 5m, 2h or 7d")
+    seconds = float(match[1]) * _SECONDS[match[2]]
+    if seconds > 10**10:
+        raise ValueError("at most 10^10 seconds")
+    return seconds
+
+
+def positive(text: str) -> float:
+    """A duration longer than nothing."""
+    seconds = duration(text)
+    if seconds <= 0:
+        raise ValueError("a time longer than 0, such as 0.5 or 3s")
+    return seconds
+
+
+def number(least: int, most: int) -> Callable[[str], int]:
+    """A parser of whole numbers from ``least`` to ``most``."""
+
+    def parse(text: str) -> int:
+        if not re.fullmatch(r"\d{1,18}", text) or not least <= int(text) <= most:
+            raise ValueError(f"a whole number from {least} to {most}")
+        return int(text)
+
+    return parse
+
+
+def choice(*words: str) -> Callable[[str], str]:
+    """A parser that takes one of ``words``."""
+
+    def parse(text: str) -> str:
+        if text not in words:
+            raise ValueError("one of " + ", ".join(words))
+        return text
+
+    return parse
+
+
+def roles(text: str) -> frozenset[str]:
+    """A comma-separated subset of :data:`ROLES`."""
+    chosen = frozenset(text.replace(" ", "").split(","))
+    if not chosen or not chosen <= set(ROLES):
+        raise ValueError("a comma-separated choice of " + ", ".join(ROLES))
+    return chosen
+
+
+def networks(text: str) -> tuple[Network, ...]:
+    """Networks in CIDR notation, separated by commas or spaces."""
+    try:
+        return tuple(ipaddress.ip_network(net) for net in re.split(r"[,\s]+", text) if net)
+    except ValueError:
+        raise ValueError("networks such as 10.0.0.0/8 or fd00::/8, separated by commas") from None
+
+
+def flag(text: str) -> bool:
+    """``yes`` or ``no``."""
+    if text.lower() in ("yes", "true", "on", "1"):
+        return True
+    if text.lower() in ("no", "false", "off", "0"):
+        return False
+    raise ValueError("yes or no")
+
+
+def endpoint(text: str) -> str:
+    """A Twisted server endpoint; its details are checked when it is opened."""
+    if not re.match(r"[a-z0-9]+:", text):
+        raise ValueError("a Twisted endpoint such as tcp:10000 or unix:/run/bulkwav.sock")
+    return text
+
+
+def redis_url(text: str) -> str:
+    """``embedded``, or what :mod:`twisted_bulk.brokers.redis_url` reads."""
+    if text != "embedded":
+        try:
+            parse_address(text)
+        except ValueError as error:
+            raise ValueError(f"embedded, {EXPECTED} ({error})") from None
+    return text
+
+
+def broker_url(text: str) -> str:
+    """Nothing, ``memory:`` or ``sqlite:///path``."""
+    if text not in ("", "memory:") and not re.fullmatch(r"sqlite://(/[^?#]+)", text):
+        raise ValueError("memory: or sqlite:///path/to/file")
+    return text
+
+
+def frequency(text: str) -> float:
+    """Starts a second; 0 for no limit."""
+    if not re.fullmatch(r"\d{1,6}(\.\d{1,6})?", text):
+        raise ValueError("a number such as 20 or 0.5")
+    return float(text)
+
+
+def public_url(text: str) -> str:
+    """An http(s) URL that links begin with, or nothing."""
+    if text and not re.fullmatch(r"https?://[^/?#\s]+(/[^?#\s]*)?", text):
+        raise ValueError("an http or https URL without query")
+    return text.rstrip("/")
+
+
+def ports(text: str) -> tuple[range, ...]:
+    """Ports and ranges of them, separated by commas."""
+    found = [re.fullmatch(r"(\d{1,5})(?:-(\d{1,5}))?", part.strip()) for part in text.split(",")]
+    chosen = [range(int(m[1]), int(m[2] or m[1]) + 1) for m in found if m]
+    if len(chosen) != len(found) or not all(r and r[0] > 0 and r[-1] < 65536 for r in chosen):
+        raise ValueError("ports such as 80,443,1024-65535")
+    return tuple(chosen)
+
+
+def proxy_url(text: str) -> str:
+    """Nothing, or what :mod:`twisted_bulk.http_client.proxy_url` reads."""
+    if text:
+        parse_proxy(text)
+    return text
+
+
+def numbers(text: str) -> frozenset[int]:
+    """Ports, separated by commas, or nothing."""
+    if not re.fullmatch(r"(\d{1,5}(,\d{1,5})*)?", text):
+        raise ValueError("ports such as 80,443")
+    return frozenset(map(int, filter(None, text.split(","))))
+
+
+def group(text: str) -> int | None:
+    """The number of a group of this system, or None."""
+    if not text:
+        return None
+    try:
+        return grp.getgrnam(text).gr_gid
+    except KeyError:
+        raise ValueError("the name of a group of this system") from None

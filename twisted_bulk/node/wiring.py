@@ -1,0 +1,364 @@
+"""The parts of a node, and how they hang together: the only place that knows."""
+
+import hashlib
+import re
+import socket
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from OpenSSL import SSL
+from twisted.application.service import Service
+from twisted.internet.ssl import Certificate
+
+from twisted_bulk.api.intake import Intake
+from twisted_bulk.api.manifest import Manifests
+from twisted_bulk.api.tokens import Access
+from twisted_bulk.archive.folders import Shelf, Workspace
+from twisted_bulk.archive.pack_threads import Packer
+from twisted_bulk.brokers.embedded import Embedded
+from twisted_bulk.brokers.redis import Redis
+from twisted_bulk.brokers.redis_memory import Memory
+from twisted_bulk.brokers.store import Capabilities
+from twisted_bulk.consumer.runner import Runner
+from twisted_bulk.consumer.slots import PartSlots, Slots
+from twisted_bulk.download import Downloader
+from twisted_bulk.downloads.attempt import Fetcher
+from twisted_bulk.downloads.body import Patience
+from twisted_bulk.downloads.host_backoff import Pace
+from twisted_bulk.downloads.limits import Limits, SharedLimits
+from twisted_bulk.errors import ConfigError
+from twisted_bulk.files.resource import Files
+from twisted_bulk.files.status import FilePort
+from twisted_bulk.files.timer import Ticker
+from twisted_bulk.http_client.agent import GuardedAgent, Unread
+from twisted_bulk.http_client.guard import Guard
+from twisted_bulk.http_client.pool import IDLE
+from twisted_bulk.http_client.proxy_url import parse as parse_proxy
+from twisted_bulk.http_server.clients import Origins
+from twisted_bulk.http_server.connection_limits import Budget, Gate
+from twisted_bulk.http_server.site import MAX_CONNECTIONS, MAX_OF_ONE, BoundedSite
+from twisted_bulk.jobs.cluster import Cluster
+from twisted_bulk.jobs.groups import GroupQueue
+from twisted_bulk.jobs.model import Alone
+from twisted_bulk.jobs.quiet_hours import ALWAYS
+from twisted_bulk.jobs.scripted import ScriptedQueue
+from twisted_bulk.node.daemon import Daemon
+from twisted_bulk.node.listening import Listener, Ports
+from twisted_bulk.node.quarantine import Quarantine
+from twisted_bulk.node.settings import Settings
+from twisted_bulk.node.worker_processes import Workers
+from twisted_bulk.notify.notifier import TRIES, Notifier
+from twisted_bulk.notify.sender import Poster
+from twisted_bulk.notify.signer import load_signer
+from twisted_bulk.parts.janitor import Janitor
+from twisted_bulk.parts.maker import PartMaker
+from twisted_bulk.queue import keeper
+from twisted_bulk.system.access_log import AccessLog
+from twisted_bulk.system.disk_space import Space
+from twisted_bulk.system.open_files import allowed, share
+from twisted_bulk.throttle import Throttle
+from twisted_bulk.web import Api
+
+PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
+PACKER_THREADS = 2
+CALLBACKS = 200  # last callbacks being delivered at once
+CALLBACKS_WAITING = 2000  # the same, with those that wait for their receiver
+PARTS = 256  # parts in progress in one process, with those that wait for their sources
+QUARANTINED = 4  # of a node's downloads a process for suspects has one in so many
+BACKLOG = 4096  # connections that wait to be accepted
+MAX_FILES_BODY = 64 * 1024  # a request to the file port has no use for one
+
+
+class Wiring:
+    """The parts of one node, each made once and named once."""
+
+    def __init__(self, settings: Settings, reactor: Any) -> None:
+        self.settings = settings
+        self.reactor = reactor
+        self.daemon = Daemon(reactor)
+        self.shelf = Shelf(settings.data, settings.public_group)
+        self.ports = Ports(settings)
+        self.shares = share(allowed())
+        self.budget = Budget(self.shares.connections)
+        self.port: FilePort | None = None
+        broker = settings.broker or settings.redis
+        self.store = keeper(reactor, broker, settings.data / "redis", settings.redis_memory)
+        self.add(self.store)
+        store = self.store.store
+        self.memory: Memory | None = None
+        if isinstance(store, Redis):
+            self.memory = Memory(store, reactor)
+            self.add(self.memory)
+        _check_broker(settings, store.capabilities)
+        self.callbacks = ScriptedQueue(store, "callbacks")
+        marks = settings.disk_back, settings.disk_soft, settings.disk_hard
+        if not marks[0] < marks[1] <= marks[2]:
+            raise ConfigError("disk_soft: needs disk_back < disk_soft <= disk_hard")
+        self.space = Space(settings.data, reactor, *marks)
+        self.add(self.space)
+        self.parts = GroupQueue(store, "parts", settings.queue_cap, self.callbacks)
+        shared = {"max_doing": settings.cluster_parts, "qps": settings.parts_per_second}
+        self.janitor = Janitor(
+            self.parts,
+            [self.callbacks],
+            self.shelf,
+            reactor,
+            settings.keep,
+            {name: value for name, value in shared.items() if value},
+            tight=lambda: self.space.tight,
+            crowded=lambda: self.memory is not None and self.memory.crowded,
+        )
+
+    def add(self, part: Any) -> None:
+        self.daemon.addService(part)
+
+    def listen(self, key: str, site: BoundedSite) -> None:
+        endpoint = getattr(self.settings, key)
+        if endpoint.startswith("haproxy:"):
+            # Its header would be read after the address was counted.
+            raise ConfigError(f"{key}: for PROXY headers use proxy_protocol and trusted_proxy")
+        if re.match(r"tcp6?:", endpoint) and "backlog=" not in endpoint:
+            endpoint += f":backlog={BACKLOG}"  # Twisted's 50 turns a thousand clients away
+        try:
+            self.add(Listener(self.reactor, endpoint, site, key, self.ports))
+        except Exception as error:  # whatever an endpoint's parser, or OpenSSL, may raise
+            raise ConfigError(f"{key}: not an endpoint that can be opened: {error}") from None
+
+    def files(self) -> None:
+        settings = self.settings
+        if settings.proxy_protocol and settings.files.startswith("ssl:"):
+            raise ConfigError(
+                "proxy_protocol: its header comes before TLS; let the proxy end TLS, not `files`"
+            )
+        origins = Origins(
+            settings.ipv6_prefix,
+            settings.exempt_net,
+            settings.trusted_proxy,
+            settings.proxy_protocol,
+        )
+        ticker = Ticker(Throttle(settings.rate, settings.total_rate), self.reactor)
+        files = Files(self.shelf, ticker, origins)
+        each = min(settings.per_address, self.shares.connections // 4)
+        gate = Gate(settings.max_connections, each, self.budget)
+        site = BoundedSite(files, self.reactor, MAX_FILES_BODY, gate, origins)
+        self.port = FilePort(site, files.watch)
+        self.listen("files", site)
+
+    def access_log(self) -> None:
+        try:
+            self.add(AccessLog(self.settings.access_log))
+        except OSError as error:
+            raise ConfigError(f"access_log: cannot open it: {error}") from None
+
+    def _child(self, **more: str) -> dict[str, str]:
+        """The environment of a worker process, with these settings and this Redis."""
+        settings = self.settings
+        given = {**settings.given, "data": str(settings.data), "roles": "worker"}
+        given |= {"own_ports": ",".join(map(str, sorted(self.ports.own)))}
+        given |= {"public_url": self.ports.link_base, "log_format": "json"}
+        given |= {"workers": str(settings.workers), "lifeline": "yes"}
+        # Set for everybody by this process; a worker that starts anew must not undo a change.
+        given |= {"cluster_parts": "0", "parts_per_second": "0"}
+        if isinstance(self.store, Embedded):
+            given["redis"] = self.store.url
+        return {f"BULKWAV_{name.upper()}": text for name, text in (given | more).items()}
+
+    def workers(self) -> None:
+        """Further worker processes."""
+        settings = self.settings
+        workers = Workers(self.reactor, settings.workers, self._child, settings.drain)
+        self.add(workers)
+        self.daemon.warned.append(workers.warn)
+
+    def quarantine(self) -> None:
+        """Processes for jobs that may have killed their worker."""
+        settings = self.settings
+        more = {"quarantine": "yes"}
+        if not settings.workers:  # else they share this node's downloads
+            more["concurrency"] = str(-(-settings.concurrency // QUARANTINED))
+        quarantine = Quarantine(
+            self.reactor,
+            self.parts,
+            lambda: self._child(**more),
+            settings.drain,
+            self.shelf.worker_of,
+            self.janitor.bury,
+        )
+        self.add(quarantine)
+        self.daemon.warned.append(quarantine.warn)
+
+    def agent(self) -> GuardedAgent:
+        """What everything outgoing goes through."""
+        settings = self.settings
+        authorities = []
+        if settings.ca:
+            try:
+                authorities = [
+                    Certificate.loadPEM(found).original
+                    for found in PEM.findall(Path(settings.ca).read_bytes())
+                ]
+            except (OSError, SSL.Error) as error:
+                raise ConfigError(f"ca: cannot use {settings.ca}: {error}") from None
+            if not authorities:
+                raise ConfigError(f"ca: {settings.ca} has no certificate in PEM form")
+        return GuardedAgent(
+            self.reactor,
+            Guard(
+                settings.allow_net,
+                settings.allow_ports,
+                own=self.ports.own,
+                queue=self.store.ports,
+                names=(socket.gethostname(), urlsplit(settings.public_url).hostname or ""),
+            ),
+            settings.per_host,
+            dns_timeout=settings.dns_timeout,
+            connect_timeout=settings.connect_timeout,
+            authorities=authorities,
+            proxy=parse_proxy(settings.proxy) if settings.proxy else None,
+            idle=min(IDLE, self.shares.idle),
+        )
+
+    def worker(self) -> None:
+        settings, reactor = self.settings, self.reactor
+        workspace = self.shelf.enlist()
+        packer = Packer(reactor, PACKER_THREADS)
+        agent = self.agent()
+        cluster = Cluster(self.store.store)
+        pace = Pace(cluster, reactor, settings.per_host)
+        limits = Limits(settings.concurrency, pace.allowed)
+        if settings.workers:
+            # The processes of a node have its data folder in common.
+            scope = hashlib.sha256(f"{socket.gethostname()}:{settings.data}".encode()).hexdigest()
+            limits = SharedLimits(
+                cluster,
+                scope[:16],
+                workspace.worker,
+                reactor,
+                settings.concurrency,
+                pace.allowed,
+            )
+            self.add(limits)
+        patience = Patience(settings.idle_timeout, settings.min_speed, most=settings.member_bytes)
+        downloader = Downloader(
+            Fetcher(agent, reactor, settings.header_timeout, patience),
+            reactor,
+            limits=limits,
+            retries=settings.retries,
+            member_timeout=settings.member_timeout,
+            host_patience=settings.host_patience,
+            most_waiting=self.shares.waiting,
+            pace=pace,
+        )
+        maker = PartMaker(
+            self.parts,
+            downloader,
+            packer,
+            workspace,
+            reactor,
+            settings.part_bytes,
+            self.space,
+        )
+        notifier = Notifier(
+            self.parts,
+            Poster(
+                Unread(agent),
+                Unread(agent, keep=False),
+                reactor,
+                load_signer(settings.secret, settings.data),
+            ),
+            reactor,
+            speaker=workspace.worker,
+            every=settings.notify_every,
+            link_base=lambda: self.ports.link_base,
+            reporting=maker.reporting,
+            processes=1 + settings.workers,
+        )
+        common: dict[str, Any] = {
+            "worker": workspace.worker,
+            "drain": settings.drain,
+            "spool": workspace.path,
+        }
+        parts = Runner(
+            self.parts,
+            maker,
+            reactor,
+            slots=PartSlots(settings.parts, max(settings.parts, min(PARTS, self.shares.parts))),
+            alone=Alone.WATCHED if settings.quarantine else self._in_process(),
+            hours=settings.no_run,
+            able=lambda: "room on the disk" if self.space.full else "",
+            **common,
+        )
+        self.space.listen(parts.wake)
+        self.add(_Closing(workspace))
+        for part in (packer, agent, pace, downloader):
+            self.add(part)
+        self.daemon.drain = settings.drain
+        self.daemon.busy.append(lambda: (parts.held, "zips"))
+        if not settings.quarantine:
+            most = min(CALLBACKS_WAITING, self.shares.callbacks)
+            slots = Slots(min(CALLBACKS, most), most)
+            last = Runner(self.callbacks, notifier.deliver, reactor, slots=slots, **common)
+            self.daemon.busy.append(lambda: (last.held, "callbacks"))
+            self.add(last)
+        self.add(notifier)
+        self.add(parts)
+
+    def _in_process(self) -> Alone:
+        """Suspects have processes of their own, where there can be any."""
+        return Alone.NO if self.store.store.capabilities.processes else Alone.YES
+
+    def intake(self) -> None:
+        settings = self.settings
+        intake = Intake(
+            self.parts,
+            link_base=lambda: self.ports.link_base,
+            part_files=settings.part_files,
+            compress=settings.compress,
+            callback_tries=TRIES,
+            keep=settings.keep,
+            deleted=self.janitor.poke,
+            manifests=Manifests(self.shelf),
+            check=self.space.check,
+            claim=self.memory.claim if self.memory is not None else lambda size: None,
+            hours=settings.no_run if "worker" in settings.roles else ALWAYS,
+        )
+        api = Api(
+            intake,
+            Access.load(settings.tokens, settings.open),
+            settings.max_urls,
+            load_signer(settings.secret, settings.data).secrets,
+            self.port,
+            settings.request_rate,
+        )
+        self.daemon.warned.append(api.stop)
+        origins = Origins(settings.ipv6_prefix, proxies=settings.trusted_proxy)
+        each = min(MAX_OF_ONE, self.shares.connections // 4)
+        gate = Gate(MAX_CONNECTIONS, each, self.budget)
+        api.watch(gate)
+        site = BoundedSite(
+            api.resource, self.reactor, settings.max_body, gate, origins, api.unwelcome
+        )
+        self.listen("intake", site)
+
+
+def _check_broker(settings: Settings, capabilities: Capabilities) -> None:
+    """:raises ConfigError: a setting asks for what the broker cannot do"""
+    if settings.broker and settings.redis != "embedded":
+        raise ConfigError("broker: give either it or redis, not both")
+    if capabilities.processes:
+        return
+    if settings.workers:
+        raise ConfigError("workers: other processes cannot reach broker memory:")
+    if not {"intake", "worker"} <= settings.roles:
+        raise ConfigError("roles: broker memory: needs intake and worker in one process")
+
+
+class _Closing(Service):
+    """Removes the workspace once everything that uses it has stopped."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+
+    def stopService(self) -> None:
+        self._workspace.close()

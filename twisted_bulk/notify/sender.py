@@ -1,0 +1,69 @@
+"""One callback on its way: signed as Standard Webhooks say, as JSON or as a form."""
+
+import hashlib
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import urlencode
+
+import msgspec
+from treq.client import HTTPClient
+from twisted.internet.interfaces import IReactorTime
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import IAgent, IResponse
+
+from twisted_bulk.batch.model import Spec, host_of
+from twisted_bulk.http_client.pool import drop
+from twisted_bulk.http_client.resolver import OWNER
+from twisted_bulk.http_client.url import plain, take_userinfo
+from twisted_bulk.jobs.model import GroupRecord
+from twisted_bulk.notify.signer import Signer
+
+
+class Poster:
+    """Signed POSTs to callback URLs.
+
+    :param agent: for progress; ``last_agent``: for last callbacks. It keeps no connections: what
+        was sent on one that the receiver has closed would be sent twice, or not at all.
+    """
+
+    def __init__(
+        self, agent: IAgent, last_agent: IAgent, clock: IReactorTime, signer: Signer
+    ) -> None:
+        self._client, self._last_client = HTTPClient(agent), HTTPClient(last_agent)
+        self._clock = clock
+        self._signer = signer
+
+    async def post(
+        self, record: GroupRecord, body: dict[str, Any], kind: str, timeout: float
+    ) -> IResponse:
+        """Send one callback; once there is a status, nothing that follows changes it.
+
+        :param kind: its number, or ``last``
+        :raises StaleConnection: a kept connection was closed; the receiver may have it or not
+        """
+        spec = msgspec.json.decode(record.spec, type=Spec)
+        if spec.notify_format == "form":
+            flat = {
+                key: value if isinstance(value, str) else msgspec.json.encode(value).decode()
+                for key, value in body.items()
+            }
+            data, media = urlencode(flat).encode(), "application/x-www-form-urlencoded"
+        else:
+            data, media = msgspec.json.encode(body), "application/json"
+        name = f"{record.id}@{record.run}/{kind}"
+        message = "msg_" + hashlib.sha256(name.encode()).hexdigest()[:32]
+        now = datetime.now(UTC)
+        signature = self._signer.sign(message, now, data.decode(), spec.owner)
+        headers = Headers({"Content-Type": [media], "webhook-id": [message]})
+        headers.addRawHeader("webhook-timestamp", str(int(now.timestamp())))
+        headers.addRawHeader("webhook-signature", signature)
+        url, authorization = take_userinfo(spec.url.partition("#")[0])
+        if authorization:
+            headers.addRawHeader("Authorization", authorization)
+        OWNER.set(host_of(spec.url))
+        client = self._last_client if kind == "last" else self._client
+        response: IResponse = await client.post(
+            plain(url), data=data, headers=headers, allow_redirects=False, unbuffered=True
+        ).addTimeout(timeout, self._clock)
+        await drop(response, self._clock)
+        return response
