@@ -37,9 +37,10 @@ def build(settings: Settings, reactor: Any) -> Daemon:
                 wiring.workers()
             if "worker" in settings.roles and wiring.store.store.capabilities.processes:
                 wiring.quarantine()
-        for role in ("files", "worker"):
-            if role in settings.roles:
-                getattr(wiring, role)()
+        if "files" in settings.roles:
+            wiring.files()
+        if "worker" in settings.roles:
+            wiring.worker()
         wiring.add(wiring.janitor)
         if "intake" in settings.roles:
             wiring.intake()

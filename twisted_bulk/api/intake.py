@@ -30,7 +30,15 @@ from twisted_bulk.errors import (
     Unavailable,
 )
 from twisted_bulk.jobs.groups import GroupQueue
-from twisted_bulk.jobs.model import GROUP_STATES, Group, GroupPart, GroupRecord, Stats, Submitted
+from twisted_bulk.jobs.model import (
+    GROUP_STATES,
+    Group,
+    GroupPart,
+    GroupRecord,
+    Stats,
+    Submitted,
+    split_after_id,
+)
 from twisted_bulk.jobs.quiet_hours import ALWAYS, Hours
 from twisted_bulk.jobs.stats import job_eta, summary, waits_for
 
@@ -318,7 +326,7 @@ class Intake:
         found, cursor = await self._queue.after.dead(cursor, limit)
         shown = []
         for job_id in found:
-            key, _, run = job_id.rpartition("@")
+            key, run = split_after_id(job_id)
             record = await self._queue.group(key)
             # Some are of batches that were deleted or tried again.
             if record is not None and record.run == run and _is_of(record, owner):
@@ -331,7 +339,7 @@ class Intake:
         :raises NotUndelivered: it was not given up
         """
         record = await self._record(key)
-        if not await self._queue.after.revive(f"{key}@{record.run}"):
+        if not await self._queue.after.revive(record.after_id):
             raise NotUndelivered(f"the last callback of batch {task_of(key)} was not given up")
         return report(record, self._link_base())
 

@@ -54,8 +54,7 @@ class Manifests:
         if part.state == "doing":
             told = msgspec.json.decode(part.progress or b"{}", type=PartProgress)
             if told.node in ("", self._node):
-                nonce = record.run.partition("+")[0]
-                folder = self._shelf.folder_of(f"{record.id}@{nonce}/{number}")
+                folder = self._shelf.folder_of(record.job_id(number))
                 return told.node, read_so_far(folder / RUNNING) if folder else iter(())
             return told.node, None
         if part.state == "dead":

@@ -55,8 +55,7 @@ class GroupQueue(ScriptedQueue):
 
     async def trim(self, record: GroupRecord, results: Sequence[bytes]) -> None:
         """Keep other results of a group's jobs, once it has ended; an empty one changes nothing."""
-        nonce = record.run.partition("+")[0]
-        await self.script("trim", record.id, nonce, *results, deadline=30.0)
+        await self.script("trim", record.id, record.nonce, *results, deadline=30.0)
 
     async def attachment(self, key: str) -> bytes | None:
         """The data that was attached to a job."""

@@ -294,6 +294,26 @@ class GroupRecord:
     serial: int = 0
     after: AfterRecord | None = None
 
+    @property
+    def nonce(self) -> str:
+        """What the ids of its jobs have of it: the name of its first run."""
+        return self.run.partition("+")[0]
+
+    def job_id(self, number: int) -> str:
+        """The id of one of its jobs, from 1; as in lua/common.lua."""
+        return f"{self.id}@{self.nonce}/{number}"
+
+    @property
+    def after_id(self) -> str:
+        """The id of the job that follows this run."""
+        return f"{self.id}@{self.run}"
+
+
+def split_after_id(job_id: str) -> tuple[str, str]:
+    """The group and the run that a job follows."""
+    group, _, run = job_id.rpartition("@")
+    return group, run
+
 
 class Submitted(IntEnum):
     """What became of a group that was submitted."""

@@ -113,8 +113,8 @@ class Wiring:
     def add(self, part: Any) -> None:
         self.daemon.addService(part)
 
-    def listen(self, key: str, site: BoundedSite) -> None:
-        endpoint = getattr(self.settings, key)
+    def listen(self, key: str, endpoint: str, site: BoundedSite) -> None:
+        """Open a port; ``key`` is the name of its setting."""
         if endpoint.startswith("haproxy:"):
             # Its header would be read after the address was counted.
             raise ConfigError(f"{key}: for PROXY headers use proxy_protocol and trusted_proxy")
@@ -143,7 +143,7 @@ class Wiring:
         gate = Gate(settings.max_connections, each, self.budget)
         site = BoundedSite(files, self.reactor, MAX_FILES_BODY, gate, origins)
         self.port = FilePort(site, files.watch)
-        self.listen("files", site)
+        self.listen("files", settings.files, site)
 
     def access_log(self) -> None:
         try:
@@ -339,7 +339,7 @@ class Wiring:
         site = BoundedSite(
             api.resource, self.reactor, settings.max_body, gate, origins, api.unwelcome
         )
-        self.listen("intake", site)
+        self.listen("intake", settings.intake, site)
 
 
 def _check_broker(settings: Settings, capabilities: Capabilities) -> None:

@@ -24,7 +24,7 @@ from twisted_bulk.errors import MemberError, Unavailable
 from twisted_bulk.http_client.pool import StaleConnection
 from twisted_bulk.http_client.response import explain, retry_after
 from twisted_bulk.jobs.groups import GroupQueue
-from twisted_bulk.jobs.model import ENDED, GroupRecord
+from twisted_bulk.jobs.model import ENDED, GroupRecord, split_after_id
 from twisted_bulk.notify.receivers import Receivers
 from twisted_bulk.notify.sender import Poster
 
@@ -266,20 +266,20 @@ class Notifier(Service):
 
     async def _last_of(self, task: Task) -> GroupRecord | None:
         """The batch, unless it was deleted, or tried again: that has a last one of its own."""
-        batch, _, run = task.job.id.rpartition("@")
+        batch, run = split_after_id(task.job.id)
         record = await self._queue.group(batch)
         return record if record is not None and record.run == run else None
 
     def _never(self, task: Task, trouble: str) -> Fatal:
         log.error("last callback of {batch} is not sent: {trouble}",
-                  batch=task.job.id.rpartition("@")[0], trouble=trouble)  # fmt: skip
+                  batch=split_after_id(task.job.id)[0], trouble=trouble)  # fmt: skip
         return Fatal(trouble)
 
     def _again(self, task: Task, trouble: str, wait: float = 0.0) -> Retry:
         attempt = task.job.attempt
         step = SCHEDULE[min(attempt, len(SCHEDULE)) - 1] * random.uniform(0.8, 1.2)
         log.warn("last callback of {batch}, try {n}: {trouble}",
-                 batch=task.job.id.rpartition("@")[0], n=attempt, trouble=trouble)  # fmt: skip
+                 batch=split_after_id(task.job.id)[0], n=attempt, trouble=trouble)  # fmt: skip
         return Retry(trouble, max(step, min(wait, 2 * step)))
 
 

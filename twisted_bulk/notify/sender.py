@@ -50,7 +50,7 @@ class Poster:
             data, media = urlencode(flat).encode(), "application/x-www-form-urlencoded"
         else:
             data, media = msgspec.json.encode(body), "application/json"
-        name = f"{record.id}@{record.run}/{kind}"
+        name = f"{record.after_id}/{kind}"
         message = "msg_" + hashlib.sha256(name.encode()).hexdigest()[:32]
         now = datetime.now(UTC)
         signature = self._signer.sign(message, now, data.decode(), spec.owner)

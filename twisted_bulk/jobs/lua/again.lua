@@ -9,7 +9,7 @@ if not f[1] or f[1] == 'deleted' then return -1 end
 if not f[2] then return 0 end
 local chosen, units = {}, 0
 for i = 1, tonumber(f[3]) do
-  local id = gid .. '@' .. f[4] .. '/' .. i
+  local id = job_id(gid, f[4], i)
   local j = call('HMGET', P .. 'j:' .. id, 'state', 'size', 'ok', 'why', 'res', 'att')
   local size = tonumber(j[2] or 1)
   if j[1] and tonumber(j[3] or 0) < size then

@@ -12,5 +12,5 @@ local f = call('HMGET', g, 'state', 'jobs', 'nonce')
 if not f[1] or f[1] == 'deleted' then return -1 end
 if f[1] ~= 'queued' and f[1] ~= 'running' then return 0 end
 call('HSET', g, 'cancelled', 1, 'hopeless', 1)
-for i = 1, tonumber(f[2]) do bury(id .. '@' .. f[3] .. '/' .. i, 'cancelled') end
+for i = 1, tonumber(f[2]) do bury(job_id(id, f[3], i), 'cancelled') end
 return finished(1)

@@ -153,6 +153,9 @@ local function add(Q, id, job)
   count(Q, 'enqueued', 1)
 end
 
+-- The ids of a group's jobs, the one place where they are made; `nonce` is its first run's.
+local function job_id(gid, nonce, number) return gid .. '@' .. nonce .. '/' .. number end
+
 -- The id of the job that follows a group's run.
 local function after_id(gid, nonce, runs) return gid .. '@' .. nonce .. (runs and '+' .. runs or '') end
 
@@ -192,7 +195,7 @@ local function settle(gid, size, ok, why, missing)
   if not f[3] and bad > tonumber(f[1]) - tonumber(f[2]) then
     -- What the group needs cannot be reached any more: end the other jobs too.
     call('HSET', g, 'hopeless', 1)
-    for i = 1, tonumber(f[4]) do finish(gid .. '@' .. f[5] .. '/' .. i, 'dead', 0, 'why', 'hopeless') end
+    for i = 1, tonumber(f[4]) do finish(job_id(gid, f[5], i), 'dead', 0, 'why', 'hopeless') end
   end
 end
 

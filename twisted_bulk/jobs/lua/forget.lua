@@ -9,7 +9,7 @@ for i = 2, #ARGV do
   local f = call('HMGET', g, 'state', 'jobs', 'nonce', 'ended', 'owner')
   if f[4] then
     for k = 1, tonumber(f[2]) do
-      local id = gid .. '@' .. f[3] .. '/' .. k
+      local id = job_id(gid, f[3], k)
       local att = call('HGET', P .. 'j:' .. id, 'att')
       if att then call('UNLINK', P .. 'a:' .. att) end
       call('UNLINK', P .. 'j:' .. id, P .. 'p:' .. id)

@@ -7,7 +7,7 @@ local f = call('HMGET', g, 'jobs', 'nonce', 'state', 'after', 'after_queue', 'ru
 if not f[1] then return {} end
 local place, jobs = -1, {}
 for i = 1, tonumber(f[1]) do
-  local id = gid .. '@' .. f[2] .. '/' .. i
+  local id = job_id(gid, f[2], i)
   jobs[i] = call('HMGET', P .. 'j:' .. id, 'state', 'size', 'ok', 'progress', 'res', 'why', 'err', 'prev')
   if i == 1 and f[3] == 'queued' then place = place_of(id) end
 end

@@ -17,5 +17,5 @@ end
 local f = call('HMGET', P .. 'g:' .. ARGV[2], 'jobs', 'nonce')
 if not f[1] then return -1 end
 local n = 0
-for i = 1, tonumber(f[1]) do n = n + one(ARGV[2] .. '@' .. f[2] .. '/' .. i) end
+for i = 1, tonumber(f[1]) do n = n + one(job_id(ARGV[2], f[2], i)) end
 return n

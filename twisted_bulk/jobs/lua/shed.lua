@@ -5,7 +5,7 @@ local gids = {}
 for _, gid in ipairs(call('ZRANGE', P .. 'kept', 0, tonumber(ARGV[1]) - 1)) do
   local f = call('HMGET', P .. 'g:' .. gid, 'jobs', 'nonce')
   for i = 1, tonumber(f[1] or 0) do
-    local att = call('HGET', P .. 'j:' .. gid .. '@' .. f[2] .. '/' .. i, 'att')
+    local att = call('HGET', P .. 'j:' .. job_id(gid, f[2], i), 'att')
     if att then call('UNLINK', P .. 'a:' .. att) end
   end
   call('ZREM', P .. 'kept', gid)

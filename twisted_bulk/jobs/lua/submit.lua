@@ -29,7 +29,7 @@ if ARGV[15] ~= '' then
 end
 local expires = tonumber(ARGV[9]) > 0 and whole(now + tonumber(ARGV[9])) or '0'
 for i = 1, jobs do
-  local b, id = 15 + (i - 1) * 4, gid .. '@' .. nonce .. '/' .. i
+  local b, id = 15 + (i - 1) * 4, job_id(gid, nonce, i)
   local att, data = ARGV[b + 2], ARGV[b + 3]
   if data ~= '' then
     att = id
@@ -40,4 +40,4 @@ for i = 1, jobs do
   add(P, id, {prio = ARGV[8], exp = expires, max = ARGV[10], maxlost = ARGV[11],
     size = ARGV[b + 1], few = total <= FEW and '1' or '0', gid = gid, att = att, payload = ARGV[b + 4]})
 end
-return finished({1, place_of(gid .. '@' .. nonce .. '/1')})
+return finished({1, place_of(job_id(gid, nonce, 1))})
