@@ -24,7 +24,7 @@ from bench.crowd import Crowd, Server, address, jain, rate_of, worst_second
 from bench.nginx import Nginx
 from tests.daemon import Daemon
 from tests.zips import publish
-from twisted_bulk.archive.folders import Shelf
+from twisted_bulk.archive.folders import DataFolders
 
 RATE = 200_000
 WARM_UP = 3.0
@@ -225,7 +225,7 @@ def servers(folder: Path, rate: int) -> Iterator[tuple[Server, Server, Daemon]]:
     cached = f"open_file_cache max=9; limit_rate {rate};"
     options = (f"--rate={rate}", "--per-address=1000")
     with Daemon(folder / f"data{rate}", *options) as daemon, Nginx(folder, root, cached) as nginx:
-        path = publish(Shelf(daemon.data), SIZE)
+        path = publish(DataFolders(daemon.data), SIZE)
         ours = (daemon.files, f"/{path}", [daemon.process.pid])
         theirs = (nginx.port, "/b.zip", nginx.pids)
         yield Server("bulkwav", *ours), Server("nginx", *theirs), daemon

@@ -16,7 +16,7 @@ from pathlib import Path
 from tests.daemon import Daemon
 from tests.servers import need
 from tests.zips import publish
-from twisted_bulk.archive.folders import Shelf
+from twisted_bulk.archive.folders import DataFolders
 
 WARM_UP = 1.0
 
@@ -57,7 +57,7 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="bench"))
     size = int(options.rate * (options.seconds + 10) * 3)
     with Daemon(folder / "data", f"--rate={options.rate}") as daemon:
-        link = f"http://127.0.0.1:{daemon.files}/{publish(Shelf(daemon.data), size)}"
+        link = f"http://127.0.0.1:{daemon.files}/{publish(DataFolders(daemon.data), size)}"
         out = str(folder / "out")
         curl = [need("curl"), "-s", "-o", "/dev/null", link]
         aria = [need("aria2c"), "-x16", "-s16", "-k1M", "-q", "--disk-cache=0"]

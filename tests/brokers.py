@@ -12,7 +12,7 @@ from twisted_bulk.brokers.sqlite import MEMORY, SqliteStore
 from twisted_bulk.brokers.store import Store
 from twisted_bulk.jobs.groups import GroupQueue
 from twisted_bulk.jobs.scripted import ScriptedQueue
-from twisted_bulk.queue import keeper
+from twisted_bulk.queue import store_service
 
 
 class Broker(TestCase):
@@ -87,7 +87,7 @@ class OnRedis(Broker):
     """A real Redis or Valkey."""
 
     def make(self) -> Any:
-        return keeper(reactor, shared_redis().url, Path())
+        return store_service(reactor, shared_redis().url, Path())
 
     async def setUp(self) -> None:  # type: ignore[override]
         await super().setUp()

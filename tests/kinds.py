@@ -28,7 +28,7 @@ from twisted_bulk.archive.encoder import Encoder
 from twisted_bulk.archive.writer import Archive
 from twisted_bulk.batch.model import Member, PartSpec
 from twisted_bulk.batch.names import MANIFEST
-from twisted_bulk.parts.state import Tally
+from twisted_bulk.parts.state import PartState
 
 NOISE = random.Random(7).randbytes(200_000)
 TEXT = b"the quick brown fox jumps over the lazy dog\n" * 3000
@@ -177,7 +177,7 @@ def make(folder: Path, kind: Kind) -> tuple[list[str], list[Path]]:
     members = list(kind.members)
     spec = PartSpec("b", 1, 1, 0, layout=kind.layout)
     wanted = [Member("http://h/", name) for name, _ in members]
-    names = Tally(spec, wanted, cast(IReactorTime, Clock())).names
+    names = PartState(spec, wanted, cast(IReactorTime, Clock())).names
     archive = Archive(folder, kind.mode, kind.limit)
     for number, (name, (_, data)) in enumerate(zip(names, members, strict=True)):
         if number and number <= kind.broken:

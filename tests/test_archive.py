@@ -32,12 +32,12 @@ from tests.servers import need
 from twisted_bulk.archive import member_sink as member
 from twisted_bulk.archive import writer as module
 from twisted_bulk.archive.encoder import Encoder
-from twisted_bulk.archive.fair_queue import FAIR, Turns
+from twisted_bulk.archive.fair_queue import FAIR, FairQueue
 from twisted_bulk.archive.journal import Journal
 from twisted_bulk.archive.member_sink import MEMORY, PIECE, SMALL, MemberSink
-from twisted_bulk.archive.pack_threads import Packer
+from twisted_bulk.archive.pack_threads import PackThreads
 from twisted_bulk.archive.spool import Place, Scratch
-from twisted_bulk.archive.volume import Placed, Volume
+from twisted_bulk.archive.volume import Volume, ZipMember
 from twisted_bulk.archive.writer import Archive
 from twisted_bulk.archive.zip_records import (
     DEFLATED,
@@ -58,7 +58,7 @@ TEXT = b"all work and no play makes jack a dull boy\n" * 9000
 LAST = "manifest.json"
 
 
-def add(archive: Archive, data: bytes, *names: str, **about: Any) -> list[Placed]:
+def add(archive: Archive, data: bytes, *names: str, **about: Any) -> list[ZipMember]:
     """A member in ``archive``, given to the encoder in two pieces."""
     encoder = Encoder(archive.mode)
     pieces = [encoder.update(piece) for piece in (data[:70_000], data[70_000:]) if piece]
@@ -248,7 +248,7 @@ class VolumeTests(SynchronousTestCase):
         merged = {n: d for data in finish(archive) for n, d in content(data).items()}
         self.assertEqual(merged, dict.fromkeys("abc", NOISE[:100_000]))
 
-    def left(self) -> list[Placed]:
+    def left(self) -> list[ZipMember]:
         """What a process that was killed has left."""
         archive = self.archive(limit=250_000)
         for name in "abc":
@@ -598,7 +598,7 @@ class PlacesTests(SynchronousTestCase):
         leaving = threading.Thread(target=archive.abandon)
         check = Volume._check
 
-        def slowly(volume: Volume, one: Placed, wanted: Any) -> bool:
+        def slowly(volume: Volume, one: ZipMember, wanted: Any) -> bool:
             leaving.start()
             leaving.join(0.1)
             self.assertTrue(archive._abandoned and leaving.is_alive())
@@ -619,7 +619,7 @@ class PlacesTests(SynchronousTestCase):
         size = (folder / "journal").stat().st_size
         os.truncate(folder / "journal", size - 9)
         archive = Archive(folder, "store", 1 << 40)  # whose resume is not called
-        archive._journal.note(Placed("c", 1, 0, 0, 0, 0, 0, 0, ""))
+        archive._journal.note(ZipMember("c", 1, 0, 0, 0, 0, 0, 0, ""))
         self.assertEqual(set(Journal(folder).read()[1]), {"a", "c"})
 
     def leave(self, how: Callable[[Archive], Any]) -> Any:
@@ -678,7 +678,7 @@ class TurnsTests(SynchronousTestCase):
 
     def test_order(self) -> None:
         """Owners in turn; of each the lowest rank, and of two alike the first."""
-        turns: Turns[str] = Turns()
+        turns: FairQueue[str] = FairQueue()
         for rank, item in ((5, "e"), (1, "b"), (1, "c"), (0, "a")):
             turns.add("big", rank, item)
         turns.add("small", 9, "z")
@@ -688,7 +688,7 @@ class TurnsTests(SynchronousTestCase):
 
     def test_nobody_waits_for_ever(self) -> None:
         """The youngest has its turn, however many older ones come meanwhile."""
-        turns: Turns[int] = Turns()
+        turns: FairQueue[int] = FairQueue()
         turns.add("a", 99, 99)
         for rank in range(FAIR):
             turns.add("a", rank, rank)
@@ -745,7 +745,7 @@ class PackerTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.woken: list[Callable[[], None]] = []
-        self.packer = Packer(SimpleNamespace(callFromThread=self.woken.append), 1)
+        self.packer = PackThreads(SimpleNamespace(callFromThread=self.woken.append), 1)
         self.packer.startService()
         self.addCleanup(self.packer.stopService)
         self.got: list[Any] = []
@@ -810,7 +810,7 @@ class SinkTests(TestCase):
     timeout = 30
 
     def setUp(self) -> None:
-        self.packer = Packer(reactor, 2)
+        self.packer = PackThreads(reactor, 2)
         self.packer.startService()
         self.addCleanup(self.packer.stopService)
         self.archive = Archive(Path(tempfile.mkdtemp(prefix="bw")), "auto", 1 << 40)
@@ -861,7 +861,7 @@ class SinkTests(TestCase):
             Archive(Path(tempfile.mkdtemp(prefix="bw")), "store", 1 << 40, sizes.append)
             for _ in range(2)
         ]
-        packer, go = Packer(reactor, 1), threading.Event()
+        packer, go = PackThreads(reactor, 1), threading.Event()
         packer.startService()
         self.addCleanup(packer.stopService)
         blocked = packer.run(go.wait, 10)

@@ -19,10 +19,10 @@ from twisted.web.test.requesthelper import DummyChannel
 from zope.interface import implementer
 
 from twisted_bulk.http_server.channel import CREDIT, DRAIN, HEADERS, LINGER, SLOWEST
-from twisted_bulk.http_server.clients import Origins
-from twisted_bulk.http_server.connection_limits import Budget, Gate
+from twisted_bulk.http_server.clients import Clients
+from twisted_bulk.http_server.connection_limits import Budget, ConnectionLimits
 from twisted_bulk.http_server.problem import SMALL
-from twisted_bulk.http_server.site import BODIES, HELD, IDLE, OF_ONE, BoundedSite, Pieces
+from twisted_bulk.http_server.site import BODIES, HELD, IDLE, OF_ONE, BoundedSite, StreamedBody
 from twisted_bulk.node.values import networks
 from twisted_bulk.system.logs import as_line
 
@@ -69,7 +69,9 @@ class ChannelTestCase(SynchronousTestCase):
         self.site = self.make()
 
     def make(self, *origins: Any) -> BoundedSite:
-        return BoundedSite(self.resource, self.clock, 1000, Gate(30, 20), Origins(*origins))
+        return BoundedSite(
+            self.resource, self.clock, 1000, ConnectionLimits(30, 20), Clients(*origins)
+        )
 
     def connect(self, host: str = "1.2.3.4") -> tuple[Any, StringTransport]:
         """A new connection from ``host``."""
@@ -353,7 +355,7 @@ class PiecesTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock, self.aborted, self.held = Clock(), False, 0
 
-    def begin(self, pieces: Iterator[bytes]) -> Pieces:
+    def begin(self, pieces: Iterator[bytes]) -> StreamedBody:
         """As a request on a connection of its own would."""
 
         def abort() -> None:
@@ -369,7 +371,7 @@ class PiecesTests(SynchronousTestCase):
             self.held -= size
 
         site = SimpleNamespace(reactor=self.clock, hold=hold, let_go=let_go)
-        made, request = Pieces(pieces), http.Request(cast(Any, DummyChannel()), False)
+        made, request = StreamedBody(pieces), http.Request(cast(Any, DummyChannel()), False)
         cast(Any, request).channel = SimpleNamespace(
             site=site, transport=transport, registerProducer=lambda *_: None,
             writeHeaders=lambda *_: None, writeSequence=lambda data: None,
@@ -420,10 +422,12 @@ class LargeTests(ChannelTestCase):
             isLeaf = True
 
             def render(self, request: Any) -> Any:
-                return Pieces.of(b"x" * (4 << 20)).render(request)
+                return StreamedBody.of(b"x" * (4 << 20)).render(request)
 
         self.resource = Large()  # type: ignore[assignment]
-        self.site = BoundedSite(self.resource, self.clock, 1000, Gate(300, 20), Origins())
+        self.site = BoundedSite(
+            self.resource, self.clock, 1000, ConnectionLimits(300, 20), Clients()
+        )
         refused, opened = 0, []
         for client in range(10):
             for _ in range(3):
@@ -545,7 +549,9 @@ class GateTests(ChannelTestCase):
         for number in range(60):
             _, transport = self.connect()
             self.assertEqual(transport.disconnected, number >= 23, number)
-        self.site = BoundedSite(self.resource, self.clock, 1000, Gate(300, 20), Origins())
+        self.site = BoundedSite(
+            self.resource, self.clock, 1000, ConnectionLimits(300, 20), Clients()
+        )
         for number in range(60):
             _, transport = self.connect()
             self.assertEqual(transport.disconnected, number >= 40, number)
@@ -571,7 +577,7 @@ class GateTests(ChannelTestCase):
     def test_two_ports(self) -> None:
         """They have one budget, and each an eighth of it for itself."""
         budget = Budget(40)
-        gates = [Gate(100, 100, budget) for _ in range(2)]
+        gates = [ConnectionLimits(100, 100, budget) for _ in range(2)]
         for number in range(35):
             self.assertIsNone(gates[0].enter(f"{number}"))
         self.assertIsNotNone(gates[0].enter("x"))
@@ -584,7 +590,7 @@ class GateTests(ChannelTestCase):
     def test_refused_ones_together(self) -> None:
         """Those that were turned away, and are not gone yet, have an eighth of the budget."""
         budget = Budget(80)
-        gates = [Gate(1000, 1000, budget) for _ in range(2)]
+        gates = [ConnectionLimits(1000, 1000, budget) for _ in range(2)]
         for number in range(70):
             self.assertIsNone(gates[0].enter(f"{number}"))
         for number in range(11):

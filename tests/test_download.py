@@ -35,9 +35,9 @@ from twisted_bulk.batch.model import Member
 from twisted_bulk.download import Downloader
 from twisted_bulk.downloads import host_backoff as pace
 from twisted_bulk.downloads.attempt import Fetch, Fetcher
-from twisted_bulk.downloads.body import Patience
-from twisted_bulk.downloads.crew import Crew
-from twisted_bulk.downloads.host_backoff import Pace
+from twisted_bulk.downloads.body import BodyLimits
+from twisted_bulk.downloads.crew import PartFetches
+from twisted_bulk.downloads.host_backoff import HostBackoff
 from twisted_bulk.downloads.lanes import ALL, Speed
 from twisted_bulk.downloads.limits import Limits
 from twisted_bulk.errors import MemberError, QueueUnavailable
@@ -152,7 +152,7 @@ class DownloadTestCase(TestCase):
         )
         shared = limits(settings.pop("concurrency", 8), settings.pop("per_host", 8))
         given: dict[str, Any] = {"limits": shared, "retries": 2}
-        patience = Patience(
+        patience = BodyLimits(
             idle=settings.pop("idle_timeout", 5.0),
             speed=settings.pop("min_speed", 0),
             window=settings.pop("window", 60.0),
@@ -174,7 +174,7 @@ class DownloadTestCase(TestCase):
         return Fetch(Member(where, **member), {"X-Batch": "b"}, Hole(self, url, busy))
 
     async def get(self, *fetches: Fetch, **settings: Any) -> None:
-        await self.start(**settings).fetch(Crew(left=len(fetches)), fetches)
+        await self.start(**settings).fetch(PartFetches(left=len(fetches)), fetches)
 
     async def fails(self, url: str, **settings: Any) -> tuple[str, int]:
         """The code with which ``url`` fails, and after how many attempts."""
@@ -220,11 +220,11 @@ class DownloadTests(DownloadTestCase):
         watch("addWriter")
         self.site.answers["/a"] = ok(b"hello")
         downloader = self.start()
-        await downloader.fetch(Crew(left=1), [self.one("/a")])
+        await downloader.fetch(PartFetches(left=1), [self.one("/a")])
         self.assertTrue(asked)  # to connect
         asked.clear()
         for _ in range(5):
-            await downloader.fetch(Crew(left=1), [self.one("/a")])
+            await downloader.fetch(PartFetches(left=1), [self.one("/a")])
         self.assertEqual((self.site.connections, asked), (1, []))
         self.assertEqual([sink.data for sink in self.sinks], [b"hello"] * 6)
 
@@ -425,7 +425,7 @@ class DownloadTests(DownloadTestCase):
         self.site.answers["/a"] = answer
         downloader = self.start(concurrency=1)
         fetches = [self.one("/a"), self.one("/b")]
-        running = Deferred.fromCoroutine(downloader.fetch(Crew(left=2), fetches))
+        running = Deferred.fromCoroutine(downloader.fetch(PartFetches(left=2), fetches))
         await reached
         running.cancel()
         with self.assertRaises(CancelledError):
@@ -433,7 +433,7 @@ class DownloadTests(DownloadTestCase):
         self.assertEqual(self.errors, {})
         self.assertTrue(all(sink.discarded for sink in self.sinks))
         self.site.answers["/c"] = ok(b"c")
-        await downloader.fetch(Crew(left=1), [self.one("/c")])
+        await downloader.fetch(PartFetches(left=1), [self.one("/c")])
         self.assertEqual(self.errors, {"/c": None})
 
     async def test_redirects_as_they_come(self) -> None:
@@ -450,7 +450,7 @@ class DownloadTests(DownloadTestCase):
         """A 429 slows the host that said it, not the one that led there."""
         store = Timed()
         self.addCleanup(store.close)
-        pace = Pace(
+        pace = HostBackoff(
             Cluster(store), Clock(), 8
         )  # its own hands lie still: nothing is told to others
         pace.connect(lambda: True, lambda: None)
@@ -523,7 +523,7 @@ class DownloadTests(DownloadTestCase):
         """What has not come yet ends with the reason given; what has, stays."""
         self.site.answers["/a"] = ok(b"a")
         reason = MemberError("batch_failed", "enough")
-        crew = Crew(left=3)
+        crew = PartFetches(left=3)
         downloader = self.start(concurrency=1)
         self.site.answers["/b"] = lambda exchange: downloader.give_up(crew, reason)
         await downloader.fetch(crew, [self.one(f"/{name}") for name in "abc"])
@@ -567,7 +567,7 @@ class DownloadTests(DownloadTestCase):
 class AwayTests(DownloadTestCase):
     """Hosts that are away, without a cluster."""
 
-    def pace(self) -> Pace:
+    def pace(self) -> HostBackoff:
         """One that nobody else hears of."""
 
         class Nobody:
@@ -577,7 +577,7 @@ class AwayTests(DownloadTestCase):
         self.patch(pace, "FIRST", 0.02)
         self.patch(pace, "LAST", 0.05)
         self.patch(pace, "EVERY", 0.05)
-        found = Pace(Cluster(Nobody()), reactor, 8)  # type: ignore[arg-type]
+        found = HostBackoff(Cluster(Nobody()), reactor, 8)  # type: ignore[arg-type]
         found.startService()
         self.addCleanup(found.stopService)
         return found
@@ -587,7 +587,7 @@ class AwayTests(DownloadTestCase):
         hopeless and gives all of it up."""
         ended: list[tuple[str, str]] = []
         downloader = self.start(pace=self.pace(), host_patience=0.2)
-        crew = Crew(left=20, began=reactor.seconds())
+        crew = PartFetches(left=20, began=reactor.seconds())
 
         class Strict(Hole):
             def ended(self, fetch: Fetch, error: MemberError | None) -> None:
@@ -612,7 +612,7 @@ class AwayTests(DownloadTestCase):
             port = sock.getsockname()[1]
         fetches = [self.one(f"http://127.0.0.1:{port}/{n}") for n in range(20)]
         downloader = self.start(pace=self.pace(), retries=1)
-        going = Deferred.fromCoroutine(downloader.fetch(Crew(left=20), fetches))
+        going = Deferred.fromCoroutine(downloader.fetch(PartFetches(left=20), fetches))
         await deferLater(reactor, 0.5)
         self.site.answers |= {f"/{n}": ok(b"x") for n in range(20)}
         listening: Any = reactor.listenTCP(port, self.site, interface="127.0.0.1")
@@ -633,7 +633,7 @@ class AwayTests(DownloadTestCase):
         for path in "abc":
             found.bad(host, 1, 0.0, False, True)
             found.bad(host, 1, 0.0, False, True)
-            await downloader.fetch(Crew(left=1), [self.one(f"/{path}")])
+            await downloader.fetch(PartFetches(left=1), [self.one(f"/{path}")])
         self.assertFalse(found.is_away(host, 1))
 
     async def test_our_own_disk(self) -> None:
@@ -651,7 +651,8 @@ class AwayTests(DownloadTestCase):
         self.site.answers["/a"] = ok(b"x")
         downloader = self.start()
         await downloader.fetch(
-            Crew(left=1), [Fetch(Member(f"{self.site.url}/a"), {}, SlowHole(self, "/a", False))]
+            PartFetches(left=1),
+            [Fetch(Member(f"{self.site.url}/a"), {}, SlowHole(self, "/a", False))],
         )
         self.assertIs(downloader._lanes.speed(self.site.url[7:]), Speed.FAST)
 
@@ -777,7 +778,7 @@ class ResumeTests(DownloadTestCase):
             self.site.answers[f"/{name}"] = [self.file('"v1"'), ok(self.body)]
         downloader = self.start()
         downloader._lanes.note(self.site.url[7:], Speed.FAST)
-        await downloader.fetch(Crew(left=4), [self.one(f"/{name}") for name in "abcd"])
+        await downloader.fetch(PartFetches(left=4), [self.one(f"/{name}") for name in "abcd"])
         self.assertEqual(set(self.errors.values()), {None})
         asked = [self.site.headers(n).get("range") for n in range(len(self.site.requests))]
         self.assertEqual(sorted(filter(None, asked)), ["bytes=4000-"] * 2)
@@ -813,7 +814,7 @@ class ResumeTests(DownloadTestCase):
             upto = data.draw(st.integers(0, len(rest)))
             return Scripted(206 if begin else 200, headers, rest, upto)
 
-        fetcher = Fetcher(Agent(), clock, 9.0, Patience())  # type: ignore[arg-type]
+        fetcher = Fetcher(Agent(), clock, 9.0, BodyLimits())  # type: ignore[arg-type]
         for _ in range(6):
             trying = Deferred.fromCoroutine(fetcher.attempt(fetch))
             result: list[Any] = []

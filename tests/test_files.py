@@ -24,12 +24,12 @@ from tests.certificates import authority, issue
 from tests.reactor import reactor
 from tests.servers import need
 from tests.zips import publish
-from twisted_bulk.archive.folders import Shelf
+from twisted_bulk.archive.folders import DataFolders
 from twisted_bulk.files.open_zips import Zips
 from twisted_bulk.files.resource import Files, disposition
-from twisted_bulk.files.timer import Ticker
-from twisted_bulk.http_server.clients import Origins
-from twisted_bulk.http_server.connection_limits import Gate
+from twisted_bulk.files.timer import ThrottleTimer
+from twisted_bulk.http_server.clients import Clients
+from twisted_bulk.http_server.connection_limits import ConnectionLimits
 from twisted_bulk.http_server.site import BoundedSite
 from twisted_bulk.node.values import networks
 from twisted_bulk.system.net import Network
@@ -48,12 +48,12 @@ class FilesTestCase(TestCase):
     announced = False
 
     def setUp(self) -> None:
-        self.shelf = Shelf(Path(tempfile.mkdtemp(prefix="bw")))
+        self.shelf = DataFolders(Path(tempfile.mkdtemp(prefix="bw")))
         self.link = publish(self.shelf, BODY)
-        self.ticker = Ticker(Throttle(self.rate), reactor)
-        origins = Origins(64, self.exempt, self.proxies, self.announced)
+        self.ticker = ThrottleTimer(Throttle(self.rate), reactor)
+        origins = Clients(64, self.exempt, self.proxies, self.announced)
         self.files = files = Files(self.shelf, self.ticker, origins)
-        self.gate = Gate(40, 20)
+        self.gate = ConnectionLimits(40, 20)
         self.site = site = BoundedSite(files, reactor, 1000, self.gate, origins)
         self.port: Any = reactor.listenTCP(0, site, interface="127.0.0.1")
         self.url = f"http://127.0.0.1:{self.port.getHost().port}/"

@@ -30,7 +30,7 @@ from tests.web import Site, ok
 from twisted_bulk.errors import MemberError
 from twisted_bulk.http_client import resolver
 from twisted_bulk.http_client.agent import GuardedAgent
-from twisted_bulk.http_client.endpoints import Dial
+from twisted_bulk.http_client.endpoints import GuardedEndpoint
 from twisted_bulk.http_client.guard import Guard
 
 REFUSED = """
@@ -85,7 +85,9 @@ class DialTests(SynchronousTestCase):
         self, addresses: Sequence[str], guard: Guard | None = None
     ) -> tuple[Any, Deferred[Any]]:
         memory: Any = MemoryReactorClock()
-        endpoint = Dial(memory, Answers(*addresses), guard or Guard(), "name.example", 81, 10)
+        endpoint = GuardedEndpoint(
+            memory, Answers(*addresses), guard or Guard(), "name.example", 81, 10
+        )
         return memory, endpoint.connect(Factory.forProtocol(Protocol))
 
     def refused(self, addresses: Sequence[str]) -> str:

@@ -12,7 +12,7 @@ from tests.certificates import authority, issue
 from tests.reactor import reactor
 from tests.test_download import DownloadTestCase
 from tests.web import Exchange, ok, respond
-from twisted_bulk.downloads.crew import Crew
+from twisted_bulk.downloads.crew import PartFetches
 from twisted_bulk.errors import MEMBER_CODES
 
 DEADLINE = 1.0  # every one, but for those that a test shortens
@@ -210,8 +210,8 @@ class HostileTests(HostileTestCase):
         for n in range(200):
             self.site.answers[f"/good/{n}"] = ok(bytes(1000))
         began = reactor.seconds()
-        bad = Deferred.fromCoroutine(downloader.fetch(Crew(left=len(fetches)), fetches))
-        well = Deferred.fromCoroutine(downloader.fetch(Crew(left=len(good)), good))
+        bad = Deferred.fromCoroutine(downloader.fetch(PartFetches(left=len(fetches)), fetches))
+        well = Deferred.fromCoroutine(downloader.fetch(PartFetches(left=len(good)), good))
         await well
         # What is well-behaved has come before the first of them was given up for its silence.
         waiting = [url for url, code in expected.items() if code.endswith("_timeout")]

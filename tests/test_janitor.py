@@ -9,7 +9,7 @@ from twisted.internet.task import deferLater
 
 from tests.brokers import OnMemory, Queues
 from tests.reactor import reactor
-from twisted_bulk.archive.folders import LEFT, Shelf
+from twisted_bulk.archive.folders import LEFT, DataFolders
 from twisted_bulk.jobs.model import Group, GroupPart
 from twisted_bulk.parts import janitor
 from twisted_bulk.parts.janitor import SWEEP, Janitor
@@ -20,7 +20,7 @@ class JanitorTests(OnMemory, Queues):
 
     async def setUp(self) -> None:  # type: ignore[override]
         await super().setUp()
-        self.shelf = Shelf(Path(tempfile.mkdtemp(prefix="bw")))
+        self.shelf = DataFolders(Path(tempfile.mkdtemp(prefix="bw")))
         self.janitor = Janitor(self.queue, [self.calls], self.shelf, reactor, 1000.0, {})
 
     def leave(self, job: str) -> Path:

@@ -6,20 +6,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_bulk.downloads.lanes import ALL, CROWDED, NEW_SHARE, WAITING, Lanes, Speed
+from twisted_bulk.downloads.lanes import ALL, CROWDED, NEW_SHARE, WAITING, FetchQueue, Speed
 
 
 class LanesTests(SynchronousTestCase):
     """Owners with hosts of all kinds."""
 
-    def lanes(self, places: int, per_host: int, fast: str = "") -> Lanes[Any]:
+    def lanes(self, places: int, per_host: int, fast: str = "") -> FetchQueue[Any]:
         """With hosts that are known to be fast."""
-        lanes: Lanes[Any] = Lanes(lambda name, owner: places if name == ALL else per_host)
+        lanes: FetchQueue[Any] = FetchQueue(lambda name, owner: places if name == ALL else per_host)
         for host in fast.split():
             lanes.note(host, Speed.FAST)
         return lanes
 
-    def take(self, lanes: Lanes[Any], count: int) -> list[Any]:
+    def take(self, lanes: FetchQueue[Any], count: int) -> list[Any]:
         """What comes, and None where nothing does."""
         taken = [lanes.take() for _ in range(count)]
         return [one and one.item for one in taken]
@@ -144,7 +144,9 @@ class LanesTests(SynchronousTestCase):
         """Hosts that give nothing do not keep the others of an owner from their turn, and an owner
         of whose many hosts none gives anything does not get on."""
         allowed = {"good": 1}
-        lanes: Lanes[int] = Lanes(lambda name, owner: 9 if name == ALL else allowed.get(name, 0))
+        lanes: FetchQueue[int] = FetchQueue(
+            lambda name, owner: 9 if name == ALL else allowed.get(name, 0)
+        )
         for n in range(1000):
             lanes.add("a", f"h{n}", n)
         lanes.add("a", "good", 1000)
@@ -162,7 +164,7 @@ class LanesTests(SynchronousTestCase):
     def test_look_again(self) -> None:
         """A limit that was raised is seen."""
         most = 0
-        lanes: Lanes[int] = Lanes(lambda name, owner: 9 if name == ALL else most)
+        lanes: FetchQueue[int] = FetchQueue(lambda name, owner: 9 if name == ALL else most)
         lanes.add("a", "h", 1)
         self.assertIsNone(lanes.take())
         most = 1

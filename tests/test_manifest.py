@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.test_report import part, record
 from twisted_bulk.api.manifest import Manifests
-from twisted_bulk.archive.folders import Shelf
+from twisted_bulk.archive.folders import DataFolders
 from twisted_bulk.batch.manifest_file import RUNNING, encode, note
 from twisted_bulk.batch.model import Outcome, PartProgress, PartResult
 from twisted_bulk.batch.names import MANIFEST
@@ -30,7 +30,7 @@ class ManifestTests(SynchronousTestCase):
     """On a node called ``here``."""
 
     def setUp(self) -> None:
-        self.shelf = Shelf(Path(tempfile.mkdtemp(prefix="bw")))
+        self.shelf = DataFolders(Path(tempfile.mkdtemp(prefix="bw")))
         self.shelf.node = "here"
         self.manifests = Manifests(self.shelf)
 
@@ -79,7 +79,7 @@ class ManifestTests(SynchronousTestCase):
     def test_names(self) -> None:
         """Two data folders of one host are two nodes; one keeps its name."""
         data = [Path(tempfile.mkdtemp(prefix="bw")) for _ in range(2)]
-        first, second, again = (Shelf(data[n]).node for n in (0, 1, 0))
+        first, second, again = (DataFolders(data[n]).node for n in (0, 1, 0))
         self.assertNotEqual(first, second)
         self.assertEqual(first, again)
 

@@ -19,7 +19,7 @@ from tests.web import Exchange, Site, ok, respond
 from twisted_bulk.consumer.task import Fatal, GiveBack, Result, Retry, Task
 from twisted_bulk.errors import ConfigError, Unavailable
 from twisted_bulk.http_client import pool as connection
-from twisted_bulk.http_client.agent import GuardedAgent, Unread
+from twisted_bulk.http_client.agent import AnyEncodingAgent, GuardedAgent
 from twisted_bulk.http_client.guard import Guard
 from twisted_bulk.jobs.groups import GroupQueue
 from twisted_bulk.jobs.model import Ack, Group, GroupPart
@@ -47,7 +47,10 @@ class NotifyTests(RedisTestCase):
         self.host = self.site.url.removeprefix("http://")
         self.reporting: set[tuple[str, str]] = set()
         poster = Poster(
-            Unread(agent), Unread(agent, keep=False), reactor, load_signer("", self.data)
+            AnyEncodingAgent(agent),
+            AnyEncodingAgent(agent, keep=False),
+            reactor,
+            load_signer("", self.data),
         )
         self.notifier = Notifier(
             self.queue,

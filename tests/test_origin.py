@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_bulk.http_server.clients import SIGNATURE, Origins, announced
+from twisted_bulk.http_server.clients import SIGNATURE, Clients, announced
 from twisted_bulk.throttle import UNLIMITED
 
 PROXY = ip_network("10.0.0.0/8")
@@ -23,17 +23,17 @@ class KeyTests(SynchronousTestCase):
 
     def test_keys(self) -> None:
         """IPv4 alone, IPv6 by /64, one client whatever the spelling."""
-        key = Origins().key
+        key = Clients().key
         self.assertEqual(key("1.2.3.4"), key("::ffff:1.2.3.4"))
         self.assertEqual(key("2001:db8::1"), key("2001:db8:0:0:ffff::2"))
         self.assertNotEqual(key("2001:db8::1"), key("2001:db8:0:1::1"))
         self.assertEqual(key("fe80::1%eth0"), key("fe80::2"))
         self.assertEqual(key(""), "-")
-        self.assertNotEqual(Origins(128).key("2001:db8::1"), Origins(128).key("2001:db8::2"))
+        self.assertNotEqual(Clients(128).key("2001:db8::1"), Clients(128).key("2001:db8::2"))
 
     def test_exempt(self) -> None:
         """By network, also where the address comes wrapped in IPv6."""
-        origins = Origins(exempt=[PROXY, ip_network("fd00::/8")])
+        origins = Clients(exempt=[PROXY, ip_network("fd00::/8")])
         for host, exempt in (
             ("10.1.2.3", True),
             ("::ffff:10.1.2.3", True),
@@ -49,7 +49,7 @@ class ForwardedTests(SynchronousTestCase):
 
     def test_from_the_right(self) -> None:
         """The first hop that is not one of ours; only from a proxy that is."""
-        origins = Origins(proxies=[PROXY])
+        origins = Clients(proxies=[PROXY])
         for host, hops, expected in (
             ("1.1.1.1", ["2.2.2.2"], "1.1.1.1"),
             ("10.0.0.1", [], "10.0.0.1"),
@@ -69,14 +69,14 @@ class ForwardedTests(SynchronousTestCase):
 
     def test_one_way(self) -> None:
         """Where connections are announced, headers are not believed."""
-        origins = Origins(proxies=[PROXY], announced=True)
+        origins = Clients(proxies=[PROXY], announced=True)
         self.assertEqual(origins.behind("10.0.0.1", ["2.2.2.2"]), "10.0.0.1")
         self.assertEqual([origins.announces(h) for h in ("10.0.0.1", "1.1.1.1")], [True, False])
 
     @given(st.text(max_size=60))
     def test_any_header(self, text: str) -> None:
         """Nothing that stands there breaks it."""
-        self.assertTrue(Origins(proxies=[PROXY]).behind("10.0.0.1", [text]))
+        self.assertTrue(Clients(proxies=[PROXY]).behind("10.0.0.1", [text]))
 
 
 class AnnouncedTests(SynchronousTestCase):

@@ -6,7 +6,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.test_model import now
 from tests.test_rate import Timed
-from twisted_bulk.downloads.host_backoff import Pace
+from twisted_bulk.downloads.host_backoff import HostBackoff
 from twisted_bulk.errors import QueueUnavailable
 from twisted_bulk.jobs.cluster import Cluster
 
@@ -31,12 +31,12 @@ class PaceTests(SynchronousTestCase):
         self.store = Timed()
         self.addCleanup(self.store.close)
 
-    def node(self, most: int = 8) -> Pace:
-        pace = Pace(Cluster(self.store), Watch(self.store), most)  # type: ignore[arg-type]
+    def node(self, most: int = 8) -> HostBackoff:
+        pace = HostBackoff(Cluster(self.store), Watch(self.store), most)  # type: ignore[arg-type]
         pace.connect(lambda: True, lambda: None)
         return pace
 
-    def tell(self, *nodes: Pace) -> None:
+    def tell(self, *nodes: HostBackoff) -> None:
         for node in nodes:
             now(node._tell())
 
@@ -120,7 +120,7 @@ class PaceTests(SynchronousTestCase):
         self.tell(b, a)
         self.assertEqual((a.allowed("h", 1), b.allowed("h", 1)), (8, 8))
 
-    def away(self, node: Pace, times: int = 3) -> None:
+    def away(self, node: HostBackoff, times: int = 3) -> None:
         """So many failures in a row that tell of the host."""
         for _ in range(times):
             node.bad("h", 1, 0, trouble=False, away=True)

@@ -11,8 +11,8 @@ from tests.test_download import DownloadTestCase
 from tests.web import Exchange, Site, ok, respond
 from twisted_bulk import download
 from twisted_bulk.downloads.attempt import Fetch
-from twisted_bulk.downloads.crew import Crew
-from twisted_bulk.downloads.host_backoff import Pace
+from twisted_bulk.downloads.crew import PartFetches
+from twisted_bulk.downloads.host_backoff import HostBackoff
 
 
 class HopTests(DownloadTestCase):
@@ -56,12 +56,12 @@ class HopTests(DownloadTestCase):
 
     async def test_blame(self) -> None:
         """A failure counts for the host that failed, and the redirect speaks for the other."""
-        pace: Any = Pace(None, reactor, 8)  # type: ignore[arg-type]
+        pace: Any = HostBackoff(None, reactor, 8)  # type: ignore[arg-type]
         (fetch,) = self.redirecting(1)
         self.other.answers["/0"] = respond("503 Service Unavailable")
         await self.get(fetch, retries=0, pace=pace)
         bad, good = (site.url.removeprefix("http://") for site in (self.other, self.site))
-        crew = Crew(left=0).batch
+        crew = PartFetches(left=0).batch
         self.assertEqual((pace.allowed(bad, crew), pace.allowed(good, crew)), (4, 8))
         self.assertEqual(pace.allowed(bad, crew + 1), 8)
 
@@ -93,7 +93,7 @@ class HopTests(DownloadTestCase):
                 fetches.append(self.one(f"{site.url}/r{number}"))
         downloader = self.start(per_host=2, concurrency=32, retries=0)
         going = [
-            Deferred.fromCoroutine(downloader.fetch(Crew(left=6), fetches[n : n + 6]))
+            Deferred.fromCoroutine(downloader.fetch(PartFetches(left=6), fetches[n : n + 6]))
             for n in range(0, 24, 6)
         ]
         for one in going:
@@ -101,7 +101,7 @@ class HopTests(DownloadTestCase):
         self.assertEqual(set(self.errors.values()), {None})
         # Nobody holds anything after that.
         self.site.answers["/a"] = ok(b"a")
-        await downloader.fetch(Crew(left=1), [self.one("/a")])
+        await downloader.fetch(PartFetches(left=1), [self.one("/a")])
         self.assertIsNone(self.errors["/a"])
 
     async def test_held_back(self) -> None:
@@ -117,7 +117,7 @@ class HopTests(DownloadTestCase):
         self.other.answers["/good"] = ok(b"hello")
         downloader = self.start(per_host=2, concurrency=32, retries=0)
         last = self.one(url)
-        going = Deferred.fromCoroutine(downloader.fetch(Crew(left=61), [*fetches, last]))
+        going = Deferred.fromCoroutine(downloader.fetch(PartFetches(left=61), [*fetches, last]))
         going.addErrback(lambda _: None)
         await deferLater(reactor, 0.1)
         self.assertLess(len(self.site.requests), 3 * (download.BEYOND + 4))

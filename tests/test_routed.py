@@ -18,9 +18,9 @@ from werkzeug.exceptions import HTTPException
 
 from tests.reactor import reactor
 from twisted_bulk.errors import BulkError, TooLarge
-from twisted_bulk.http_server.klein_resource import Routed
+from twisted_bulk.http_server.klein_resource import KleinResource
 from twisted_bulk.http_server.problem import problem
-from twisted_bulk.http_server.site import BoundedSite, Pieces
+from twisted_bulk.http_server.site import BoundedSite, StreamedBody
 
 LARGE = b"x" * 3_000_000
 
@@ -82,9 +82,9 @@ class Application:
         raise ZeroDivisionError
 
     @app.route("/pieces", methods=["GET"])
-    async def pieces(self, request: Any) -> Pieces:
+    async def pieces(self, request: Any) -> StreamedBody:
         """In pieces."""
-        return Pieces(iter([b"one", b"two"]))
+        return StreamedBody(iter([b"one", b"two"]))
 
     @app.route("/large", methods=["GET"])
     async def large(self, request: Any) -> bytes:
@@ -98,7 +98,7 @@ class RoutedTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.application = Application()
-        routed = Routed(self.application.app, self.application.failed)
+        routed = KleinResource(self.application.app, self.application.failed)
         self.site = BoundedSite(routed, Clock(), 1000)
 
     def say(self, data: bytes) -> tuple[Any, StringTransport]:
@@ -181,7 +181,7 @@ class SocketTests(TestCase):
 
     def setUp(self) -> None:
         self.application = Application()
-        routed = Routed(self.application.app, self.application.failed)
+        routed = KleinResource(self.application.app, self.application.failed)
         self.port: Any = reactor.listenTCP(0, BoundedSite(routed, reactor, 1000))
         self.addCleanup(self.port.stopListening)
 

@@ -9,7 +9,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.test_throttle import RATE, Endless
-from twisted_bulk.files.timer import SPACING, Ticker
+from twisted_bulk.files.timer import SPACING, ThrottleTimer
 from twisted_bulk.throttle import BULK, DEBT, FIRST, MOST, UNLIMITED, Throttle
 
 
@@ -19,7 +19,7 @@ class TickerTests(SynchronousTestCase):
     def test_rate(self) -> None:
         """The ticker wakes up when something is due, and only then."""
         clock = Clock()
-        ticker, flow = Ticker(Throttle(RATE), clock), Endless()
+        ticker, flow = ThrottleTimer(Throttle(RATE), clock), Endless()
         ticker.join("a", flow)
         for _ in range(10_000):
             clock.advance(0.001)
@@ -31,7 +31,7 @@ class TickerTests(SynchronousTestCase):
     def test_behind_a_head(self) -> None:
         """What a head has to wait for is its own charge, and no round."""
         clock = Clock()
-        ticker, flow = Ticker(Throttle(RATE), clock), Endless()
+        ticker, flow = ThrottleTimer(Throttle(RATE), clock), Endless()
         ticker.charge("a", 400)
         clock.advance(0)
         ticker.join("a", flow, first=True)
@@ -44,7 +44,7 @@ class TickerTests(SynchronousTestCase):
         """Who has none waits for no round."""
         for rate, key in ((0, "a"), (RATE, UNLIMITED)):
             clock = Clock()
-            ticker, flow = Ticker(Throttle(rate), clock), Endless(BULK)
+            ticker, flow = ThrottleTimer(Throttle(rate), clock), Endless(BULK)
             ticker.join(key, flow)
             clock.advance(0.001)
             clock.advance(SPACING / 2)
@@ -59,7 +59,7 @@ class TickerTests(SynchronousTestCase):
         """Asked in time, an address gets rate x time and one quantum, whatever its transfers do."""
         dice, clock = random.Random(seed), Clock()
         throttle = Throttle(rate)
-        ticker = Ticker(throttle, clock)
+        ticker = ThrottleTimer(throttle, clock)
         flows = [Endless() for _ in range(count)]
         marks, inside = [(0.0, 0)], [False] * count
         for _ in range(300):
@@ -89,7 +89,7 @@ class LineTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.clock = Clock()
-        self.ticker = Ticker(Throttle(RATE), self.clock)
+        self.ticker = ThrottleTimer(Throttle(RATE), self.clock)
         self.admitted: list[int] = []
 
     def ask(self, number: int, key: str = "a", size: int = RATE // 10) -> Deferred[None]:

@@ -21,12 +21,12 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.reactor import reactor
 from tests.test_files import BODY, FilesTestCase
 from tests.zips import publish
-from twisted_bulk.archive.folders import Shelf
+from twisted_bulk.archive.folders import DataFolders
 from twisted_bulk.files import transfer
 from twisted_bulk.files.resource import Files
-from twisted_bulk.files.timer import Ticker
+from twisted_bulk.files.timer import ThrottleTimer
 from twisted_bulk.files.transfer import SLOWEST, STALL, SWEEP
-from twisted_bulk.http_server.clients import Origins
+from twisted_bulk.http_server.clients import Clients
 from twisted_bulk.http_server.site import BoundedSite
 from twisted_bulk.throttle import Throttle
 
@@ -38,10 +38,10 @@ class MemoryTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.clock = Clock()
-        self.shelf = Shelf(Path(self.mktemp()))
+        self.shelf = DataFolders(Path(self.mktemp()))
         self.link = publish(self.shelf, BODY)
-        self.ticker = Ticker(Throttle(RATE), self.clock)
-        files = Files(self.shelf, self.ticker, Origins())
+        self.ticker = ThrottleTimer(Throttle(RATE), self.clock)
+        files = Files(self.shelf, self.ticker, Clients())
         self.watch = files.watch
         self.site = BoundedSite(files, self.clock, 1000)
 

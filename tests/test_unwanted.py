@@ -9,7 +9,7 @@ from twisted.internet.task import deferLater
 from tests.reactor import reactor
 from tests.test_download import DownloadTestCase
 from tests.web import Exchange, ok, respond
-from twisted_bulk.downloads.crew import Crew
+from twisted_bulk.downloads.crew import PartFetches
 from twisted_bulk.http_client import pool as connection
 from twisted_bulk.http_client.pool import UNWANTED
 
@@ -36,7 +36,7 @@ class UnwantedTests(DownloadTestCase):
         """Whether the connection of an unwanted answer has the next request, too."""
         self.site.answers |= {"/a": first, "/b": ok(b"wanted")}
         downloader = self.start(per_host=1)
-        await downloader.fetch(Crew(left=2), [self.one(url), self.one("/b")])
+        await downloader.fetch(PartFetches(left=2), [self.one(url), self.one("/b")])
         self.assertIsNone(self.errors["/b"])
         paths = [path for path, *_ in self.site.requests]
         self.assertEqual(paths.count("/b"), 1 + (b"/b" in first), paths)
@@ -79,7 +79,7 @@ class UnwantedTests(DownloadTestCase):
         """A member that is larger than it may be is refused by its head."""
         self.site.answers |= {"/a": ok(b"x" * 100), "/b": ok(b"wanted")}
         downloader = self.start(per_host=1, member_bytes=10)
-        await downloader.fetch(Crew(left=2), [self.one("/a"), self.one("/b")])
+        await downloader.fetch(PartFetches(left=2), [self.one("/a"), self.one("/b")])
         self.assertIsNone(self.errors["/b"])
         self.assertEqual((len(self.site.requests), self.site.connections), (2, 1))
 
@@ -91,7 +91,7 @@ class UnwantedTests(DownloadTestCase):
     async def test_cancelled(self) -> None:
         """A download that is given up while it reads such a body ends at once."""
         self.site.answers["/a"] = b"HTTP/1.1 404 No\r\nContent-Length: 9\r\n\r\nabc"
-        crew = Crew(left=1)
+        crew = PartFetches(left=1)
         going = Deferred.fromCoroutine(self.start().fetch(crew, [self.one("/a")]))
         while not self.site.requests:
             await deferLater(reactor, 0.001)

@@ -31,7 +31,7 @@ from twisted_bulk.batch.model import PartResult
 from twisted_bulk.brokers.redis import Redis
 from twisted_bulk.errors import ConfigError, Forbidden, InvalidRequest, ProtectedMode, Unauthorized
 from twisted_bulk.http_server import channel
-from twisted_bulk.http_server.connection_limits import KNOWN, Quota
+from twisted_bulk.http_server.connection_limits import KNOWN, RequestRate
 from twisted_bulk.http_server.site import BoundedSite
 from twisted_bulk.jobs.groups import GroupQueue
 from twisted_bulk.jobs.model import Ack, Group, GroupPart
@@ -781,7 +781,7 @@ class QuotaTests(SynchronousTestCase):
 
     def test_rate(self) -> None:
         """So many at once, and then so many a second; each client has its own."""
-        quota, allowed = Quota(10), 0
+        quota, allowed = RequestRate(10), 0
         for tick in range(3000):
             allowed += not quota.wait("a", tick / 100)
         self.assertApproximates(allowed, 10 * 30 + 10, 1)
@@ -793,14 +793,14 @@ class QuotaTests(SynchronousTestCase):
 
     def test_forgotten(self) -> None:
         """Who has not asked for a while takes no memory; nobody gains by that."""
-        quota = Quota(1000)
+        quota = RequestRate(1000)
         for number in range(KNOWN * 2):
             self.assertEqual(quota.wait(f"{number}", number), 0)
         self.assertLessEqual(len(quota), KNOWN)
 
     def test_no_limit(self) -> None:
         """0 is any number."""
-        quota = Quota(0)
+        quota = RequestRate(0)
         self.assertEqual({quota.wait("a", 0) for _ in range(1000)}, {0.0})
 
 

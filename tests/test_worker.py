@@ -24,7 +24,7 @@ from tests.reactor import reactor
 from tests.servers import ask
 from twisted_bulk.brokers.embedded import socket_path
 from twisted_bulk.consumer import runner
-from twisted_bulk.consumer.acks import Ledger
+from twisted_bulk.consumer.acks import AckBuffer
 from twisted_bulk.consumer.consumer import Consumer
 from twisted_bulk.consumer.task import Backoff
 from twisted_bulk.errors import QueueUnavailable
@@ -465,7 +465,7 @@ class SpoolTests(OnMemory, ConsumerTestCase):
         folder.write_text("not a folder")
         done: list[int] = []
         consumer = self.consume(done.append, slots=1, threads=False)
-        vars(consumer)["_ledger"] = Ledger(self.queue, vars(consumer)["_worker"], folder)
+        vars(consumer)["_ledger"] = AckBuffer(self.queue, vars(consumer)["_worker"], folder)
         away = self.patch(self.queue, "ack", self.refuse)
         first, second = await self.queue.publisher.push_many([1, 2])
         while not done:

@@ -3,10 +3,10 @@
 import hashlib
 from pathlib import Path
 
-from twisted_bulk.archive.folders import Shelf
+from twisted_bulk.archive.folders import DataFolders
 
 
-def publish(shelf: Shelf, body: bytes | int) -> str:
+def publish(shelf: DataFolders, body: bytes | int) -> str:
     """Put ``b.zip`` where it can be fetched; returns its path on the file port.
 
     :param body: what is in it, or how many zeros, which take no room on the disk

@@ -19,9 +19,9 @@ from twisted.python.failure import Failure
 
 from twisted_bulk.batch.model import host_of
 from twisted_bulk.downloads.attempt import Fetch, Fetcher, Redirected
-from twisted_bulk.downloads.crew import Crew, Flight, Waits
-from twisted_bulk.downloads.host_backoff import LONGEST, Pace
-from twisted_bulk.downloads.lanes import Lanes, Speed
+from twisted_bulk.downloads.crew import Flight, PartFetches, Waits
+from twisted_bulk.downloads.host_backoff import LONGEST, HostBackoff
+from twisted_bulk.downloads.lanes import FetchQueue, Speed
 from twisted_bulk.downloads.limits import Limits
 from twisted_bulk.downloads.watch import Watch
 from twisted_bulk.errors import MemberError
@@ -60,7 +60,7 @@ class Downloader(Service):
         member_timeout: float = 6 * 3600.0,
         host_patience: float = 600.0,
         most_waiting: int = 1 << 30,
-        pace: Pace | None = None,
+        pace: HostBackoff | None = None,
     ) -> None:
         self._fetcher = fetcher
         self._clock = clock
@@ -70,9 +70,9 @@ class Downloader(Service):
         self._host_patience = host_patience
         self._pace = pace
         self._limits = limits
-        self._lanes: Lanes[tuple[Crew, Fetch]] = Lanes(self._allowed, most_waiting)
+        self._lanes: FetchQueue[tuple[PartFetches, Fetch]] = FetchQueue(self._allowed, most_waiting)
         self._watch = Watch(self._lanes, pace)
-        self._crews: set[Crew] = set()
+        self._crews: set[PartFetches] = set()
         self._resting: deque[Deferred[None]] = deque()
         self._partials: set[Fetch] = set()
         limits.connect(self._lanes.demand, self._wake)
@@ -87,7 +87,7 @@ class Downloader(Service):
         self._looking.clock = clock
 
     def _allowed(self, host: str, owner: Hashable) -> int:
-        crew = cast(Crew | None, owner)
+        crew = cast(PartFetches | None, owner)
         if crew is not None and len(crew.beyond.get(host, ())) >= BEYOND:
             return 0  # what it redirects to is busy: further redirects would only grow old
         return self._limits.allowed(host, crew.batch if crew is not None else 0)
@@ -124,7 +124,7 @@ class Downloader(Service):
             else:
                 yield self._begin(*taken.item, taken.placed)
 
-    def _begin(self, crew: Crew, fetch: Fetch, placed: bool) -> Deferred[None]:
+    def _begin(self, crew: PartFetches, fetch: Fetch, placed: bool) -> Deferred[None]:
         host, now = fetch.host, self._clock.seconds()
         self._partials.discard(fetch)
         new = placed and self._is_new(host)
@@ -154,7 +154,7 @@ class Downloader(Service):
     def _is_new(self, host: str) -> bool:
         return self._lanes.speed(host) is Speed.NEW
 
-    def _beyond(self, crew: Crew, origin: str, until: float) -> bool:
+    def _beyond(self, crew: PartFetches, origin: str, until: float) -> bool:
         """Redirects of a host that came up to then wait no more, or may do so for ever.
 
         :returns: whether there were any
@@ -185,12 +185,12 @@ class Downloader(Service):
         for _ in range(len(self._resting)):
             self._resting.popleft().callback(None)
 
-    def _add(self, crew: Crew, fetch: Fetch, first: bool = False) -> None:
+    def _add(self, crew: PartFetches, fetch: Fetch, first: bool = False) -> None:
         self._lanes.add(crew, fetch.host, (crew, fetch), first)
         if self._resting:
             self._resting.popleft().callback(None)
 
-    async def fetch(self, crew: Crew, fetches: Iterable[Fetch]) -> None:
+    async def fetch(self, crew: PartFetches, fetches: Iterable[Fetch]) -> None:
         """Fetch all of a crew; returns when each has ended. May be cancelled."""
         self._crews.add(crew)
         for one in fetches:
@@ -202,16 +202,16 @@ class Downloader(Service):
             crew.stalled = None
             self._drop(crew, finishing=True)
 
-    def give_up(self, crew: Crew, error: MemberError) -> None:
+    def give_up(self, crew: PartFetches, error: MemberError) -> None:
         """End what has not all come yet with ``error``."""
         for fetch in self._drop(crew, finishing=False):
             self._end(crew, fetch, error)
 
-    def waits_for(self, crew: Crew) -> Waits | None:
+    def waits_for(self, crew: PartFetches) -> Waits | None:
         """A host that is away, or wants a pause, for which something of the crew waits."""
         return self._watch.waits_for(crew)
 
-    def _drop(self, crew: Crew, finishing: bool) -> list[Fetch]:
+    def _drop(self, crew: PartFetches, finishing: bool) -> list[Fetch]:
         dropped = [fetch for _, fetch in self._lanes.drop(crew)]
         for fetch, pause in list(crew.pauses.items()):
             pause.cancel()
@@ -227,7 +227,7 @@ class Downloader(Service):
         self._partials.difference_update(dropped)
         return dropped
 
-    def _end(self, crew: Crew, fetch: Fetch, error: MemberError | None) -> None:
+    def _end(self, crew: PartFetches, fetch: Fetch, error: MemberError | None) -> None:
         # First: who is told may give the whole crew up, but not this one again.
         crew.active.pop(fetch, None)
         fetch.target.ended(fetch, error)
@@ -235,7 +235,7 @@ class Downloader(Service):
         if not crew.left and not crew.done.called:
             crew.done.callback(None)
 
-    async def _attempt(self, crew: Crew, fetch: Fetch, flight: Flight) -> None:
+    async def _attempt(self, crew: PartFetches, fetch: Fetch, flight: Flight) -> None:
         OWNER.set(crew)
         fetch.attempts += fetch.hop is None
         alarm = self._alarm(crew, fetch)
@@ -267,7 +267,7 @@ class Downloader(Service):
             self._rouse()
         self._end(crew, fetch, None)
 
-    def _alarm(self, crew: Crew, fetch: Fetch) -> IDelayedCall:
+    def _alarm(self, crew: PartFetches, fetch: Fetch) -> IDelayedCall:
         """Ends the attempt when what is left of the member's time has passed."""
 
         def stop() -> None:
@@ -281,7 +281,7 @@ class Downloader(Service):
             fetch.deadline = now + self._member_timeout
         return self._clock.callLater(max(0.0, fetch.deadline - now), stop)
 
-    def _failed(self, crew: Crew, fetch: Fetch, flight: Flight, failed: MemberError) -> None:
+    def _failed(self, crew: PartFetches, fetch: Fetch, flight: Flight, failed: MemberError) -> None:
         """Try it again later, where that can help."""
         # First: who gives the crew up on the way shall not end this one as well.
         crew.active.pop(fetch, None)
@@ -318,7 +318,7 @@ class Downloader(Service):
         elif fetch.partial is not None:
             self._partials.add(fetch)
 
-    def _is_away(self, crew: Crew, fetch: Fetch, host: str, failed: MemberError) -> bool:
+    def _is_away(self, crew: PartFetches, fetch: Fetch, host: str, failed: MemberError) -> bool:
         """Where a member's host is away it waits, with no try used up, until that is too long."""
         if self._pace is None or not self._pace.is_away(host, crew.batch):
             return False
@@ -329,7 +329,7 @@ class Downloader(Service):
         self._add(crew, fetch)
 
         def given_up(owner: Hashable) -> bool:
-            assert isinstance(owner, Crew)
+            assert isinstance(owner, PartFetches)
             counts = self._pace is not None and self._pace.is_away(host, owner.batch)
             return counts and now - max(since, owner.began) >= self._host_patience
 
@@ -341,7 +341,7 @@ class Downloader(Service):
             self._end(owner, one, late)
         return True
 
-    def _again(self, crew: Crew, fetch: Fetch) -> None:
+    def _again(self, crew: PartFetches, fetch: Fetch) -> None:
         del crew.pauses[fetch]
         # It has waited; behind ten thousand others it would wait for ever.
         self._add(crew, fetch, first=True)

@@ -18,10 +18,10 @@ from twisted_bulk.errors import ConfigError, QueueUnavailable
 from twisted_bulk.jobs.protocol import JobQueue
 from twisted_bulk.jobs.scripted import ScriptedQueue
 
-__all__ = ["JobQueue", "Keeper", "keeper", "open_queue"]
+__all__ = ["JobQueue", "StoreService", "open_queue", "store_service"]
 
 
-class Keeper(Protocol):
+class StoreService(Protocol):
     """A service that has a store."""
 
     running: int
@@ -41,12 +41,12 @@ class Keeper(Protocol):
         """Disconnect; an embedded server ends."""
 
 
-class Lazy:
+class LazyStore:
     """A store that starts with its first use and ends with the reactor."""
 
-    def __init__(self, reactor: Any, keeper: Keeper) -> None:
+    def __init__(self, reactor: Any, store_service: StoreService) -> None:
         self._reactor = reactor
-        self._keeper = keeper
+        self._keeper = store_service
         self._leaving: list[Callable[[], Deferred[None]]] = []
         self._closed = False
 
@@ -98,7 +98,7 @@ class Lazy:
             await maybeDeferred(self._keeper.stopService)
 
 
-def keeper(reactor: Any, url: str, folder: Path, memory: int = 0) -> Keeper:
+def store_service(reactor: Any, url: str, folder: Path, memory: int = 0) -> StoreService:
     """A service whose ``store`` is the one that ``url`` names.
 
     :param folder: where an embedded server keeps its files
@@ -129,4 +129,4 @@ def open_queue(
     folder = Path("bulkwav-data/redis")
     if url.startswith("embedded:"):
         url, folder = "embedded", Path(url.removeprefix("embedded:")).absolute()
-    return ScriptedQueue(Lazy(reactor, keeper(reactor, url, folder)), name, cap)
+    return ScriptedQueue(LazyStore(reactor, store_service(reactor, url, folder)), name, cap)

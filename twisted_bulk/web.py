@@ -42,12 +42,12 @@ from twisted_bulk.errors import (
     Unavailable,
     UnsupportedMedia,
 )
-from twisted_bulk.http_server.connection_limits import Gate, Quota
+from twisted_bulk.http_server.connection_limits import ConnectionLimits, RequestRate
 from twisted_bulk.http_server.connection_metrics import Connections
-from twisted_bulk.http_server.klein_resource import Routed, release
+from twisted_bulk.http_server.klein_resource import KleinResource, release
 from twisted_bulk.http_server.preconditions import matches
 from twisted_bulk.http_server.problem import problem
-from twisted_bulk.http_server.site import BoundedRequest, Pieces, header
+from twisted_bulk.http_server.site import BoundedRequest, StreamedBody, header
 
 log = Logger()
 
@@ -71,7 +71,7 @@ def _json(request: Request, value: Any, status: int = HTTPStatus.OK) -> bytes | 
     request.setResponseCode(status)
     request.setHeader("Content-Type", "application/json")
     request.setHeader("Content-Length", str(len(body)))
-    return Pieces.of(body) if len(body) > LARGE and request.method != b"HEAD" else body
+    return StreamedBody.of(body) if len(body) > LARGE and request.method != b"HEAD" else body
 
 
 def _body(request: Request) -> tuple[BinaryIO, int]:
@@ -137,15 +137,15 @@ class Api:
         self._secrets = secrets
         self._reading = DeferredSemaphore(READERS)
         self._port = port
-        self._quota, self._health = Quota(request_rate), Quota(HEALTH * request_rate)
+        self._quota, self._health = RequestRate(request_rate), RequestRate(HEALTH * request_rate)
         self._metrics = CollectorRegistry()
         ProcessCollector(registry=self._metrics)
         if port is not None:
             self._metrics.register(port)
         self.stopping = False
-        self.resource: Resource = Routed(self.app, self._failed)
+        self.resource: Resource = KleinResource(self.app, self._failed)
 
-    def watch(self, gate: Gate) -> None:
+    def watch(self, gate: ConnectionLimits) -> None:
         """Tell of this port's connections in the metrics."""
         self._metrics.register(Connections("bulkwav_api", gate))
 
@@ -176,7 +176,7 @@ class Api:
             self._count(request, self._quota)
             raise
 
-    def _count(self, request: Request, quota: Quota) -> None:
+    def _count(self, request: Request, quota: RequestRate) -> None:
         """A call that is for everybody counts for its address.
 
         :raises TooManyRequests: this one asks too often
@@ -277,7 +277,7 @@ class Api:
         key = await self._admit_to(request, "read", task_id)
         pieces = await self._intake.manifest(key, _argument(request, "part"))
         request.setHeader("Content-Type", "application/jsonl")
-        return Pieces(pieces)
+        return StreamedBody(pieces)
 
     @app.route("/v1/batches/<task_id>", methods=["PATCH"])
     async def change(self, request: Request, task_id: str) -> bytes | Resource:

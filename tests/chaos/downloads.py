@@ -22,7 +22,7 @@ from pathlib import Path
 from tests.daemon import Daemon
 from tests.servers import need
 from tests.zips import publish, sha256_of
-from twisted_bulk.archive.folders import Shelf
+from twisted_bulk.archive.folders import DataFolders
 
 SIZE, RATE = 3_000_000, 4_000_000
 AT_ONCE = 6
@@ -68,7 +68,7 @@ def run(each: int, restarts: int) -> dict[str, tuple[int, int]]:
     wanted = hashlib.sha256(body).hexdigest()
     stop = threading.Event()
     with Daemon(folder / "data", f"--rate={RATE}") as daemon:
-        link = f"http://127.0.0.1:{daemon.files}/{publish(Shelf(daemon.data), body)}"
+        link = f"http://127.0.0.1:{daemon.files}/{publish(DataFolders(daemon.data), body)}"
 
         def restart() -> None:
             for _ in range(restarts):

@@ -5,7 +5,7 @@ from itertools import islice
 
 import msgspec
 
-from twisted_bulk.archive.folders import Shelf
+from twisted_bulk.archive.folders import DataFolders
 from twisted_bulk.batch.manifest_file import RUNNING, read_so_far, read_whole
 from twisted_bulk.batch.model import PartProgress, PartResult
 from twisted_bulk.batch.names import MANIFEST
@@ -18,7 +18,7 @@ AT_ONCE = 200  # lines in one piece
 class Manifests:
     """Those of the batches whose files are on this node."""
 
-    def __init__(self, shelf: Shelf) -> None:
+    def __init__(self, shelf: DataFolders) -> None:
         self._shelf = shelf
         self._node = shelf.node
 

@@ -16,7 +16,7 @@ T = TypeVar("T")
 FAIR = 8
 
 
-class Turns(Generic[T]):
+class FairQueue(Generic[T]):
     """Items waiting by owner. Threads may share it."""
 
     def __init__(self) -> None:

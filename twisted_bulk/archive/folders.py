@@ -104,7 +104,7 @@ class Published:
         return [f"{self.path.name}/{name}" for name in self.files if name.endswith(".zip")]
 
 
-class Shelf:
+class DataFolders:
     """``spool/`` and ``public/`` of one data folder.
 
     ``node`` is the name of this data folder among those of all nodes.

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 from twisted_bulk.archive.folders import JOURNAL
-from twisted_bulk.archive.volume import Placed
+from twisted_bulk.archive.volume import ZipMember
 from twisted_bulk.system.disk import write_at
 
 
@@ -26,21 +26,21 @@ class Journal:
         if there and not there.endswith(b"\n"):  # a crash broke the last line off
             self._end = write_at(self._file, b"\n", self._end)
 
-    def read(self) -> dict[int, dict[str, Placed]]:
+    def read(self) -> dict[int, dict[str, ZipMember]]:
         """The members of each volume by name."""
-        noted: dict[int, dict[str, Placed]] = {}
+        noted: dict[int, dict[str, ZipMember]] = {}
         for line in self._path.read_bytes().splitlines():
             with contextlib.suppress(msgspec.DecodeError):  # one half-written
-                placed = msgspec.json.decode(line, type=Placed)
+                placed = msgspec.json.decode(line, type=ZipMember)
                 noted.setdefault(placed.volume, {})[placed.name] = placed
         return noted
 
-    def note(self, placed: Placed) -> None:
+    def note(self, placed: ZipMember) -> None:
         """Append a line."""
         line = msgspec.json.encode(placed) + b"\n"
         self._end = write_at(self._file, line, self._end)
 
-    def restart(self, members: Iterable[Placed]) -> None:
+    def restart(self, members: Iterable[ZipMember]) -> None:
         """Have lines of ``members`` only, from one moment to the next."""
         new = self._path.with_suffix(".new")
         new.write_bytes(b"".join(msgspec.json.encode(placed) + b"\n" for placed in members))

@@ -14,9 +14,9 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from twisted_bulk.archive.encoder import SAMPLE, Data, Encoded, Encoder, encode
-from twisted_bulk.archive.pack_threads import Packer
+from twisted_bulk.archive.pack_threads import PackThreads
 from twisted_bulk.archive.spool import Place, Scratch, Spool
-from twisted_bulk.archive.volume import Placed
+from twisted_bulk.archive.volume import ZipMember
 from twisted_bulk.archive.writer import Archive
 from twisted_bulk.archive.zip_records import STORED
 from twisted_bulk.errors import MemberError
@@ -39,7 +39,7 @@ class MemberSink:
 
     def __init__(
         self,
-        packer: Packer,
+        packer: PackThreads,
         archive: Archive,
         names: Sequence[str],
         *,
@@ -53,7 +53,7 @@ class MemberSink:
         self._archive = archive
         self._names = names
         self._about = about
-        self.placed: list[Placed] = []
+        self.placed: list[ZipMember] = []
         self._modified = modified
         self._wanted = sha256.lower()
         self._encoder = Encoder(archive.mode)

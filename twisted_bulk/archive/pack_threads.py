@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 
 from twisted_bulk.archive.encoder import Encoded
 from twisted_bulk.archive.encoder_processes import Encoders
-from twisted_bulk.archive.fair_queue import Turns
+from twisted_bulk.archive.fair_queue import FairQueue
 
 R = TypeVar("R")
 
@@ -28,7 +28,7 @@ def _outcome(work: Callable[[], Any]) -> Any:
         return Failure()
 
 
-class Packer(MultiService):
+class PackThreads(MultiService):
     """The threads that pack, and the memory that members may use before they do.
 
     :param threads: of each kind; and processes that encode
@@ -45,7 +45,7 @@ class Packer(MultiService):
         self._copying = ThreadPoolExecutor(threads, "copy")
         self._following = ThreadPoolExecutor(threads, "follow")
         self.held = 0
-        self._turns: Turns[tuple[Callable[[], Any], Deferred[Any]]] = Turns()
+        self._turns: FairQueue[tuple[Callable[[], Any], Deferred[Any]]] = FairQueue()
         self._small: deque[tuple[Callable[[], Any], Deferred[Any]]] = deque()
         self._busy = False
         self._results: deque[tuple[Deferred[Any], Any]] = deque()

@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
-from twisted_bulk.archive.volume import BLOCK, Placed, Volume
+from twisted_bulk.archive.volume import BLOCK, Volume, ZipMember
 from twisted_bulk.archive.zip_records import local_header
 from twisted_bulk.system.disk import write_at
 
@@ -52,7 +52,7 @@ class Place:
     """
 
     def __init__(
-        self, volume: Volume, blank: Placed, work: Callable[[], AbstractContextManager[None]]
+        self, volume: Volume, blank: ZipMember, work: Callable[[], AbstractContextManager[None]]
     ) -> None:
         self.blank = blank
         self._volume = volume
@@ -69,7 +69,7 @@ class Place:
     def read(self) -> Iterator[bytes]:
         return self._volume.blocks(self._begin, self._end)
 
-    def complete(self, placed: Placed) -> Volume:
+    def complete(self, placed: ZipMember) -> Volume:
         """Write what stands before its data, now that the checksum is known.
 
         :returns: where it stands; :meth:`Volume.settle` is next

@@ -29,7 +29,7 @@ LOOK_AT = 16  # gaps that are looked at for one that fits
 IsalError = cast(type[Exception], isal_zlib.error)
 
 
-class Placed(msgspec.Struct, frozen=True, omit_defaults=True):
+class ZipMember(msgspec.Struct, frozen=True, omit_defaults=True):
     """A member that is in: a line of the journal.
 
     :param volume: the file that has it, from 1
@@ -73,7 +73,7 @@ class Volume:
     def __init__(self, path: Path, mode: str) -> None:
         self.path = path
         self.offset = 0
-        self.members: dict[int, Placed] = {}
+        self.members: dict[int, ZipMember] = {}
         self._taken: dict[int, int] = {}
         self._gaps: dict[int, int] = {}
         self._places = threading.Lock()
@@ -118,14 +118,14 @@ class Volume:
             else:
                 self._gaps[begin] = end
 
-    def settle(self, placed: Placed) -> None:
+    def settle(self, placed: ZipMember) -> None:
         """A place is filled."""
         with self._places:
             end = self._taken.pop(placed.offset)
             assert end == placed.end
             self.members[placed.offset] = placed
 
-    def fill(self, placed: Placed, pieces: Iterable[Data]) -> None:
+    def fill(self, placed: ZipMember, pieces: Iterable[Data]) -> None:
         """Write what belongs into a place. Blocks, as do those that follow."""
         at, head = placed.offset, local_header(placed.entry)
         for piece in pieces:
@@ -155,10 +155,10 @@ class Volume:
 
     def accept(
         self,
-        noted: Iterable[Placed],
+        noted: Iterable[ZipMember],
         wanted: Callable[[Iterable[Data]], Iterable[Data]],
-        moved: Callable[[Placed], object],
-    ) -> list[Placed]:
+        moved: Callable[[ZipMember], object],
+    ) -> list[ZipMember]:
         """Of what was written before, what is whole and right, joined; the rest goes.
 
         :param wanted: passes pieces on for as long as they are
@@ -174,14 +174,14 @@ class Volume:
         self.file.truncate(self.offset)
         return list(self.members.values())
 
-    def join(self, moved: Callable[[Placed], object]) -> None:
+    def join(self, moved: Callable[[ZipMember], object]) -> None:
         """Close the gaps; nobody writes any more.
 
         A crash costs the one member that is being moved, where it moves over itself.
 
         :param moved: told of each member that stands elsewhere now
         """
-        at, joined = 0, dict[int, Placed]()
+        at, joined = 0, dict[int, ZipMember]()
         for begin, one in sorted(self.members.items()):
             joined[at] = here = msgspec.structs.replace(one, offset=at)
             if at != begin:
@@ -204,7 +204,7 @@ class Volume:
             begin += len(block)
             yield block
 
-    def _check(self, one: Placed, wanted: Callable[[Iterable[Data]], Iterable[Data]]) -> bool:
+    def _check(self, one: ZipMember, wanted: Callable[[Iterable[Data]], Iterable[Data]]) -> bool:
         inflate = isal_zlib.decompressobj(-15) if one.method == DEFLATED else None
         crc, size, end = 0, 0, one.end
         for block in wanted(self.blocks(end - one.packed, end)):

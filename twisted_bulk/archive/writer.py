@@ -18,7 +18,7 @@ import msgspec
 from twisted_bulk.archive.encoder import Data, Encoded, encode
 from twisted_bulk.archive.journal import Journal
 from twisted_bulk.archive.spool import Place
-from twisted_bulk.archive.volume import Placed, Volume, packed_data
+from twisted_bulk.archive.volume import Volume, ZipMember, packed_data
 from twisted_bulk.archive.zip_records import MARK, STORED
 from twisted_bulk.system.disk import begin_writing
 
@@ -64,13 +64,13 @@ class Archive:
         self.claimed += size
         self._room(size)
 
-    def resume(self) -> list[Placed]:
+    def resume(self) -> list[ZipMember]:
         """What an attempt before this one had put in, as far as it is right."""
         with self._work():
             return self._resume(self._journal.read())
 
-    def _resume(self, noted: dict[int, dict[str, Placed]]) -> list[Placed]:
-        right: list[Placed] = []
+    def _resume(self, noted: dict[int, dict[str, ZipMember]]) -> list[ZipMember]:
+        right: list[ZipMember] = []
         for number in sorted(noted):
             if self._path(number).exists():
                 right += self._resume_volume(self._path(number), noted[number].values())
@@ -80,7 +80,7 @@ class Archive:
         self._journal.restart(right)
         return right
 
-    def _resume_volume(self, path: Path, noted: Iterable[Placed]) -> list[Placed]:
+    def _resume_volume(self, path: Path, noted: Iterable[ZipMember]) -> list[ZipMember]:
         """What is right in one file; those without anything do not count."""
         volume = Volume(path, "r+b")
         try:
@@ -106,8 +106,10 @@ class Archive:
 
     def reserve(self, name: str, size: int, modified: float) -> Place:
         """Room for a member that shall be stored, of ``size`` bytes."""
-        blank = Placed(name=name, volume=0, offset=0, method=STORED, crc=0, size=size, packed=size,
-                       modified=modified, sha256="")  # fmt: skip
+        blank = ZipMember(
+            name=name, volume=0, offset=0, method=STORED, crc=0, size=size, packed=size,
+            modified=modified, sha256="",
+        )  # fmt: skip
         with self._work():
             return Place(*self._take(blank), self._work)
 
@@ -121,25 +123,25 @@ class Archive:
         verified: bool = True,
         attempts: int = 1,
         place: Place | None = None,
-    ) -> list[Placed]:
+    ) -> list[ZipMember]:
         """Put one whole member in, under each of its names.
 
         :param pieces: its encoded form
         :param place: where it stands already, for its first name
         """
-        new = Placed(
+        new = ZipMember(
             name="", volume=0, offset=0, method=encoded.method, crc=encoded.crc,
             size=encoded.size, packed=encoded.packed, modified=modified,
             sha256=encoded.sha256, verified=verified, attempts=attempts,
         )  # fmt: skip
-        placed: list[Placed] = []
+        placed: list[ZipMember] = []
         for name in names:
             one = msgspec.structs.replace(new, name=name)
             here = place if not placed else None
             placed.append(self._append(one, pieces()) if here is None else self._settle(one, here))
         return placed
 
-    def copy(self, path: Path, about: Callable[[str], Placed | None]) -> list[Placed]:
+    def copy(self, path: Path, about: Callable[[str], ZipMember | None]) -> list[ZipMember]:
         """Append members of another zip as they are, without decompressing.
 
         :param about: what to note of a member by its name; None leaves it out
@@ -173,7 +175,7 @@ class Archive:
                 self._at_work -= 1
                 self._left.notify_all()
 
-    def _append(self, new: Placed, pieces: Iterable[Data]) -> Placed:
+    def _append(self, new: ZipMember, pieces: Iterable[Data]) -> ZipMember:
         self.claim(new.packed)
         with self._work():
             volume, placed = self._take(new)
@@ -185,14 +187,14 @@ class Archive:
                 raise
         return placed
 
-    def _settle(self, new: Placed, place: Place) -> Placed:
+    def _settle(self, new: ZipMember, place: Place) -> ZipMember:
         blank = place.blank
         placed = msgspec.structs.replace(new, volume=blank.volume, offset=blank.offset)
         with self._work():
             self._done(place.complete(placed), placed)
         return placed
 
-    def _take(self, new: Placed) -> tuple[Volume, Placed]:
+    def _take(self, new: ZipMember) -> tuple[Volume, ZipMember]:
         size = new.end
         # In a file's first 4 GiB every reader finds a member whose size is the mark of zip64.
         # Behind these unzip 6.00 does not, though its header is as APPNOTE 4.5.3 says.
@@ -211,7 +213,7 @@ class Archive:
             assert offset is not None
             return volume, msgspec.structs.replace(new, volume=number, offset=offset)
 
-    def _done(self, volume: Volume, placed: Placed) -> None:
+    def _done(self, volume: Volume, placed: ZipMember) -> None:
         with self._lock:
             self._journal.note(placed)
             self._whole += placed.packed
@@ -271,7 +273,7 @@ class Archive:
                     continue
                 volume.join(self._journal.note)
                 members = len(volume.members)
-                note = Placed(
+                note = ZipMember(
                     name=last, volume=0, offset=volume.offset, method=encoded.method,
                     crc=encoded.crc, size=encoded.size, packed=encoded.packed, modified=modified,
                     sha256="",

@@ -55,7 +55,7 @@ def _file(folder: Path, worker: str, queue: str) -> Path:
     return folder / f"{worker}.{queue}.acks"
 
 
-class Ledger:
+class AckBuffer:
     """The acknowledgements of one worker.
 
     :param folder: where the file is kept; without one the memory has to do

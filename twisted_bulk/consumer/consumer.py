@@ -12,7 +12,7 @@ from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 
 from twisted_bulk.consumer.acks import adopt
-from twisted_bulk.consumer.functions import Calls
+from twisted_bulk.consumer.functions import FunctionCaller
 from twisted_bulk.consumer.runner import BACKOFF, Runner
 from twisted_bulk.consumer.slots import Slots
 from twisted_bulk.consumer.task import Backoff
@@ -68,7 +68,7 @@ class Consumer(Runner):
         keep_count: int = 100_000,
         drain: float = 30,
     ) -> None:
-        self._calls = Calls(
+        self._calls = FunctionCaller(
             function, reactor, slots=slots, threads=threads, processes=processes, freed=self.wake
         )
         given = {"max_doing": max_doing, "qps": qps}

@@ -29,7 +29,7 @@ def is_async(function: Callable[..., Any]) -> bool:
     return isinstance(origin, type) and issubclass(origin, Deferred | Awaitable)
 
 
-class Calls(Service):
+class FunctionCaller(Service):
     """Decodes a job's parameters and calls ``function`` with them.
 
     It runs in the reactor's thread if :func:`is_async`, else in one of ``slots`` threads, or in

@@ -11,7 +11,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from twisted_bulk.consumer.acks import Ledger
+from twisted_bulk.consumer.acks import AckBuffer
 from twisted_bulk.consumer.slots import NO_ROOM, STALLED, Room, Slots
 from twisted_bulk.consumer.task import Backoff, Fatal, Function, GiveBack, Result, Retry, Task
 from twisted_bulk.errors import Unavailable
@@ -82,7 +82,7 @@ class Runner(Service):
         self._timeout = timeout
         self._hours = hours
         self._backoff = backoff
-        self._ledger = Ledger(queue, worker, spool)
+        self._ledger = AckBuffer(queue, worker, spool)
         self._tasks: dict[str, Task] = {}
         self._looping: Deferred[None] | None = None
         self._pause: Deferred[None] | None = None

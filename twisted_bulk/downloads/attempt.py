@@ -15,7 +15,7 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IResponse
 
 from twisted_bulk.batch.model import Member, host_of, is_url
-from twisted_bulk.downloads.body import Body, Patience, Sink
+from twisted_bulk.downloads.body import Body, BodyLimits, Sink
 from twisted_bulk.errors import MemberError
 from twisted_bulk.http_client.pool import StaleConnection, drop
 from twisted_bulk.http_client.response import (
@@ -147,7 +147,7 @@ class Fetcher:
     """
 
     def __init__(
-        self, agent: IAgent, clock: IReactorTime, header_timeout: float, patience: Patience
+        self, agent: IAgent, clock: IReactorTime, header_timeout: float, patience: BodyLimits
     ) -> None:
         self._client = HTTPClient(agent, NO_COOKIES)
         self._clock = clock

@@ -34,7 +34,7 @@ class Sink(Protocol):
 
 
 @dataclass(frozen=True)
-class Patience:
+class BodyLimits:
     """What a body may cost.
 
     :param idle: seconds without a byte
@@ -71,7 +71,7 @@ class Body(TwistedProtocol):
     body's end was certain.
     """
 
-    def __init__(self, count: Count, sink: Sink, clock: IReactorTime, patience: Patience) -> None:
+    def __init__(self, count: Count, sink: Sink, clock: IReactorTime, patience: BodyLimits) -> None:
         self.done: Deferred[bool] = Deferred(lambda _: self.abort())
         self._count = count
         self._sink = sink

@@ -57,7 +57,7 @@ class Waits:
 
 
 @dataclass(eq=False)
-class Crew:
+class PartFetches:
     """The fetches of one owner, and how to end them all.
 
     :param left: fetches that have not ended

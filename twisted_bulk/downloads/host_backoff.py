@@ -72,7 +72,7 @@ class _Report:
     fails: int = 0
 
 
-class Pace(Service):
+class HostBackoff(Service):
     """What hosts in trouble get.
 
     :param most: requests at once to any other host

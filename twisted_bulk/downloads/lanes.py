@@ -54,7 +54,7 @@ def _less(counter: Counter[K], key: K, count: int = 1) -> None:
         del counter[key]
 
 
-class Lanes(Generic[T]):
+class FetchQueue(Generic[T]):
     """Items waiting by owner and host.
 
     :param allowed: items that may be out at once, of a host or of :data:`ALL`, over all owners; for

@@ -11,9 +11,9 @@ from typing import Any
 from twisted.logger import Logger
 
 from twisted_bulk.downloads.attempt import Fetch
-from twisted_bulk.downloads.crew import Crew, Flight, Waits
-from twisted_bulk.downloads.host_backoff import Pace
-from twisted_bulk.downloads.lanes import Lanes, Speed
+from twisted_bulk.downloads.crew import Flight, PartFetches, Waits
+from twisted_bulk.downloads.host_backoff import HostBackoff
+from twisted_bulk.downloads.lanes import FetchQueue, Speed
 from twisted_bulk.errors import MemberError
 
 log = Logger()
@@ -34,12 +34,12 @@ class Watch:
     :param pace: told of hosts in trouble, if there is one
     """
 
-    def __init__(self, lanes: Lanes[Any], pace: Pace | None) -> None:
+    def __init__(self, lanes: FetchQueue[Any], pace: HostBackoff | None) -> None:
         self._lanes = lanes
         self._pace = pace
         self._failures: dict[str, int] = {}  # in a row, by host; the latest last
 
-    def look(self, crews: Iterable[Crew], now: float) -> bool:
+    def look(self, crews: Iterable[PartFetches], now: float) -> bool:
         """Judge all attempts; a crew of which nothing gets on is *stalled*.
 
         :returns: whether more may begin now
@@ -55,7 +55,7 @@ class Watch:
                 crew.stalled = now
         return ceded
 
-    def _judge(self, crew: Crew, fetch: Fetch, flight: Flight, now: float) -> bool:
+    def _judge(self, crew: PartFetches, fetch: Fetch, flight: Flight, now: float) -> bool:
         """:returns: whether more may begin now"""
         passed, placed = now - flight.looked, flight.placed
         if passed < (FIRST_WHILE if flight.new else WHILE):
@@ -105,7 +105,7 @@ class Watch:
         return self._lanes.note(flight.host, Speed.FAST if quick else Speed.SLOW)
 
     def failed(
-        self, crew: Crew, fetch: Fetch, flight: Flight, failed: MemberError, now: float
+        self, crew: PartFetches, fetch: Fetch, flight: Flight, failed: MemberError, now: float
     ) -> bool:
         """An attempt has failed.
 
@@ -137,7 +137,7 @@ class Watch:
                 host=host, n=count, code=failed.code, detail=failed.detail,
             )  # fmt: skip
 
-    def waits_for(self, crew: Crew) -> Waits | None:
+    def waits_for(self, crew: PartFetches) -> Waits | None:
         """A host that is away, or wants a pause, for which something of the crew waits."""
         pace = self._pace
         if pace is None:

@@ -5,7 +5,7 @@ import os
 import stat
 from typing import Any
 
-from twisted_bulk.archive.folders import DIGEST, FILE, FOLDER, Shelf
+from twisted_bulk.archive.folders import DIGEST, FILE, FOLDER, DataFolders
 from twisted_bulk.http_server.preconditions import Representation
 
 Identity = tuple[int, int]  # device and inode
@@ -47,7 +47,7 @@ def _read(path: Any, folder: int) -> int:
 class Zips:
     """The shelf's finished zips."""
 
-    def __init__(self, shelf: Shelf) -> None:
+    def __init__(self, shelf: DataFolders) -> None:
         self._shelf = shelf
         self.opened: dict[Identity, OpenZip] = {}
 

@@ -13,7 +13,7 @@ from twisted.web.http import Request, datetimeToString, stringToDatetime
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
-from twisted_bulk.archive.folders import Shelf
+from twisted_bulk.archive.folders import DataFolders
 from twisted_bulk.errors import (
     BulkError,
     Gone,
@@ -24,9 +24,9 @@ from twisted_bulk.errors import (
     Unavailable,
 )
 from twisted_bulk.files.open_zips import OpenZip, Zips
-from twisted_bulk.files.timer import Ticker
+from twisted_bulk.files.timer import ThrottleTimer
 from twisted_bulk.files.transfer import Piece, Transfer, Watch
-from twisted_bulk.http_server.clients import Origins
+from twisted_bulk.http_server.clients import Clients
 from twisted_bulk.http_server.connection_limits import RETRY_AFTER
 from twisted_bulk.http_server.preconditions import Answer, Conditions, Span, evaluate
 from twisted_bulk.http_server.problem import problem
@@ -42,7 +42,7 @@ class Files(Resource):
 
     isLeaf = True
 
-    def __init__(self, shelf: Shelf, ticker: Ticker, origins: Origins) -> None:
+    def __init__(self, shelf: DataFolders, ticker: ThrottleTimer, origins: Clients) -> None:
         super().__init__()
         self._zips = Zips(shelf)
         self._ticker = ticker

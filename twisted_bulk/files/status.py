@@ -6,7 +6,7 @@ from typing import Any
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from twisted_bulk.files.timer import Ticker
+from twisted_bulk.files.timer import ThrottleTimer
 from twisted_bulk.files.transfer import Watch
 from twisted_bulk.http_server.connection_metrics import Connections
 from twisted_bulk.http_server.site import BoundedSite
@@ -22,7 +22,7 @@ class FilePort(Collector):
         self._watch = watch
 
     @property
-    def _ticker(self) -> Ticker:
+    def _ticker(self) -> ThrottleTimer:
         return self._watch.ticker
 
     def change(self, rate: int | None = None, total_rate: int | None = None) -> None:

@@ -13,7 +13,7 @@ SPACING = 0.02  # seconds between two rounds, at least
 class Line:
     """Answers of one address that may not be sent at once: a flow that sends one in each turn."""
 
-    def __init__(self, ticker: "Ticker", key: str) -> None:
+    def __init__(self, ticker: "ThrottleTimer", key: str) -> None:
         self._ticker = ticker
         self._key = key
         self.waiting: OrderedDict[Deferred[None], None] = OrderedDict()
@@ -29,7 +29,7 @@ class Line:
         return 0
 
 
-class Ticker:
+class ThrottleTimer:
     """Serve a throttle whenever something is due."""
 
     def __init__(self, throttle: Throttle, clock: IReactorTime) -> None:

@@ -17,7 +17,7 @@ from zope.interface import implementer
 
 from twisted_bulk.files.meter import Meter
 from twisted_bulk.files.open_zips import OpenZip
-from twisted_bulk.files.timer import Ticker
+from twisted_bulk.files.timer import ThrottleTimer
 from twisted_bulk.http_server.site import BoundedRequest
 
 log = Logger()
@@ -41,7 +41,7 @@ class Watch:
     ``meters`` has each address that is being served.
     """
 
-    def __init__(self, ticker: Ticker) -> None:
+    def __init__(self, ticker: ThrottleTimer) -> None:
         self.ticker = ticker
         self.transfers = 0
         self.meters: dict[str, Meter] = {}

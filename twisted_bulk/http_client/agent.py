@@ -18,7 +18,7 @@ from twisted.web.iweb import IAgent, IAgentEndpointFactory, IBodyProducer, IResp
 from zope.interface import implementer
 
 from twisted_bulk.errors import MemberError
-from twisted_bulk.http_client.endpoints import Dial, Secure, Trust
+from twisted_bulk.http_client.endpoints import GuardedEndpoint, TLSEndpoint, TrustRoots
 from twisted_bulk.http_client.guard import Guard
 from twisted_bulk.http_client.pool import IDLE, Pool, drop
 from twisted_bulk.http_client.proxy_tunnel import Tunnel
@@ -55,7 +55,7 @@ class GuardedAgent(Service):
         self._guard = guard
         self._timeout = connect_timeout
         self._resolver = Resolver(reactor, dns_timeout, find)
-        self._tls = BrowserLikePolicyForHTTPS(Trust(authorities) if authorities else None)
+        self._tls = BrowserLikePolicyForHTTPS(TrustRoots(authorities) if authorities else None)
         self._pool = Pool(reactor, idle=idle)
         self._pool.maxPersistentPerHost = per_host
         self._proxy = proxy
@@ -79,8 +79,8 @@ class GuardedAgent(Service):
         closing: Deferred[None] = self._pool.closeCachedConnections()
         return closing
 
-    def _dial(self, host: str, port: int, guard: Guard | None) -> Dial:
-        return Dial(self._reactor, self._resolver, guard, host, port, self._timeout)
+    def _dial(self, host: str, port: int, guard: Guard | None) -> GuardedEndpoint:
+        return GuardedEndpoint(self._reactor, self._resolver, guard, host, port, self._timeout)
 
     def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
         host = uri.host.decode("ascii").strip("[]")
@@ -90,7 +90,7 @@ class GuardedAgent(Service):
             through = self._dial(self._proxy.host, self._proxy.port, None)
             endpoint = Tunnel(self._reactor, through, self._proxy, host, uri.port, self._timeout)
         if uri.scheme == b"https":
-            endpoint = Secure(self._reactor, self._tls, uri, endpoint, self._timeout)
+            endpoint = TLSEndpoint(self._reactor, self._tls, uri, endpoint, self._timeout)
         return endpoint
 
     def request(
@@ -147,7 +147,7 @@ class GuardedAgent(Service):
 
 
 @implementer(IAgent)
-class Unread:
+class AnyEncodingAgent:
     """The same agent for whom the body does not matter: it comes as it is, whatever it is.
 
     :param keep: False: each request has a connection of its own, so that a kept one that was

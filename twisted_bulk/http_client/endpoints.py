@@ -39,7 +39,7 @@ RECEIVE_BUFFER = 512 * 1024  # Twisted's 64 KiB costs two to three times the CPU
 
 
 @implementer(IReactorPluggableNameResolver, IHostnameResolver)
-class _Answered:
+class FixedAddresses:
     """The reactor for one connection: it knows one name, with its addresses."""
 
     def __init__(self, reactor: Any, addresses: Sequence[str]) -> None:
@@ -74,7 +74,7 @@ class _Answered:
 
 
 @implementer(IStreamClientEndpoint)
-class Dial:
+class GuardedEndpoint:
     """A TCP connection to a host, if its addresses may be dialled.
 
     Fails with a :class:`MemberError` that says what went wrong.
@@ -123,7 +123,7 @@ class Dial:
 
     def _endpoint(self, addresses: Sequence[str]) -> IStreamClientEndpoint:
         if len(addresses) > 1:
-            known = _Answered(self._reactor, addresses)
+            known = FixedAddresses(self._reactor, addresses)
             return NamedEndpoint(known, self._host, self._port, timeout=self._timeout)
         (address,) = addresses
         kind = TCP6ClientEndpoint if ":" in address else TCP4ClientEndpoint
@@ -131,7 +131,7 @@ class Dial:
 
 
 @implementer(IStreamClientEndpoint)
-class Secure:
+class TLSEndpoint:
     """TLS over another endpoint; connected once the certificate was verified."""
 
     def __init__(
@@ -171,7 +171,7 @@ class Secure:
 
 
 @implementer(IOpenSSLTrustRoot)
-class Trust:
+class TrustRoots:
     """The system's certificate authorities, and more."""
 
     def __init__(self, more: Sequence[X509]) -> None:

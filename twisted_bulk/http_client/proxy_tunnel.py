@@ -21,7 +21,7 @@ from twisted_bulk.http_client.proxy_url import Proxy
 MAX_ANSWER = 16 * 1024  # bytes of an answer to CONNECT
 
 
-class _Asking(Protocol):
+class ConnectRequest(Protocol):
     """Waits for the proxy's answer to CONNECT, then hands the connection over."""
 
     def __init__(self, hello: bytes) -> None:
@@ -89,8 +89,8 @@ class Tunnel:
         class Asking(Factory):
             noisy = False
 
-            def buildProtocol(self, addr: Any) -> _Asking:
-                return _Asking(hello)
+            def buildProtocol(self, addr: Any) -> ConnectRequest:
+                return ConnectRequest(hello)
 
         asking: Any = await self._through.connect(Asking())
         late = MemberError("connect_timeout", "the proxy took too long to connect")

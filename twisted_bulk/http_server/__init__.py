@@ -2,6 +2,6 @@
 
 Knows nothing of batches.
 
-For others: site, problem, connection_limits, connection_metrics, clients.Origins, klein_resource,
+For others: site, problem, connection_limits, connection_metrics, clients.Clients, klein_resource,
 preconditions.
 """

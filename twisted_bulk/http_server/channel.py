@@ -17,8 +17,8 @@ from twisted.web.http import HTTPChannel, Request
 from twisted.web.http_headers import Headers
 
 from twisted_bulk.errors import BadRequest, BulkError, RequestTimeout, Unauthorized, Unavailable
-from twisted_bulk.http_server.clients import Origins, announced
-from twisted_bulk.http_server.connection_limits import MOMENT, Gate
+from twisted_bulk.http_server.clients import Clients, announced
+from twisted_bulk.http_server.connection_limits import MOMENT, ConnectionLimits
 from twisted_bulk.http_server.problem import BEARER, SMALL, problem_body
 from twisted_bulk.throttle import UNLIMITED
 
@@ -56,8 +56,8 @@ class Served(Protocol):
     """What a connection asks of its site."""
 
     reactor: Any
-    gate: Gate
-    origins: Origins
+    gate: ConnectionLimits
+    origins: Clients
     max_body: int
     bodies: Counter[str]
 

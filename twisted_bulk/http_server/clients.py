@@ -21,7 +21,7 @@ _HOP = re.compile(
 )
 
 
-class Origins:
+class Clients:
     """What is known about addresses.
 
     :param prefix: bits of an IPv6 address that make up one client

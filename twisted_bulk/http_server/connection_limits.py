@@ -10,7 +10,7 @@ MOMENT = 1e-6  # seconds: what floating point may be off
 KNOWN = 10_000  # clients beyond which those are forgotten who have not asked for a second
 
 
-class Quota:
+class RequestRate:
     """Requests of each client: so many a second, and as many at once (GCRA). Pure, over ``now``.
 
     :param rate: requests a second, or 0 for any number
@@ -53,9 +53,9 @@ class Budget:
     def __init__(self, total: int) -> None:
         self._total = total
         self._own = total // 8
-        self._gates: list[Gate] = []
+        self._gates: list[ConnectionLimits] = []
 
-    def share(self, gate: "Gate") -> None:
+    def share(self, gate: "ConnectionLimits") -> None:
         """One more port."""
         self._gates.append(gate)
 
@@ -64,14 +64,14 @@ class Budget:
         """Whether so many were turned away and are not gone that no more can be told why."""
         return sum(gate.leaving for gate in self._gates) > self._own
 
-    def has_room(self, gate: "Gate") -> bool:
+    def has_room(self, gate: "ConnectionLimits") -> bool:
         """Whether ``gate`` may let one more in."""
         shared = sum(max(0, len(one) - self._own) for one in self._gates)
         free = self._total - self._own * len(self._gates) - shared
         return len(gate) < self._own or free > 0
 
 
-class Gate:
+class ConnectionLimits:
     """Counts connections, in all and by client.
 
     :param total: connections at once

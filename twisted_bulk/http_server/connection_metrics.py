@@ -5,13 +5,13 @@ from collections.abc import Iterator
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from twisted_bulk.http_server.connection_limits import Gate
+from twisted_bulk.http_server.connection_limits import ConnectionLimits
 
 
 class Connections(Collector):
     """The connections of one port, for Prometheus."""
 
-    def __init__(self, prefix: str, gate: Gate) -> None:
+    def __init__(self, prefix: str, gate: ConnectionLimits) -> None:
         self._prefix = prefix
         self._gate = gate
 

@@ -30,7 +30,7 @@ def release(error: BaseException | None) -> None:
         error = error.__cause__ or error.__context__
 
 
-class Routed(Resource):
+class KleinResource(Resource):
     """The resource of a Klein application whose handlers are coroutines, or plain.
 
     ``Klein.resource()`` would bind and search its rules for each request, also for paths without

@@ -18,8 +18,8 @@ from zope.interface import implementer
 
 from twisted_bulk.errors import BulkError, DiskFull, TooLarge, Unavailable
 from twisted_bulk.http_server.channel import Channel
-from twisted_bulk.http_server.clients import Origins
-from twisted_bulk.http_server.connection_limits import Gate
+from twisted_bulk.http_server.clients import Clients
+from twisted_bulk.http_server.connection_limits import ConnectionLimits
 from twisted_bulk.http_server.problem import SMALL, problem
 from twisted_bulk.system.tcp import prompt
 from twisted_bulk.throttle import UNLIMITED
@@ -193,7 +193,7 @@ class BoundedRequest(Request):
 
 
 @implementer(IPullProducer)
-class Pieces(Resource):
+class StreamedBody(Resource):
     """A body in pieces, the next one made when the last has gone; who takes none is cut off."""
 
     isLeaf = True
@@ -205,7 +205,7 @@ class Pieces(Resource):
         self._size = size
 
     @classmethod
-    def of(cls, body: bytes) -> "Pieces":
+    def of(cls, body: bytes) -> "StreamedBody":
         """A body that is there."""
         view = memoryview(body)
         pieces = (bytes(view[at : at + AT_ONCE]) for at in range(0, len(body), AT_ONCE))
@@ -273,8 +273,8 @@ class BoundedSite(Site):
         resource: Resource,
         clock: IReactorTime,
         max_body: int,
-        gate: Gate | None = None,
-        origins: Origins | None = None,
+        gate: ConnectionLimits | None = None,
+        origins: Clients | None = None,
         unwelcome: Callable[[BoundedRequest], BulkError | None] = lambda request: None,
     ) -> None:
         super().__init__(
@@ -287,8 +287,8 @@ class BoundedSite(Site):
         self.max_body = max_body
         self.unwelcome = unwelcome
         self.bodies: Counter[str] = Counter()  # bytes of large ones that are kept now, by client
-        self.gate = Gate(MAX_CONNECTIONS, MAX_OF_ONE) if gate is None else gate
-        self.origins = origins or Origins()
+        self.gate = ConnectionLimits(MAX_CONNECTIONS, MAX_OF_ONE) if gate is None else gate
+        self.origins = origins or Clients()
         self.reactor: Any = clock
         self.answers: Counter[int] = Counter()
         self._refusing = -QUIET

@@ -14,8 +14,8 @@ from twisted.internet.ssl import Certificate
 from twisted_bulk.api.intake import Intake
 from twisted_bulk.api.manifest import Manifests
 from twisted_bulk.api.tokens import Access
-from twisted_bulk.archive.folders import Shelf, Workspace
-from twisted_bulk.archive.pack_threads import Packer
+from twisted_bulk.archive.folders import DataFolders, Workspace
+from twisted_bulk.archive.pack_threads import PackThreads
 from twisted_bulk.brokers.embedded import Embedded
 from twisted_bulk.brokers.redis import Redis
 from twisted_bulk.brokers.redis_memory import Memory
@@ -24,19 +24,19 @@ from twisted_bulk.consumer.runner import Runner
 from twisted_bulk.consumer.slots import PartSlots, Slots
 from twisted_bulk.download import Downloader
 from twisted_bulk.downloads.attempt import Fetcher
-from twisted_bulk.downloads.body import Patience
-from twisted_bulk.downloads.host_backoff import Pace
+from twisted_bulk.downloads.body import BodyLimits
+from twisted_bulk.downloads.host_backoff import HostBackoff
 from twisted_bulk.downloads.limits import Limits, SharedLimits
 from twisted_bulk.errors import ConfigError
 from twisted_bulk.files.resource import Files
 from twisted_bulk.files.status import FilePort
-from twisted_bulk.files.timer import Ticker
-from twisted_bulk.http_client.agent import GuardedAgent, Unread
+from twisted_bulk.files.timer import ThrottleTimer
+from twisted_bulk.http_client.agent import AnyEncodingAgent, GuardedAgent
 from twisted_bulk.http_client.guard import Guard
 from twisted_bulk.http_client.pool import IDLE
 from twisted_bulk.http_client.proxy_url import parse as parse_proxy
-from twisted_bulk.http_server.clients import Origins
-from twisted_bulk.http_server.connection_limits import Budget, Gate
+from twisted_bulk.http_server.clients import Clients
+from twisted_bulk.http_server.connection_limits import Budget, ConnectionLimits
 from twisted_bulk.http_server.site import MAX_CONNECTIONS, MAX_OF_ONE, BoundedSite
 from twisted_bulk.jobs.cluster import Cluster
 from twisted_bulk.jobs.groups import GroupQueue
@@ -47,13 +47,13 @@ from twisted_bulk.node.daemon import Daemon
 from twisted_bulk.node.listening import Listener, Ports
 from twisted_bulk.node.quarantine import Quarantine
 from twisted_bulk.node.settings import Settings
-from twisted_bulk.node.worker_processes import Workers
+from twisted_bulk.node.worker_processes import WorkerProcesses
 from twisted_bulk.notify.notifier import TRIES, Notifier
 from twisted_bulk.notify.sender import Poster
 from twisted_bulk.notify.signer import load_signer
 from twisted_bulk.parts.janitor import Janitor
 from twisted_bulk.parts.maker import PartMaker
-from twisted_bulk.queue import keeper
+from twisted_bulk.queue import store_service
 from twisted_bulk.system.access_log import AccessLog
 from twisted_bulk.system.disk_space import Space
 from twisted_bulk.system.open_files import allowed, share
@@ -77,13 +77,13 @@ class Wiring:
         self.settings = settings
         self.reactor = reactor
         self.daemon = Daemon(reactor)
-        self.shelf = Shelf(settings.data, settings.public_group)
+        self.shelf = DataFolders(settings.data, settings.public_group)
         self.ports = Ports(settings)
         self.shares = share(allowed())
         self.budget = Budget(self.shares.connections)
         self.port: FilePort | None = None
         broker = settings.broker or settings.redis
-        self.store = keeper(reactor, broker, settings.data / "redis", settings.redis_memory)
+        self.store = store_service(reactor, broker, settings.data / "redis", settings.redis_memory)
         self.add(self.store)
         store = self.store.store
         self.memory: Memory | None = None
@@ -131,16 +131,16 @@ class Wiring:
             raise ConfigError(
                 "proxy_protocol: its header comes before TLS; let the proxy end TLS, not `files`"
             )
-        origins = Origins(
+        origins = Clients(
             settings.ipv6_prefix,
             settings.exempt_net,
             settings.trusted_proxy,
             settings.proxy_protocol,
         )
-        ticker = Ticker(Throttle(settings.rate, settings.total_rate), self.reactor)
+        ticker = ThrottleTimer(Throttle(settings.rate, settings.total_rate), self.reactor)
         files = Files(self.shelf, ticker, origins)
         each = min(settings.per_address, self.shares.connections // 4)
-        gate = Gate(settings.max_connections, each, self.budget)
+        gate = ConnectionLimits(settings.max_connections, each, self.budget)
         site = BoundedSite(files, self.reactor, MAX_FILES_BODY, gate, origins)
         self.port = FilePort(site, files.watch)
         self.listen("files", settings.files, site)
@@ -167,7 +167,7 @@ class Wiring:
     def workers(self) -> None:
         """Further worker processes."""
         settings = self.settings
-        workers = Workers(self.reactor, settings.workers, self._child, settings.drain)
+        workers = WorkerProcesses(self.reactor, settings.workers, self._child, settings.drain)
         self.add(workers)
         self.daemon.warned.append(workers.warn)
 
@@ -222,10 +222,10 @@ class Wiring:
     def worker(self) -> None:
         settings, reactor = self.settings, self.reactor
         workspace = self.shelf.enlist()
-        packer = Packer(reactor, PACKER_THREADS)
+        packer = PackThreads(reactor, PACKER_THREADS)
         agent = self.agent()
         cluster = Cluster(self.store.store)
-        pace = Pace(cluster, reactor, settings.per_host)
+        pace = HostBackoff(cluster, reactor, settings.per_host)
         limits = Limits(settings.concurrency, pace.allowed)
         if settings.workers:
             # The processes of a node have its data folder in common.
@@ -239,7 +239,7 @@ class Wiring:
                 pace.allowed,
             )
             self.add(limits)
-        patience = Patience(settings.idle_timeout, settings.min_speed, most=settings.member_bytes)
+        patience = BodyLimits(settings.idle_timeout, settings.min_speed, most=settings.member_bytes)
         downloader = Downloader(
             Fetcher(agent, reactor, settings.header_timeout, patience),
             reactor,
@@ -262,8 +262,8 @@ class Wiring:
         notifier = Notifier(
             self.parts,
             Poster(
-                Unread(agent),
-                Unread(agent, keep=False),
+                AnyEncodingAgent(agent),
+                AnyEncodingAgent(agent, keep=False),
                 reactor,
                 load_signer(settings.secret, settings.data),
             ),
@@ -332,9 +332,9 @@ class Wiring:
             settings.request_rate,
         )
         self.daemon.warned.append(api.stop)
-        origins = Origins(settings.ipv6_prefix, proxies=settings.trusted_proxy)
+        origins = Clients(settings.ipv6_prefix, proxies=settings.trusted_proxy)
         each = min(MAX_OF_ONE, self.shares.connections // 4)
-        gate = Gate(MAX_CONNECTIONS, each, self.budget)
+        gate = ConnectionLimits(MAX_CONNECTIONS, each, self.budget)
         api.watch(gate)
         site = BoundedSite(
             api.resource, self.reactor, settings.max_body, gate, origins, api.unwelcome

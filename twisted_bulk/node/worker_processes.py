@@ -141,7 +141,7 @@ class Child(ProcessProtocol):
         self.ended.callback(reason.getErrorMessage())
 
 
-class Workers(Service):
+class WorkerProcesses(Service):
     """Keeps ``count`` worker processes.
 
     :param environment: the settings that a child gets, as ``BULKWAV_...``; asked at each start

@@ -13,7 +13,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from twisted_bulk.archive.folders import Published, Shelf, members_kept
+from twisted_bulk.archive.folders import DataFolders, Published, members_kept
 from twisted_bulk.batch.model import PartResult
 from twisted_bulk.batch.report import BRIEF_ERRORS, part_results
 from twisted_bulk.consumer.acks import adopt
@@ -43,7 +43,7 @@ class Janitor(Service):
         self,
         parts: GroupQueue,
         others: list[ScriptedQueue],
-        shelf: Shelf,
+        shelf: DataFolders,
         clock: IReactorTime,
         keep: float,
         shared: Mapping[str, float],

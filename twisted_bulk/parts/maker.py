@@ -16,8 +16,8 @@ from twisted.logger import Logger
 
 from twisted_bulk.archive.folders import DIGEST, Workspace
 from twisted_bulk.archive.member_sink import MemberSink
-from twisted_bulk.archive.pack_threads import Packer
-from twisted_bulk.archive.volume import Placed
+from twisted_bulk.archive.pack_threads import PackThreads
+from twisted_bulk.archive.volume import ZipMember
 from twisted_bulk.archive.writer import Archive
 from twisted_bulk.batch.manifest_file import RUNNING, encode, note
 from twisted_bulk.batch.model import Outcome, PartResult, PartSpec, Zip, task_of, unpack_members
@@ -27,7 +27,7 @@ from twisted_bulk.download import Downloader
 from twisted_bulk.downloads.attempt import Fetch
 from twisted_bulk.errors import MemberError
 from twisted_bulk.jobs.groups import GroupQueue
-from twisted_bulk.parts.state import Tally
+from twisted_bulk.parts.state import PartState
 from twisted_bulk.system.disk_space import Space
 
 log = Logger()
@@ -42,18 +42,18 @@ def _ending(spec: PartSpec, volume: int, volumes: int) -> str:
     return f".part{spec.part:03}.zip" if volume == 1 else f".part{spec.part:03}-{volume}.zip"
 
 
-def _old(path: Path, names: set[str]) -> Callable[[str], Placed | None]:
+def _old(path: Path, names: set[str]) -> Callable[[str], ZipMember | None]:
     """What the manifest in a zip says of those of its members that are not in ``names``."""
     with zipfile.ZipFile(path) as found:
         manifest = msgspec.json.decode(found.read(MANIFEST), type=list[Outcome])
         modified = {info.filename: info.date_time for info in found.infolist()}
     said = {outcome.name: outcome for outcome in manifest if outcome.sha256}
 
-    def about(name: str) -> Placed | None:
+    def about(name: str) -> ZipMember | None:
         outcome = said.get(name)
         if outcome is None or name in names:
             return None
-        return Placed(
+        return ZipMember(
             name=name, volume=0, offset=0, method=0, crc=0, size=0, packed=0,
             modified=datetime(*modified[name], tzinfo=UTC).timestamp(), sha256=outcome.sha256,
             verified=outcome.status == "done", attempts=outcome.attempts,
@@ -74,7 +74,7 @@ class PartMaker:
         self,
         queue: GroupQueue,
         downloader: Downloader,
-        packer: Packer,
+        packer: PackThreads,
         workspace: Workspace,
         clock: IReactorTime,
         part_bytes: int,
@@ -98,7 +98,7 @@ class PartMaker:
             raise ValueError(f"the members of {task.job.id} are missing")
         # A hundred thousand names take the reactor's thread too long.
         part = await self._packer.run(
-            lambda: Tally(spec, unpack_members(packed), self._clock, self._node)
+            lambda: PartState(spec, unpack_members(packed), self._clock, self._node)
         )
         previous = await self._queue.previous(task.job.id)
         if previous:
@@ -126,7 +126,7 @@ class PartMaker:
                 self.reporting[spec.batch, spec.notify] -= 1
                 self.reporting += Counter()  # drops what has come to nothing
 
-    async def _make(self, part: Tally, task: Task) -> Result:
+    async def _make(self, part: PartState, task: Task) -> Result:
         spec, archive = part.spec, None
         try:
             place = await self._packer.run(self._workspace.make_folder, task.job.id)
@@ -170,14 +170,14 @@ class PartMaker:
             undo=lambda: self._workspace.withdraw(folder),
         )
 
-    def _progress(self, part: Tally, running: Path) -> tuple[int, bytes]:
+    def _progress(self, part: PartState, running: Path) -> tuple[int, bytes]:
         """For a heartbeat; what has ended since the last one is noted for the manifest."""
         news = part.news()
         if news:
             self._packer.run_aside(note, running, news)
         return part.progress()
 
-    def _publish(self, part: Tally, archive: Archive) -> tuple[str, list[Zip]]:
+    def _publish(self, part: PartState, archive: Archive) -> tuple[str, list[Zip]]:
         """Complete the zips, if there are to be any, and make all visible. Blocks.
 
         :returns: the folder's name, and what is in it
@@ -206,7 +206,7 @@ class PartMaker:
             shutil.rmtree(archive.folder, ignore_errors=True)  # others may need the room
         self._workspace.leave(archive.folder)
 
-    async def _fetch(self, part: Tally, archive: Archive) -> None:
+    async def _fetch(self, part: PartState, archive: Archive) -> None:
         """Fetch all members into the archive; how each ended stands in ``part``."""
         spec = part.spec
         numbers = {name: number for number, name in enumerate(part.names)}
@@ -231,13 +231,13 @@ class PartMaker:
             if timer is not None and timer.active():
                 timer.cancel()
 
-    def _yield_room(self, part: Tally) -> None:
+    def _yield_room(self, part: PartState) -> None:
         """Give the job back: it only waits, and others need its room. What it has is kept."""
         if not part.crew.done.called:
             why = "its sources send next to nothing, and others need the room"
             part.crew.done.errback(GiveBack(why, random.uniform(0.5, 1.5) * YIELD))
 
-    def _known(self, part: Tally, archive: Archive) -> list[Placed]:
+    def _known(self, part: PartState, archive: Archive) -> list[ZipMember]:
         """What needs no fetching, in the archive: from an attempt that broke, or a batch that
         is tried again. Blocks."""
         there = archive.resume()
@@ -248,7 +248,7 @@ class PartMaker:
                 there += archive.copy(path, _old(path, names))
         return there
 
-    def _one(self, part: Tally, archive: Archive, same: list[int]) -> Fetch:
+    def _one(self, part: PartState, archive: Archive, same: list[int]) -> Fetch:
         """A fetch for members that are the same but for their names."""
         target = _Target(self._packer, self._downloader, part, archive, same)
         return Fetch(part.members[same[0]], part.spec.headers, target)
@@ -258,9 +258,9 @@ class PartMaker:
 class _Target:
     """The way of one fetch into the archive: there are as many as a part has members."""
 
-    packer: Packer
+    packer: PackThreads
     downloader: Downloader
-    part: Tally
+    part: PartState
     archive: Archive
     same: list[int]
     sink: MemberSink | None = None

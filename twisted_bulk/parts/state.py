@@ -9,12 +9,12 @@ from typing import Any
 import msgspec
 from twisted.internet.interfaces import IReactorTime
 
-from twisted_bulk.archive.volume import Placed
+from twisted_bulk.archive.volume import ZipMember
 from twisted_bulk.batch.masks import show
 from twisted_bulk.batch.model import Member, Outcome, PartProgress, PartSpec, Zip
 from twisted_bulk.batch.names import Names, from_url, safe, sharded
 from twisted_bulk.batch.report import MAX_ERRORS, error_of
-from twisted_bulk.downloads.crew import Crew, Waits
+from twisted_bulk.downloads.crew import PartFetches, Waits
 from twisted_bulk.errors import MemberError
 
 MOST = 1000  # failed members that all parts of a batch name together, but for one each
@@ -27,7 +27,7 @@ def _wall(seconds: float) -> str:
     return f"{datetime.fromtimestamp(time.time() + seconds, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
-class Tally:
+class PartState:
     """What a part's users will be told.
 
     :param previous: zips of an earlier run, which may have some of the members
@@ -45,7 +45,7 @@ class Tally:
         self.errors: list[dict[str, Any]] = []
         self.node = node
         self._news: list[Outcome] = []
-        self.crew = Crew(left=0, batch=zlib.crc32(spec.batch.encode()) | 1)
+        self.crew = PartFetches(left=0, batch=zlib.crc32(spec.batch.encode()) | 1)
         self.previous: list[Zip] = []
         self.waits_for: Callable[[], Waits | None] = lambda: None
         self.done = self.failed = self.bytes = 0
@@ -60,7 +60,7 @@ class Tally:
             for member in members
         ]
 
-    def came(self, number: int, placed: Placed) -> None:
+    def came(self, number: int, placed: ZipMember) -> None:
         """Member ``number`` is in the archive."""
         self._note(
             number,
