@@ -7,7 +7,7 @@ import time
 from collections import defaultdict
 from dataclasses import dataclass
 
-from tests.daemon import cpu_of, status_of
+from tests.support.daemon import cpu_of, status_of
 
 STEP = 0.01  # seconds in which what comes is counted together
 TRASH = bytearray(1 << 20)

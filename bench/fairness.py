@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.chaos.storm import LAUNCH
-from tests.daemon import Daemon, environment
+from tests.support.daemon import Daemon, environment
 
 HEALTHY, FILES, SIZE = 20, 400, 20_000
 TRICKLE = 2000  # bytes a second

@@ -22,8 +22,8 @@ from pathlib import Path
 
 from bench.crowd import Crowd, Server, address, jain, rate_of, worst_second
 from bench.nginx import Nginx
-from tests.daemon import Daemon
-from tests.zips import publish
+from tests.support.daemon import Daemon
+from tests.support.published_zip import publish
 from twisted_bulk.archive.folders import DataFolders
 
 RATE = 200_000

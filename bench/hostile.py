@@ -20,7 +20,7 @@ from itertools import repeat
 from pathlib import Path
 
 from bench.peaks import Peaks
-from tests.daemon import Daemon, status_of
+from tests.support.daemon import Daemon, status_of
 
 MEGABYTE = 1_000_000
 PIECE = 1 << 16

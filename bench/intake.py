@@ -19,8 +19,8 @@ import time
 from collections import defaultdict
 from pathlib import Path
 
-from tests.daemon import ROOT, Daemon, SharingDaemon
-from tests.servers import RedisServer, ask, free_port, need
+from tests.support.daemon import ROOT, Daemon, SharingDaemon
+from tests.support.redis_servers import RedisServer, ask, free_port, need
 
 BATCH = {"download": [f"http://files.example/recordings/{n}.wav" for n in range(4)]}
 SCRIPT = """

@@ -18,7 +18,7 @@ from pathlib import Path
 from bench import hostile
 from bench.nginx import Nginx
 from bench.peaks import Peaks
-from tests.daemon import Daemon
+from tests.support.daemon import Daemon
 
 GIGABYTE = 1 << 30
 

@@ -2,7 +2,7 @@
 
 import threading
 
-from tests.daemon import Daemon, status_of
+from tests.support.daemon import Daemon, status_of
 
 
 class Peaks:

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.nginx import Nginx
-from tests.daemon import Daemon
+from tests.support.daemon import Daemon
 
 DISTINCT = 50
 PARALLEL = 32

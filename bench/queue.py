@@ -22,7 +22,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.task import react
 
-from tests.servers import RedisServer, ask, free_port
+from tests.support.redis_servers import RedisServer, ask, free_port
 from twisted_bulk.jobs.model import Ack, Work
 from twisted_bulk.queue import open_queue
 

@@ -13,9 +13,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.daemon import Daemon
-from tests.servers import need
-from tests.zips import publish
+from tests.support.daemon import Daemon
+from tests.support.published_zip import publish
+from tests.support.redis_servers import need
 from twisted_bulk.archive.folders import DataFolders
 
 WARM_UP = 1.0

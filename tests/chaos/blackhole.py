@@ -18,7 +18,7 @@ from collections import defaultdict
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from tests.daemon import Daemon, status_of
+from tests.support.daemon import Daemon, status_of
 
 GOOD = 20
 ARRIVED: dict[str, list[float]] = defaultdict(list)

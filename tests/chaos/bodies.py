@@ -20,7 +20,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from tests.daemon import Daemon, status_of
+from tests.support.daemon import Daemon, status_of
 from twisted_bulk.http_server.channel import HEADERS, LINGER
 
 HOSTILE = "127.0.0.2"

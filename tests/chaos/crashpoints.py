@@ -22,8 +22,8 @@ from collections import Counter
 from pathlib import Path
 
 from tests.chaos.storm import MEMBERS, Source, content
-from tests.daemon import Daemon, command, environment
-from tests.servers import ask, need
+from tests.support.daemon import Daemon, command, environment
+from tests.support.redis_servers import ask, need
 from twisted_bulk.brokers.embedded import socket_path
 
 #: What archives are written with; write() is used for pipes as well, which never fill a disk.

@@ -19,9 +19,9 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tests.daemon import Daemon
-from tests.servers import need
-from tests.zips import publish, sha256_of
+from tests.support.daemon import Daemon
+from tests.support.published_zip import publish, sha256_of
+from tests.support.redis_servers import need
 from twisted_bulk.archive.folders import DataFolders
 
 SIZE, RATE = 3_000_000, 4_000_000

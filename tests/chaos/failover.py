@@ -17,8 +17,8 @@ import urllib.error
 from pathlib import Path
 
 from tests.chaos.storm import MEMBERS, Source
-from tests.daemon import Daemon
-from tests.sentinel import SentinelSet
+from tests.support.daemon import Daemon
+from tests.support.sentinels import SentinelSet
 
 
 class FailOver:

@@ -17,7 +17,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.daemon import Daemon
+from tests.support.daemon import Daemon
 
 LEFT_OUT = "positive_data_acceptance,unsupported_method,use_after_free"
 QUEUE = "/v1/queue"

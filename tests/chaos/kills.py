@@ -30,8 +30,8 @@ from typing import Any
 
 from tests.chaos.http import Handler, Server
 from tests.chaos.storm import LAUNCH, content
-from tests.daemon import Daemon, descendants, environment
-from tests.servers import RedisServer
+from tests.support.daemon import Daemon, descendants, environment
+from tests.support.redis_servers import RedisServer
 from twisted_bulk.brokers.embedded import socket_path
 
 MEMBERS = 6

@@ -15,8 +15,8 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tests.daemon import Daemon
-from tests.servers import RedisServer
+from tests.support.daemon import Daemon
+from tests.support.redis_servers import RedisServer
 
 
 def post(node: Daemon, task_id: str, together: threading.Barrier) -> int:

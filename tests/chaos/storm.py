@@ -23,8 +23,8 @@ from typing import Any
 
 from tests.chaos.http import Handler, Server
 from tests.chaos.proxy import Proxy
-from tests.daemon import Daemon, environment
-from tests.servers import ask
+from tests.support.daemon import Daemon, environment
+from tests.support.redis_servers import ask
 from twisted_bulk.brokers.embedded import socket_path
 
 MEMBERS = 3

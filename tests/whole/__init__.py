@@ -1,0 +1,1 @@
+"""The program as a whole, and what its documents say."""
