@@ -12,7 +12,7 @@ behind comes first.
 Over any time T an address is sent at most ``rate * T`` bytes, one quantum, and what it
 may make up for after the process was late (``SLACK``); over time exactly the rate.
 
-Pure arithmetic over ``now``; :class:`ticker.ThrottleTimer` lets time pass.
+Pure arithmetic over ``now``; :class:`timer.ThrottleTimer` lets time pass.
 """
 
 import heapq

@@ -145,9 +145,9 @@ class Api:
         self.stopping = False
         self.resource: Resource = KleinResource(self.app, self._failed)
 
-    def watch(self, gate: ConnectionLimits) -> None:
+    def watch(self, limits: ConnectionLimits) -> None:
         """Tell of this port's connections in the metrics."""
-        self._metrics.register(Connections("bulkwav_api", gate))
+        self._metrics.register(Connections("bulkwav_api", limits))
 
     def stop(self) -> None:
         """Take no more batches in."""
@@ -164,7 +164,7 @@ class Api:
 
     def _known(self, request: Request, scope: str) -> Token:
         asked = cast(BoundedRequest, request)
-        guesses = f"guesses {asked.origin_key}"
+        guesses = f"guesses {asked.client_key}"
         # Who guessed too often is not told whether this one is right.
         self._check_rate(self._quota.wait(guesses, asked.began, count=False))
         try:
@@ -182,7 +182,7 @@ class Api:
         :raises TooManyRequests: this one asks too often
         """
         asked = cast(BoundedRequest, request)
-        self._check_rate(quota.wait(asked.origin_key, asked.began))
+        self._check_rate(quota.wait(asked.client_key, asked.began))
 
     def _check_stopping(self) -> None:
         if self.stopping:
@@ -200,7 +200,7 @@ class Api:
         """
         token = self._known(request, scope)
         asked = cast(BoundedRequest, request)
-        who = f"token {token.name}" if token.name else asked.origin_key
+        who = f"token {token.name}" if token.name else asked.client_key
         self._check_rate(self._quota.wait(who, asked.began))
         return token
 

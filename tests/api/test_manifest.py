@@ -30,23 +30,23 @@ class ManifestTests(SynchronousTestCase):
     """On a node called ``here``."""
 
     def setUp(self) -> None:
-        self.shelf = DataFolders(Path(tempfile.mkdtemp(prefix="bw")))
-        self.shelf.node = "here"
-        self.manifests = Manifests(self.shelf)
+        self.folders = DataFolders(Path(tempfile.mkdtemp(prefix="bw")))
+        self.folders.node = "here"
+        self.manifests = Manifests(self.folders)
 
     def lines(self, *parts: Any, only: int = 0) -> list[Any]:
         found = self.manifests.lines(record("running", *parts), only)
         return [json.loads(line) for piece in found for line in piece.splitlines()]
 
     def leave(self, folder: str, content: bytes) -> None:
-        (self.shelf.public / folder).mkdir()
-        (self.shelf.public / folder / MANIFEST).write_bytes(content)
+        (self.folders.public / folder).mkdir()
+        (self.folders.public / folder / MANIFEST).write_bytes(content)
 
     def test_read_a_line_at_a_time(self) -> None:
         """What a part has left is a JSON array, and is read without being held."""
         outcomes = [outcome(number) for number in range(1, 1000)]
         self.leave("b-1", encode(outcomes))
-        text = (self.shelf.public / "b-1" / MANIFEST).read_bytes()
+        text = (self.folders.public / "b-1" / MANIFEST).read_bytes()
         self.assertEqual(msgspec.json.decode(text, type=list[Outcome]), outcomes)
         done = part("done", result=result("here"))
         self.assertEqual([line["member"] for line in self.lines(done)], list(range(1, 1000)))
@@ -88,7 +88,7 @@ class ManifestTests(SynchronousTestCase):
         progress = msgspec.json.encode(PartProgress(node="here"))
         running, waits = part("doing", progress=progress), part("todo")
         self.assertEqual(self.lines(running, waits), [])
-        workspace = self.shelf.enlist()
+        workspace = self.folders.enlist()
         self.addCleanup(workspace.close)
         folder = workspace.make_folder("b@n/1")
         note(folder / RUNNING, [outcome(1), outcome(2)])

@@ -26,7 +26,7 @@ from twisted_bulk import web
 from twisted_bulk.api import intake
 from twisted_bulk.api.intake import Intake
 from twisted_bulk.api.order import read_order
-from twisted_bulk.api.tokens import Access, Token, parse
+from twisted_bulk.api.tokens import Access, Token, parse_tokens
 from twisted_bulk.batch.model import PartResult
 from twisted_bulk.brokers.redis import Redis
 from twisted_bulk.errors import ConfigError, Forbidden, InvalidRequest, ProtectedMode, Unauthorized
@@ -753,7 +753,7 @@ class OwnerTests(ApiTestCase):
     def test_rotation(self) -> None:
         """Two tokens of one name are one client."""
         digests = [hashlib.sha256(word).digest() for word in (b"old", b"new")]
-        tokens = parse("".join(f"{digest.hex()} name submit\n" for digest in digests))
+        tokens = parse_tokens("".join(f"{digest.hex()} name submit\n" for digest in digests))
         self.assertEqual([(t.digest, t.owner) for t in tokens], [(d, "name") for d in digests])
 
     async def test_scopes(self) -> None:

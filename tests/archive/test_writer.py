@@ -36,7 +36,7 @@ from twisted_bulk.archive.fair_queue import FAIR, FairQueue
 from twisted_bulk.archive.journal import Journal
 from twisted_bulk.archive.member_sink import MEMORY, PIECE, SMALL, MemberSink
 from twisted_bulk.archive.pack_threads import PackThreads
-from twisted_bulk.archive.spool import Place, Scratch
+from twisted_bulk.archive.spool import ReservedPlace, Scratch
 from twisted_bulk.archive.volume import Volume, ZipMember
 from twisted_bulk.archive.writer import Archive
 from twisted_bulk.archive.zip_records import (
@@ -399,7 +399,7 @@ class PlacesTests(SynchronousTestCase):
         folder = Path(tempfile.mkdtemp(prefix="bw"))
         archive, whole = Archive(folder, "store", limit), {"first": b"1"}
         add(archive, b"1", "first")
-        places: list[tuple[str, bytes, Place]] = []
+        places: list[tuple[str, bytes, ReservedPlace]] = []
         for number, (step, value) in enumerate(steps):
             name, data = f"{number}", NOISE[number : number + value]
             if step == "put":
@@ -745,16 +745,16 @@ class PackerTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.woken: list[Callable[[], None]] = []
-        self.packer = PackThreads(SimpleNamespace(callFromThread=self.woken.append), 1)
-        self.packer.startService()
-        self.addCleanup(self.packer.stopService)
+        self.threads = PackThreads(SimpleNamespace(callFromThread=self.woken.append), 1)
+        self.threads.startService()
+        self.addCleanup(self.threads.stopService)
         self.got: list[Any] = []
 
     def run_to_end(self, *works: Callable[[], Any]) -> None:
         """Until all that is on the thread by then is done."""
         for work in works:
-            self.packer.run(work).addBoth(self.got.append)
-        self.packer._threads.submit(str).result()
+            self.threads.run(work).addBoth(self.got.append)
+        self.threads._threads.submit(str).result()
 
     def test_woken_once(self) -> None:
         """It is woken once for all that ends before it comes to that, and nothing is lost."""
@@ -769,10 +769,10 @@ class PackerTests(SynchronousTestCase):
 
     def test_stopped(self) -> None:
         """Nothing is begun any more, and that is no error."""
-        self.packer.stopService()
-        for run in (self.packer.run, self.packer.run_long, self.packer.run_small):
+        self.threads.stopService()
+        for run in (self.threads.run, self.threads.run_long, self.threads.run_small):
             run(self.got.append, 1)
-        self.packer.run_in_turn("owner", 1, self.got.append, 1)
+        self.threads.run_in_turn("owner", 1, self.got.append, 1)
         self.assertEqual((self.got, self.woken), ([], []))
 
     def test_threads_are_there(self) -> None:
@@ -797,7 +797,7 @@ class PackerTests(SynchronousTestCase):
                     more(late.pop)
                 return found
 
-        self.packer._results = Results()
+        self.threads._results = Results()
         self.run_to_end(partial(int, 1))
         while self.woken:
             self.woken.pop(0)()
@@ -810,14 +810,14 @@ class SinkTests(TestCase):
     timeout = 30
 
     def setUp(self) -> None:
-        self.packer = PackThreads(reactor, 2)
-        self.packer.startService()
-        self.addCleanup(self.packer.stopService)
+        self.threads = PackThreads(reactor, 2)
+        self.threads.startService()
+        self.addCleanup(self.threads.stopService)
         self.archive = Archive(Path(tempfile.mkdtemp(prefix="bw")), "auto", 1 << 40)
 
     def sink(self, name: str, **options: Any) -> MemberSink:
         given = {"length": None, "modified": 0.0}
-        return MemberSink(self.packer, self.archive, [name], **given | options)
+        return MemberSink(self.threads, self.archive, [name], **given | options)
 
     async def put(self, sink: MemberSink, data: bytes, piece: int = 100_000) -> None:
         for at in range(0, len(data), piece):
@@ -827,9 +827,9 @@ class SinkTests(TestCase):
         await sink.finish()
 
     async def content(self) -> dict[str, bytes]:
-        (found,) = await self.packer.run(finish, self.archive)
+        (found,) = await self.threads.run(finish, self.archive)
         self.assertEqual(os.listdir(self.archive.folder), ["1.zip"])
-        while self.packer.held:  # writes of discarded members that are still under way
+        while self.threads.held:  # writes of discarded members that are still under way
             await deferLater(reactor, 0.001)
         return content(found)
 
@@ -861,12 +861,14 @@ class SinkTests(TestCase):
             Archive(Path(tempfile.mkdtemp(prefix="bw")), "store", 1 << 40, sizes.append)
             for _ in range(2)
         ]
-        packer, go = PackThreads(reactor, 1), threading.Event()
-        packer.startService()
-        self.addCleanup(packer.stopService)
-        blocked = packer.run(go.wait, 10)
+        threads, go = PackThreads(reactor, 1), threading.Event()
+        threads.startService()
+        self.addCleanup(threads.stopService)
+        blocked = threads.run(go.wait, 10)
         sinks = [
-            MemberSink(packer, archives[number // 3], [f"{number}"], length=SMALL * 2, modified=0.0)
+            MemberSink(
+                threads, archives[number // 3], [f"{number}"], length=SMALL * 2, modified=0.0
+            )
             for number in range(4)
         ]
         for number in (2, 0, 1, 3):
@@ -879,7 +881,7 @@ class SinkTests(TestCase):
             sink.discard()
         self.assertEqual([size - SMALL for size in sizes], [0, 3, 1, 2])
         for archive in archives:
-            await packer.run(archive.abandon)
+            await threads.run(archive.abandon)
 
     async def test_full_while_in_turn(self) -> None:
         """What goes wrong on the thread is told to whom it concerns."""
@@ -918,7 +920,7 @@ class SinkTests(TestCase):
         for _ in range(9):
             for sink in sinks:
                 busy = sink.write(NOISE[:100_000])
-                most = max(most, self.packer.held)
+                most = max(most, self.threads.held)
                 if busy is not None:
                     await busy
         # Beyond the limit each may have one piece in hand and one being written.
@@ -931,7 +933,7 @@ class SinkTests(TestCase):
     async def test_large_ones_wait_in_small_pieces(self) -> None:
         """Of one that is known to be large little is kept while it waits to be written."""
         go = threading.Event()
-        blocked = [self.packer.run(go.wait, 10) for _ in range(2)]
+        blocked = [self.threads.run(go.wait, 10) for _ in range(2)]
         sink = self.sink("a", length=SMALL * 9)
         written = 0
         while (busy := sink.write(NOISE[:50_000])) is None:
@@ -974,7 +976,7 @@ class SinkTests(TestCase):
         for length, data, kind in (
             (None, NOISE, Scratch),
             (20 * len(NOISE), TEXT, Scratch),
-            (20 * len(NOISE), NOISE, Place),
+            (20 * len(NOISE), NOISE, ReservedPlace),
             (20 * len(NOISE) + 1, NOISE, Scratch),
         ):
             sink = self.sink("a", length=length)
@@ -1027,7 +1029,7 @@ class SinkTests(TestCase):
         await deferToThread(started.wait, 10)
         beside = [Deferred.fromCoroutine(self.put(self.sink(f"{n}"), NOISE)) for n in range(3)]
         other = Archive(Path(tempfile.mkdtemp(prefix="bw")), "auto", 1 << 40)
-        sink = MemberSink(self.packer, other, ["small"], length=None, modified=0)
+        sink = MemberSink(self.threads, other, ["small"], length=None, modified=0)
         await self.put(sink, TEXT)
         self.assertEqual([one.name for one in sink.placed], ["small"])
         self.assertFalse(large.called)

@@ -14,7 +14,7 @@ from tests.support.reactor import reactor
 from tests.support.redis_servers import RedisServer, RedisTestCase
 from twisted_bulk.brokers import redis_connection as wire
 from twisted_bulk.brokers.redis_connection import REPLY_TIMEOUT
-from twisted_bulk.brokers.redis_url import parse
+from twisted_bulk.brokers.redis_url import parse_redis_url
 from twisted_bulk.brokers.store import Script
 from twisted_bulk.errors import QueueFull, QueueUnavailable
 
@@ -87,7 +87,9 @@ class LossTests(ServerTestCase):
         clock, transport = Clock(), StringTransport()
         ended: list[bool] = []
         transport.abortConnection = lambda: ended.append(True)  # type: ignore[method-assign]
-        protocol: Any = wire.Factory(parse("redis://127.0.0.1:1"), 1, clock).buildProtocol(None)
+        protocol: Any = wire.Factory(
+            parse_redis_url("redis://127.0.0.1:1"), 1, clock
+        ).buildProtocol(None)
         protocol.makeConnection(transport)  # it says PING
         clock.advance(REPLY_TIMEOUT - 1)
         self.assertEqual(ended, [])

@@ -2,7 +2,7 @@
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_bulk.brokers.redis_url import Address, parse
+from twisted_bulk.brokers.redis_url import Address, parse_redis_url
 
 
 class ParseTests(SynchronousTestCase):
@@ -33,12 +33,14 @@ class ParseTests(SynchronousTestCase):
             ),
         }
         for url, address in cases.items():
-            self.assertEqual(parse(url), address, url)
+            self.assertEqual(parse_redis_url(url), address, url)
 
     def test_no_secret_in_logs(self) -> None:
         """What logs name has no password."""
-        self.assertEqual(parse("sentinel://:pw@a,b/main").where, "main by a:26379,b:26379")
-        self.assertEqual(parse("redis://u:pw@h:7/1").where, "h:7")
+        self.assertEqual(
+            parse_redis_url("sentinel://:pw@a,b/main").where, "main by a:26379,b:26379"
+        )
+        self.assertEqual(parse_redis_url("redis://u:pw@h:7/1").where, "h:7")
 
     def test_mistakes(self) -> None:
         """None of these is a place."""
@@ -47,4 +49,4 @@ class ParseTests(SynchronousTestCase):
             *("unix://host/s", "sentinel://a,b", "sentinel://a,/m", "redis://h/1?x=1", "h"),
         ):
             with self.assertRaises(ValueError, msg=url):
-                parse(url)
+                parse_redis_url(url)

@@ -65,8 +65,8 @@ class FailOver:
 
     def run(self, times: int) -> None:
         """So many fail-overs, and the time that each costs."""
-        poster = threading.Thread(target=self.post, daemon=True)
-        poster.start()
+        sender = threading.Thread(target=self.post, daemon=True)
+        sender.start()
         for n in range(times):
             time.sleep(1)
             began = time.monotonic()
@@ -82,7 +82,7 @@ class FailOver:
             )
             self.servers.settle()
         self._posting = False
-        poster.join()
+        sender.join()
 
     def lost(self) -> list[str]:
         """Batches that were accepted and have not ended, or are not known any more."""

@@ -66,10 +66,10 @@ def sabotage(what: str) -> None:
         rewrite("return j_tries == attempt and j_wid == wid end", "return true end", "ack")
     elif what == "renewal":
         rewrite("call('ZADD', P .. 'doing', whole(now + lease), id)", "", "beat")
-    elif what == "speaker":
+    elif what == "reporter":
         # Every node reports the batches that it has a part of, whoever else does.
-        rewrite("if holder and holder ~= ARGV[2]", "if false", "speak")
-        rewrite("if call('GET', key) ~= '!' .. ARGV[2]", "if false", "hush")
+        rewrite("if holder and holder ~= ARGV[2]", "if false", "claim_report")
+        rewrite("if call('GET', key) ~= '!' .. ARGV[2]", "if false", "release_report")
     elif what == "fsync":
         vars(os)["fsync"] = lambda file: None
 

@@ -465,7 +465,7 @@ class SpoolTests(OnMemory, ConsumerTestCase):
         folder.write_text("not a folder")
         done: list[int] = []
         consumer = self.consume(done.append, slots=1, threads=False)
-        vars(consumer)["_ledger"] = AckBuffer(self.queue, vars(consumer)["_worker"], folder)
+        vars(consumer)["_acks"] = AckBuffer(self.queue, vars(consumer)["_worker"], folder)
         away = self.patch(self.queue, "ack", self.refuse)
         first, second = await self.queue.publisher.push_many([1, 2])
         while not done:

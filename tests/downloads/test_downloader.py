@@ -33,13 +33,13 @@ from tests.support.reactor import reactor
 from twisted_bulk import download
 from twisted_bulk.batch.model import Member
 from twisted_bulk.download import Downloader
-from twisted_bulk.downloads import host_backoff as pace
+from twisted_bulk.downloads import host_backoff as backoff
 from twisted_bulk.downloads.attempt import Fetch, Fetcher
 from twisted_bulk.downloads.body import BodyLimits
-from twisted_bulk.downloads.crew import PartFetches
+from twisted_bulk.downloads.fetch_queue import ALL, Speed
 from twisted_bulk.downloads.host_backoff import HostBackoff
-from twisted_bulk.downloads.lanes import ALL, Speed
 from twisted_bulk.downloads.limits import Limits
+from twisted_bulk.downloads.part_fetches import PartFetches
 from twisted_bulk.errors import MemberError, QueueUnavailable
 from twisted_bulk.http_client.agent import GuardedAgent
 from twisted_bulk.http_client.guard import Guard
@@ -450,16 +450,16 @@ class DownloadTests(DownloadTestCase):
         """A 429 slows the host that said it, not the one that led there."""
         store = Timed()
         self.addCleanup(store.close)
-        pace = HostBackoff(
+        backoff = HostBackoff(
             Cluster(store), Clock(), 8
         )  # its own hands lie still: nothing is told to others
-        pace.connect(lambda: True, lambda: None)
+        backoff.connect(lambda: True, lambda: None)
         there = self.site.url.replace("127.0.0.1", "localhost")
         self.site.answers["/a"] = respond("302 F", b"", f"Location: {there}/b")
         self.site.answers["/b"] = respond("429 No", b"", "Retry-After: 300")
-        self.assertEqual(await self.fails("/a", retries=0, pace=pace), ("http_throttled", 1))
+        self.assertEqual(await self.fails("/a", retries=0, backoff=backoff), ("http_throttled", 1))
         hosts = [self.site.url[7:], there[7:]]
-        self.assertEqual([pace.allowed(host, 1) for host in hosts], [8, 0])
+        self.assertEqual([backoff.allowed(host, 1) for host in hosts], [8, 0])
 
     async def test_broken_without_length(self) -> None:
         """A reset is no end, also where nothing says where the end would be."""
@@ -523,10 +523,10 @@ class DownloadTests(DownloadTestCase):
         """What has not come yet ends with the reason given; what has, stays."""
         self.site.answers["/a"] = ok(b"a")
         reason = MemberError("batch_failed", "enough")
-        crew = PartFetches(left=3)
+        part = PartFetches(left=3)
         downloader = self.start(concurrency=1)
-        self.site.answers["/b"] = lambda exchange: downloader.give_up(crew, reason)
-        await downloader.fetch(crew, [self.one(f"/{name}") for name in "abc"])
+        self.site.answers["/b"] = lambda exchange: downloader.give_up(part, reason)
+        await downloader.fetch(part, [self.one(f"/{name}") for name in "abc"])
         self.assertEqual(self.errors, {"/a": None, "/b": reason, "/c": reason})
 
     async def test_broken_sink(self) -> None:
@@ -567,16 +567,16 @@ class DownloadTests(DownloadTestCase):
 class AwayTests(DownloadTestCase):
     """Hosts that are away, without a cluster."""
 
-    def pace(self) -> HostBackoff:
+    def backoff(self) -> HostBackoff:
         """One that nobody else hears of."""
 
         class Nobody:
             async def run(self, *words: Any, **options: Any) -> Any:
                 raise QueueUnavailable("away")
 
-        self.patch(pace, "FIRST", 0.02)
-        self.patch(pace, "LAST", 0.05)
-        self.patch(pace, "EVERY", 0.05)
+        self.patch(backoff, "FIRST", 0.02)
+        self.patch(backoff, "LAST", 0.05)
+        self.patch(backoff, "EVERY", 0.05)
         found = HostBackoff(Cluster(Nobody()), reactor, 8)  # type: ignore[arg-type]
         found.startService()
         self.addCleanup(found.stopService)
@@ -586,24 +586,24 @@ class AwayTests(DownloadTestCase):
         """Each member of a host that is given up ends once, though the first end makes the batch
         hopeless and gives all of it up."""
         ended: list[tuple[str, str]] = []
-        downloader = self.start(pace=self.pace(), host_patience=0.2)
-        crew = PartFetches(left=20, began=reactor.seconds())
+        downloader = self.start(backoff=self.backoff(), host_patience=0.2)
+        part = PartFetches(left=20, began=reactor.seconds())
 
         class Strict(Hole):
             def ended(self, fetch: Fetch, error: MemberError | None) -> None:
                 assert error is not None
                 ended.append((self.url, error.code))
-                downloader.give_up(crew, MemberError("batch_failed", "hopeless"))
+                downloader.give_up(part, MemberError("batch_failed", "hopeless"))
 
         with socket.socket() as sock:
             sock.bind(("127.0.0.1", 0))
             dead = f"http://127.0.0.1:{sock.getsockname()[1]}"
         fetches = [Fetch(Member(f"{dead}/{n}"), {}, Strict(self, f"{n}", False)) for n in range(20)]
-        await downloader.fetch(crew, fetches)
+        await downloader.fetch(part, fetches)
         self.assertEqual(len({url for url, _ in ended}), 20)
-        self.assertEqual((len(ended), crew.left, crew.stalled), (20, 0, None))
+        self.assertEqual((len(ended), part.left, part.stalled), (20, 0, None))
         await deferLater(reactor, 0)
-        self.assertEqual(downloader._lanes.demand(), {ALL: (0, 0)})
+        self.assertEqual(downloader._queue.demand(), {ALL: (0, 0)})
 
     async def test_comes_back(self) -> None:
         """While the queue is away as well: who waits is woken by the clock."""
@@ -611,7 +611,7 @@ class AwayTests(DownloadTestCase):
             sock.bind(("127.0.0.1", 0))
             port = sock.getsockname()[1]
         fetches = [self.one(f"http://127.0.0.1:{port}/{n}") for n in range(20)]
-        downloader = self.start(pace=self.pace(), retries=1)
+        downloader = self.start(backoff=self.backoff(), retries=1)
         going = Deferred.fromCoroutine(downloader.fetch(PartFetches(left=20), fetches))
         await deferLater(reactor, 0.5)
         self.site.answers |= {f"/{n}": ok(b"x") for n in range(20)}
@@ -622,8 +622,8 @@ class AwayTests(DownloadTestCase):
 
     async def test_answers_that_do_not_help(self) -> None:
         """A host that answers is there, whatever it says: a refusal between them ends nothing."""
-        found = self.pace()
-        downloader = self.start(pace=found, retries=0)
+        found = self.backoff()
+        downloader = self.start(backoff=found, retries=0)
         self.site.answers |= {
             "/a": ok(b"x", "Content-Encoding: br"),
             "/b": respond("500 No"),
@@ -654,7 +654,7 @@ class AwayTests(DownloadTestCase):
             PartFetches(left=1),
             [Fetch(Member(f"{self.site.url}/a"), {}, SlowHole(self, "/a", False))],
         )
-        self.assertIs(downloader._lanes.speed(self.site.url[7:]), Speed.FAST)
+        self.assertIs(downloader._queue.speed(self.site.url[7:]), Speed.FAST)
 
 
 class ResumeTests(DownloadTestCase):
@@ -777,7 +777,7 @@ class ResumeTests(DownloadTestCase):
         for name in "abcd":
             self.site.answers[f"/{name}"] = [self.file('"v1"'), ok(self.body)]
         downloader = self.start()
-        downloader._lanes.note(self.site.url[7:], Speed.FAST)
+        downloader._queue.note(self.site.url[7:], Speed.FAST)
         await downloader.fetch(PartFetches(left=4), [self.one(f"/{name}") for name in "abcd"])
         self.assertEqual(set(self.errors.values()), {None})
         asked = [self.site.headers(n).get("range") for n in range(len(self.site.requests))]

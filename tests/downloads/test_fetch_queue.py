@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_bulk.downloads.lanes import ALL, CROWDED, NEW_SHARE, WAITING, FetchQueue, Speed
+from twisted_bulk.downloads.fetch_queue import ALL, CROWDED, NEW_SHARE, WAITING, FetchQueue, Speed
 
 
 class LanesTests(SynchronousTestCase):

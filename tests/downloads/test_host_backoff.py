@@ -11,7 +11,7 @@ from twisted_bulk.errors import QueueUnavailable
 from twisted_bulk.jobs.cluster import Cluster
 
 
-class Watch:
+class AttemptWatch:
     """A clock that follows the store's."""
 
     def __init__(self, store: Timed) -> None:
@@ -32,9 +32,9 @@ class PaceTests(SynchronousTestCase):
         self.addCleanup(self.store.close)
 
     def node(self, most: int = 8) -> HostBackoff:
-        pace = HostBackoff(Cluster(self.store), Watch(self.store), most)  # type: ignore[arg-type]
-        pace.connect(lambda: True, lambda: None)
-        return pace
+        backoff = HostBackoff(Cluster(self.store), AttemptWatch(self.store), most)  # type: ignore[arg-type]
+        backoff.connect(lambda: True, lambda: None)
+        return backoff
 
     def tell(self, *nodes: HostBackoff) -> None:
         for node in nodes:

@@ -12,7 +12,7 @@ from tests.downloads.test_downloader import DownloadTestCase
 from tests.support.certificates import authority, issue
 from tests.support.origin_server import Exchange, ok, respond
 from tests.support.reactor import reactor
-from twisted_bulk.downloads.crew import PartFetches
+from twisted_bulk.downloads.part_fetches import PartFetches
 from twisted_bulk.errors import MEMBER_CODES
 
 DEADLINE = 1.0  # every one, but for those that a test shortens

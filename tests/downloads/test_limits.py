@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.jobs.test_state_machine import DirectSqlite, now
 from tests.support.brokers import OnRedis, OnSqlite
 from tests.support.reactor import reactor
-from twisted_bulk.downloads.lanes import ALL
+from twisted_bulk.downloads.fetch_queue import ALL
 from twisted_bulk.downloads.limits import SharedLimits
 from twisted_bulk.jobs.cluster import Cluster
 from twisted_bulk.jobs.scripts import SCRIPTS

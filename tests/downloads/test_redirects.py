@@ -11,8 +11,8 @@ from tests.support.origin_server import Exchange, Site, ok, respond
 from tests.support.reactor import reactor
 from twisted_bulk import download
 from twisted_bulk.downloads.attempt import Fetch
-from twisted_bulk.downloads.crew import PartFetches
 from twisted_bulk.downloads.host_backoff import HostBackoff
+from twisted_bulk.downloads.part_fetches import PartFetches
 
 
 class HopTests(DownloadTestCase):
@@ -56,14 +56,14 @@ class HopTests(DownloadTestCase):
 
     async def test_blame(self) -> None:
         """A failure counts for the host that failed, and the redirect speaks for the other."""
-        pace: Any = HostBackoff(None, reactor, 8)  # type: ignore[arg-type]
+        backoff: Any = HostBackoff(None, reactor, 8)  # type: ignore[arg-type]
         (fetch,) = self.redirecting(1)
         self.other.answers["/0"] = respond("503 Service Unavailable")
-        await self.get(fetch, retries=0, pace=pace)
+        await self.get(fetch, retries=0, backoff=backoff)
         bad, good = (site.url.removeprefix("http://") for site in (self.other, self.site))
-        crew = PartFetches(left=0).batch
-        self.assertEqual((pace.allowed(bad, crew), pace.allowed(good, crew)), (4, 8))
-        self.assertEqual(pace.allowed(bad, crew + 1), 8)
+        part = PartFetches(left=0).batch
+        self.assertEqual((backoff.allowed(bad, part), backoff.allowed(good, part)), (4, 8))
+        self.assertEqual(backoff.allowed(bad, part + 1), 8)
 
     async def test_expired(self) -> None:
         """Where a redirect had to wait, and what it names has expired, it is asked for anew, and

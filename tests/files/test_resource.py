@@ -48,13 +48,13 @@ class FilesTestCase(TestCase):
     announced = False
 
     def setUp(self) -> None:
-        self.shelf = DataFolders(Path(tempfile.mkdtemp(prefix="bw")))
-        self.link = publish(self.shelf, BODY)
-        self.ticker = ThrottleTimer(Throttle(self.rate), reactor)
-        origins = Clients(64, self.exempt, self.proxies, self.announced)
-        self.files = files = Files(self.shelf, self.ticker, origins)
-        self.gate = ConnectionLimits(40, 20)
-        self.site = site = BoundedSite(files, reactor, 1000, self.gate, origins)
+        self.folders = DataFolders(Path(tempfile.mkdtemp(prefix="bw")))
+        self.link = publish(self.folders, BODY)
+        self.timer = ThrottleTimer(Throttle(self.rate), reactor)
+        clients = Clients(64, self.exempt, self.proxies, self.announced)
+        self.files = files = Files(self.folders, self.timer, clients)
+        self.limits = ConnectionLimits(40, 20)
+        self.site = site = BoundedSite(files, reactor, 1000, self.limits, clients)
         self.port: Any = reactor.listenTCP(0, site, interface="127.0.0.1")
         self.url = f"http://127.0.0.1:{self.port.getHost().port}/"
         self.addCleanup(self.port.stopListening)
@@ -65,7 +65,7 @@ class FilesTestCase(TestCase):
 
     async def idle(self) -> None:
         """Wait until nobody is served and no address is remembered any more."""
-        while len(self.ticker.throttle):
+        while len(self.timer.throttle):
             await deferLater(reactor, 0.01)
 
     def listen_tls(self) -> int:
@@ -173,10 +173,10 @@ class AnswerTests(FilesTestCase):
     async def test_not_there(self) -> None:
         """Never was: 404; was once: 410; nothing leads out of the folder."""
         folder = self.link.split("/")[0]
-        outside = self.shelf.public / "x.zip"
+        outside = self.folders.public / "x.zip"
         outside.write_bytes(b"secret")
-        (self.shelf.public / folder / "link.zip").symlink_to(outside)
-        (self.shelf.public / folder / "dir.zip").mkdir()
+        (self.folders.public / folder / "link.zip").symlink_to(outside)
+        (self.folders.public / folder / "dir.zip").mkdir()
         for path in (
             "",
             "x.zip",
@@ -196,12 +196,12 @@ class AnswerTests(FilesTestCase):
             answer, body = await self.get(path)
             self.assertEqual(answer.code, 404, path)
             self.assertIn(b"no_such_file", body)
-        (self.shelf.public / folder / "dir.zip").rmdir()
-        self.shelf.withdraw(self.shelf.public / folder)
+        (self.folders.public / folder / "dir.zip").rmdir()
+        self.folders.withdraw(self.folders.public / folder)
         answer, body = await self.get()
         self.assertEqual((answer.code, b'"gone"' in body), (410, True))
-        link = publish(self.shelf, BODY)
-        self.shelf.withdraw(self.shelf.public / link.split("/")[0], "*.zip")
+        link = publish(self.folders, BODY)
+        self.folders.withdraw(self.folders.public / link.split("/")[0], "*.zip")
         answer, body = await self.get(link)
         self.assertEqual((answer.code, b'"gone"' in body), (410, True))
 
@@ -233,8 +233,8 @@ class VectorTests(FilesTestCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.link = publish(self.shelf, BODY[:1000])
-        self.empty = publish(self.shelf, b"")
+        self.link = publish(self.folders, BODY[:1000])
+        self.empty = publish(self.folders, b"")
 
     async def test_vectors(self) -> None:
         """What others get wrong."""
@@ -315,7 +315,7 @@ class VectorTests(FilesTestCase):
 
     async def test_across_buffers(self) -> None:
         """Ranges far apart in a large file, with boundaries wherever they fall."""
-        link = publish(self.shelf, BODY)
+        link = publish(self.folders, BODY)
         for first in (65_399, 65_535, 65_536, 131_072):
             asked = f"bytes=0-{first},200000-200099"
             answer, body = await self.get(link, Range=asked)
@@ -361,10 +361,10 @@ class OriginTests(FilesTestCase):
             Deferred.fromCoroutine(self.get(X_Forwarded_For=f"9.9.9.{n}", Range="bytes=0-19999"))
             for n in range(3)
         ]
-        while len(self.files.watch.meters) < 3:
+        while len(self.files.transfers.meters) < 3:
             await deferLater(reactor, 0.01)
         self.assertEqual(
-            sorted(self.files.watch.meters),
+            sorted(self.files.transfers.meters),
             [f"9.9.9.{number}" for number in range(3)],
         )
         for one in going:
@@ -437,9 +437,9 @@ class BypassTests(FilesTestCase):
         # The rate, one second's debt, and an answer of each that was let in with it.
         self.assertLess(total, self.rate * (self.seconds + 1.5) + 8 * 1000)
         self.assertGreater(total, self.rate * self.seconds / 2)
-        self.ticker.set_rate(0, 0)
+        self.timer.set_rate(0, 0)
         await self.idle()
-        self.ticker.set_rate(self.rate, 0)
+        self.timer.set_rate(self.rate, 0)
 
 
 class DeletedTests(FilesTestCase):
@@ -450,9 +450,9 @@ class DeletedTests(FilesTestCase):
     async def test_goes_on(self) -> None:
         """Who has begun gets all of it; who comes later is told that it is gone."""
         going = Deferred.fromCoroutine(self.get())
-        while not self.ticker.throttle.sent:
+        while not self.timer.throttle.sent:
             await deferLater(reactor, 0.01)
-        self.shelf.withdraw(self.shelf.public / self.link.split("/")[0])
+        self.folders.withdraw(self.folders.public / self.link.split("/")[0])
         answer, _ = await self.get()
         self.assertEqual(answer.code, 410)
         answer, body = await going
@@ -464,20 +464,20 @@ class ZipsTests(FilesTestCase):
 
     def test_no_file(self) -> None:
         """What is no file is not there."""
-        path = self.shelf.public / self.link
+        path = self.folders.public / self.link
         path.unlink()
         path.mkdir()
         before = len(os.listdir("/proc/self/fd"))
         with self.assertRaises(FileNotFoundError):
-            Zips(self.shelf).open("/" + self.link)
+            Zips(self.folders).open("/" + self.link)
         # Fewer, where the test before this one had some that have closed meanwhile.
         self.assertLessEqual(len(os.listdir("/proc/self/fd")), before)
 
     def test_shared(self) -> None:
         """Once for all who are served one, and not longer."""
-        zips, before = Zips(self.shelf), len(os.listdir("/proc/self/fd"))
+        zips, before = Zips(self.folders), len(os.listdir("/proc/self/fd"))
         one, other = zips.open("/" + self.link), zips.open("/" + self.link)
-        another = zips.open("/" + publish(self.shelf, BODY))
+        another = zips.open("/" + publish(self.folders, BODY))
         self.assertIs(one, other)
         self.assertEqual(len(zips.opened), 2)
         self.assertEqual(len(os.listdir("/proc/self/fd")), before + 2)
@@ -498,7 +498,7 @@ class TruncatedTests(FilesTestCase):
     async def test_shrinks(self) -> None:
         """The connection ends; the client cannot take what it has for the whole."""
         answer = await self.client.get(self.url + self.link, unbuffered=True)
-        os.truncate(self.shelf.public / self.link, 1000)
+        os.truncate(self.folders.public / self.link, 1000)
         with self.assertRaises(Exception) as caught:
             await answer.content()
         self.assertIn("ResponseFailed", type(caught.exception).__name__)

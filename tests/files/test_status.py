@@ -26,12 +26,12 @@ class PortTests(FilesTestCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.view = FilePort(self.site, self.files.watch)
+        self.view = FilePort(self.site, self.files.transfers)
 
     async def test_shown_and_changed(self) -> None:
         """A download is seen; with another rate it ends at once."""
         going = Deferred.fromCoroutine(self.get())
-        while not self.ticker.throttle.sent:
+        while not self.timer.throttle.sent:
             await deferLater(reactor, 0.01)
         shown = self.view.shown()
         self.assertEqual((shown["rate"], shown["total_rate"]), (100_000, 0))

@@ -17,24 +17,24 @@ class TickerTests(SynchronousTestCase):
     """The same with a clock that is not asked all the time."""
 
     def test_rate(self) -> None:
-        """The ticker wakes up when something is due, and only then."""
+        """The timer wakes up when something is due, and only then."""
         clock = Clock()
-        ticker, flow = ThrottleTimer(Throttle(RATE), clock), Endless()
-        ticker.join("a", flow)
+        timer, flow = ThrottleTimer(Throttle(RATE), clock), Endless()
+        timer.join("a", flow)
         for _ in range(10_000):
             clock.advance(0.001)
         self.assertApproximates(flow.sent / 10, RATE, RATE * 0.005)
-        ticker.leave("a", flow)
+        timer.leave("a", flow)
         clock.advance(1)
         self.assertEqual(clock.getDelayedCalls(), [])
 
     def test_behind_a_head(self) -> None:
         """What a head has to wait for is its own charge, and no round."""
         clock = Clock()
-        ticker, flow = ThrottleTimer(Throttle(RATE), clock), Endless()
-        ticker.charge("a", 400)
+        timer, flow = ThrottleTimer(Throttle(RATE), clock), Endless()
+        timer.charge("a", 400)
         clock.advance(0)
-        ticker.join("a", flow, first=True)
+        timer.join("a", flow, first=True)
         clock.advance(0)
         self.assertEqual(flow.sent, 0)
         clock.advance(400 / RATE)
@@ -44,12 +44,12 @@ class TickerTests(SynchronousTestCase):
         """Who has none waits for no round."""
         for rate, key in ((0, "a"), (RATE, UNLIMITED)):
             clock = Clock()
-            ticker, flow = ThrottleTimer(Throttle(rate), clock), Endless(BULK)
-            ticker.join(key, flow)
+            timer, flow = ThrottleTimer(Throttle(rate), clock), Endless(BULK)
+            timer.join(key, flow)
             clock.advance(0.001)
             clock.advance(SPACING / 2)
             flow.left = BULK  # its client has taken what it was sent
-            ticker.join(key, flow)
+            timer.join(key, flow)
             clock.advance(0)
             self.assertEqual(flow.sent, 2 * BULK)
 
@@ -59,20 +59,20 @@ class TickerTests(SynchronousTestCase):
         """Asked in time, an address gets rate x time and one quantum, whatever its transfers do."""
         dice, clock = random.Random(seed), Clock()
         throttle = Throttle(rate)
-        ticker = ThrottleTimer(throttle, clock)
+        timer = ThrottleTimer(throttle, clock)
         flows = [Endless() for _ in range(count)]
         marks, inside = [(0.0, 0)], [False] * count
         for _ in range(300):
             clock.pump([0.001] * dice.choice((0, 1, 9, 50)))
             which = dice.randrange(count)
             if dice.random() < 0.2:
-                ticker.charge("a", size := dice.randrange(500))
+                timer.charge("a", size := dice.randrange(500))
                 flows[0].sent += size
             elif inside[which]:
-                ticker.leave("a", flows[which])
+                timer.leave("a", flows[which])
                 inside[which] = False
             else:
-                ticker.join("a", flows[which], first=dice.random() < 0.5)
+                timer.join("a", flows[which], first=dice.random() < 0.5)
                 inside[which] = True
             marks.append((clock.seconds(), sum(flow.sent for flow in flows)))
         debt = 500 * 300
@@ -89,22 +89,22 @@ class LineTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.clock = Clock()
-        self.ticker = ThrottleTimer(Throttle(RATE), self.clock)
+        self.timer = ThrottleTimer(Throttle(RATE), self.clock)
         self.admitted: list[int] = []
 
     def ask(self, number: int, key: str = "a", size: int = RATE // 10) -> Deferred[None]:
         def answer(_: None) -> None:
             self.admitted.append(number)
-            self.ticker.charge(key, size)
+            self.timer.charge(key, size)
 
-        return self.ticker.admit(key).addCallback(answer)
+        return self.timer.admit(key).addCallback(answer)
 
     def flood(self, key: str, size: int = 400) -> None:
         """A client that asks again as soon as it has its answer."""
-        asking = self.ticker.admit(key)
+        asking = self.timer.admit(key)
 
         def answer(_: None) -> None:
-            self.ticker.charge(key, size)
+            self.timer.charge(key, size)
             self.clock.callLater(0.0001, self.flood, key, size)
 
         asking.addCallback(answer)
@@ -133,14 +133,14 @@ class LineTests(SynchronousTestCase):
 
         for number in range(11):
             self.ask(number)
-        self.ticker.admit("a").addCallback(ask_again)
+        self.timer.admit("a").addCallback(ask_again)
         self.ask(11)
         self.run_for(5)
         self.assertEqual(self.admitted, [*range(12), 99])
 
     def test_in_order(self) -> None:
         """Nor does a body's turn, after which some are let in at once, change their order."""
-        self.ticker.join("a", Endless())
+        self.timer.join("a", Endless())
         for number in range(3000):
             self.ask(number, size=400)
             self.clock.advance(0.0005)
@@ -151,7 +151,7 @@ class LineTests(SynchronousTestCase):
         """Another address waits for nothing."""
         for number in range(20):
             self.ask(number)
-        self.assertTrue(self.ticker.admit("b").called)
+        self.assertTrue(self.timer.admit("b").called)
 
     def test_gone(self) -> None:
         """Who leaves is not waited for, and leaves nothing."""
@@ -163,15 +163,15 @@ class LineTests(SynchronousTestCase):
         for number in range(1000):
             self.ask(number).addErrback(lambda _: None).cancel()
         self.assertLess(len(self.admitted), 30)
-        self.assertEqual([len(line.waiting) for line in self.ticker._lines.values()], [0])
+        self.assertEqual([len(line.waiting) for line in self.timer._lines.values()], [0])
 
     def test_new_rate(self) -> None:
         """Nobody goes on waiting by the old one."""
-        self.ticker.set_rate(10, 0)
+        self.timer.set_rate(10, 0)
         for number in range(3):
             self.ask(number)
         self.assertEqual(self.admitted, [0])
-        self.ticker.set_rate(RATE * 1000, 0)
+        self.timer.set_rate(RATE * 1000, 0)
         self.run_for(2)
         self.assertEqual(self.admitted, [0, 1, 2])
 
@@ -179,26 +179,26 @@ class LineTests(SynchronousTestCase):
         """However many answers an address asks for, its bodies have a share."""
         for clients in (1, 8):
             body = Endless()
-            self.ticker.join("a", body)
+            self.timer.join("a", body)
             for _ in range(clients):
                 self.flood("a")
             self.run_for(20, 0.002)
-            sent, before = body.sent, self.ticker.throttle.sent
+            sent, before = body.sent, self.timer.throttle.sent
             self.run_for(20, 0.002)
             self.assertGreater(body.sent - sent, 20 * RATE * 0.4)
-            total = self.ticker.throttle.sent - before
+            total = self.timer.throttle.sent - before
             self.assertApproximates(total, 20 * RATE, RATE * 0.2)
             self.setUp()
 
     def test_flood_within_the_total(self) -> None:
         """Nor can those without a rate stop everybody else's by it."""
-        self.ticker.set_rate(RATE, 4 * RATE)
+        self.timer.set_rate(RATE, 4 * RATE)
         bodies = [Endless() for _ in range(2)]
         for number, body in enumerate(bodies):
-            self.ticker.join(f"{number}", body)
+            self.timer.join(f"{number}", body)
         for _ in range(8):
             self.flood(UNLIMITED, 4000)
         self.run_for(20, 0.002)
         for body in bodies:
             self.assertApproximates(body.sent / 20, RATE, RATE * 0.02)
-        self.assertApproximates(self.ticker.throttle.sent / 20, 4 * RATE, RATE * 0.1)
+        self.assertApproximates(self.timer.throttle.sent / 20, 4 * RATE, RATE * 0.1)

@@ -38,11 +38,11 @@ class MemoryTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.clock = Clock()
-        self.shelf = DataFolders(Path(self.mktemp()))
-        self.link = publish(self.shelf, BODY)
-        self.ticker = ThrottleTimer(Throttle(RATE), self.clock)
-        files = Files(self.shelf, self.ticker, Clients())
-        self.watch = files.watch
+        self.folders = DataFolders(Path(self.mktemp()))
+        self.link = publish(self.folders, BODY)
+        self.timer = ThrottleTimer(Throttle(RATE), self.clock)
+        files = Files(self.folders, self.timer, Clients())
+        self.transfers = files.transfers
         self.site = BoundedSite(files, self.clock, 1000)
 
     def ask(self, *heads: str) -> tuple[Any, StringTransport]:
@@ -65,7 +65,7 @@ class MemoryTests(SynchronousTestCase):
         self.run_for(1.5)
         head, _, body = sent.value().partition(b"\r\n\r\n")
         self.assertEqual((head[:15], body), (b"HTTP/1.1 200 OK", BODY))
-        self.assertEqual(self.watch.transfers, 0)
+        self.assertEqual(self.transfers.count, 0)
 
     def test_stalled(self) -> None:
         """Who takes nothing is cut off; the others have its share meanwhile."""
@@ -85,7 +85,7 @@ class MemoryTests(SynchronousTestCase):
 
     def test_limit_is_no_stall(self) -> None:
         """The clock runs while the client is what is waited for, and not otherwise."""
-        self.ticker.set_rate(1000, 0)
+        self.timer.set_rate(1000, 0)
         channel, sent = self.ask()
         self.run_for(STALL + 20)
         self.assertFalse(sent.disconnected)
@@ -113,12 +113,12 @@ class MemoryTests(SynchronousTestCase):
 
     def test_full_before(self) -> None:
         """What begins while the transport is still full of something else waits for it."""
-        self.ticker.charge("1.2.3.4", RATE * 2)
+        self.timer.charge("1.2.3.4", RATE * 2)
         channel, sent = self.ask()
         channel.pauseProducing()
         self.run_for(3)
         self.assertLess(len(sent.value()), 1000)
-        self.assertEqual(self.watch.transfers, 1)
+        self.assertEqual(self.transfers.count, 1)
         channel.resumeProducing()
         self.run_for(1)
         self.assertGreater(len(sent.value()), RATE / 2)
@@ -128,7 +128,7 @@ class MemoryTests(SynchronousTestCase):
         byte = f"GET /{self.link} HTTP/1.1\r\nRange: bytes=0-0\r\n"
         nothing = "GET /nothing HTTP/1.1\r\n"
         for rate in (0, 5_000, RATE, 10**9):
-            self.ticker.set_rate(rate, 0)
+            self.timer.set_rate(rate, 0)
             asked = [self.ask(byte, nothing, byte, nothing)[1] for _ in range(3)]
             _, other = self.ask()
             asked += [self.ask(byte, nothing, byte, nothing)[1] for _ in range(3)]
@@ -138,27 +138,27 @@ class MemoryTests(SynchronousTestCase):
                     re.findall(rb"HTTP/1.1 (\d+)", sent.value()), [b"206", b"404"] * 2, rate
                 )
             self.assertEqual(other.value().partition(b"\r\n\r\n")[2], BODY)
-            self.assertEqual((self.watch.transfers, len(self.ticker.throttle)), (0, 0))
+            self.assertEqual((self.transfers.count, len(self.timer.throttle)), (0, 0))
 
     def test_seen_while_parked(self) -> None:
         """An address is shown while it is served, also while its client is slow."""
         channel, _ = self.ask()
         self.run_for(1)
         channel.pauseProducing()
-        self.assertEqual(list(self.watch.meters), ["1.2.3.4"])
-        before = self.watch.meters["1.2.3.4"].speed(self.clock.seconds())
+        self.assertEqual(list(self.transfers.meters), ["1.2.3.4"])
+        before = self.transfers.meters["1.2.3.4"].speed(self.clock.seconds())
         self.assertGreater(before, 1000)
         self.run_for(5)
-        after = self.watch.meters["1.2.3.4"].speed(self.clock.seconds())
+        after = self.transfers.meters["1.2.3.4"].speed(self.clock.seconds())
         self.assertApproximates(after / before, math.exp(-1), 0.01)
         channel.connectionLost(Failure(ConnectionError()))
-        self.assertEqual(self.watch.meters, {})
+        self.assertEqual(self.transfers.meters, {})
 
     def test_shrunk(self) -> None:
         """A file that is shorter than it was ends the connection, not the body."""
         _, sent = self.ask()
         self.run_for(1)
-        os.truncate(self.shelf.public / self.link, RATE * 2)
+        os.truncate(self.folders.public / self.link, RATE * 2)
         self.run_for(3)
         self.assertTrue(sent.disconnected)
         self.assertLess(len(sent.value()), RATE * 2 + 1000)
@@ -174,7 +174,7 @@ class MemoryTests(SynchronousTestCase):
             channel.connectionLost(Failure(ConnectionError()))
         self.run_for(5)
         self.assertEqual(len(os.listdir("/proc/self/fd")), before)
-        self.assertEqual((self.watch.transfers, len(self.site.gate)), (0, 0))
+        self.assertEqual((self.transfers.count, len(self.site.limits)), (0, 0))
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
 
@@ -194,18 +194,18 @@ class SocketTests(FilesTestCase):
         self.patch(transfer, "STALL", 1.0)
         self.patch(transfer, "SWEEP", 0.1)
         body = os.urandom(1 << 20) * 30
-        link = publish(self.shelf, body)
+        link = publish(self.folders, body)
         sleeper = socket.create_connection(("127.0.0.1", self.port.getHost().port))
         self.addCleanup(sleeper.close)
         sleeper.sendall(f"GET /{link} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
         got = await deferToThread(self.read_link, link)
         self.assertEqual(got, (len(body), hashlib.sha256(body).hexdigest()))
-        while len(self.gate):
+        while len(self.limits):
             await deferLater(reactor, 0.05)
 
     async def asleep(self, port: int, context: ssl.SSLContext | None) -> None:
         """Ask for a range and for all of 30 MB, read nothing, and see what is sent all the same."""
-        link = publish(self.shelf, 30 << 20)
+        link = publish(self.folders, 30 << 20)
         sleeper = socket.socket()
         self.addCleanup(sleeper.close)
         sleeper.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
@@ -214,12 +214,12 @@ class SocketTests(FilesTestCase):
             sleeper = await deferToThread(context.wrap_socket, sleeper)
             self.addCleanup(sleeper.close)
         head = f"GET /{link} HTTP/1.1\r\nHost: x\r\n"
-        before = self.ticker.throttle.sent
+        before = self.timer.throttle.sent
         sleeper.sendall(f"{head}Range: bytes=0-99999\r\n\r\n{head}\r\n".encode())
         sent, seen = before, -1
         while sent == before or sent > seen:
             await deferLater(reactor, 0.2)
-            sent, seen = self.ticker.throttle.sent, sent
+            sent, seen = self.timer.throttle.sent, sent
         self.assertGreater(sent - before, 100_000)
         self.assertLess(sent - before, 600_000)
 
@@ -235,7 +235,7 @@ class SocketTests(FilesTestCase):
 
     async def test_refused_tls(self) -> None:
         """A refusal can be read over TLS, though it is decided before the handshake."""
-        self.patch(self.gate, "_each", 1)
+        self.patch(self.limits, "_each", 1)
         await self.get()  # by a connection that stays
         url = f"https://127.0.0.1:{self.listen_tls()}/{self.link}"
         done = await self.run_client("curl", "-s", "-k", "-i", url)

@@ -25,7 +25,7 @@ from tests.support.reactor import reactor
 from twisted_bulk.errors import MemberError
 from twisted_bulk.http_client.agent import GuardedAgent
 from twisted_bulk.http_client.guard import Guard
-from twisted_bulk.http_client.proxy_url import Proxy, parse
+from twisted_bulk.http_client.proxy_url import Proxy, parse_proxy
 
 
 class Pipe(Protocol):
@@ -204,10 +204,10 @@ class ParseTests(SynchronousTestCase):
 
     def test_good(self) -> None:
         """Host, port, password."""
-        self.assertEqual(parse("http://h:3128/"), Proxy("h", 3128))
-        self.assertEqual(parse("http://u:p@h"), Proxy("h", 80, b"Basic dTpw"))
+        self.assertEqual(parse_proxy("http://h:3128/"), Proxy("h", 3128))
+        self.assertEqual(parse_proxy("http://u:p@h"), Proxy("h", 80, b"Basic dTpw"))
 
     def test_bad(self) -> None:
         """Anything else."""
         for url in ("https://h:1", "socks5://h:1", "h:3128", "http://", "http://h/path"):
-            self.assertRaises(ValueError, parse, url)
+            self.assertRaises(ValueError, parse_proxy, url)

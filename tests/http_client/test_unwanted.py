@@ -9,7 +9,7 @@ from twisted.internet.task import deferLater
 from tests.downloads.test_downloader import DownloadTestCase
 from tests.support.origin_server import Exchange, ok, respond
 from tests.support.reactor import reactor
-from twisted_bulk.downloads.crew import PartFetches
+from twisted_bulk.downloads.part_fetches import PartFetches
 from twisted_bulk.http_client import pool as connection
 from twisted_bulk.http_client.pool import UNWANTED
 
@@ -91,14 +91,14 @@ class UnwantedTests(DownloadTestCase):
     async def test_cancelled(self) -> None:
         """A download that is given up while it reads such a body ends at once."""
         self.site.answers["/a"] = b"HTTP/1.1 404 No\r\nContent-Length: 9\r\n\r\nabc"
-        crew = PartFetches(left=1)
-        going = Deferred.fromCoroutine(self.start().fetch(crew, [self.one("/a")]))
+        part = PartFetches(left=1)
+        going = Deferred.fromCoroutine(self.start().fetch(part, [self.one("/a")]))
         while not self.site.requests:
             await deferLater(reactor, 0.001)
         await deferLater(reactor, 0.05)
         going.addErrback(lambda _: None)
         going.cancel()
-        self.assertEqual((crew.active, self.errors), ({}, {}))
+        self.assertEqual((part.active, self.errors), ({}, {}))
 
 
 class StaleTests(DownloadTestCase):

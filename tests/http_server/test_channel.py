@@ -42,8 +42,8 @@ class Seen(Resource):
 
     def render(self, request: Any) -> bytes:
         self.asked.append((request.method, request.path, request.content.read()))
-        request.setHeader("From", request.origin)
-        request.setHeader("Key", request.origin_key)
+        request.setHeader("From", request.client_address)
+        request.setHeader("Key", request.client_key)
         return b"here"
 
 
@@ -68,9 +68,9 @@ class ChannelTestCase(SynchronousTestCase):
         self.clock, self.resource = Clock(), Seen()
         self.site = self.make()
 
-    def make(self, *origins: Any) -> BoundedSite:
+    def make(self, *clients: Any) -> BoundedSite:
         return BoundedSite(
-            self.resource, self.clock, 1000, ConnectionLimits(30, 20), Clients(*origins)
+            self.resource, self.clock, 1000, ConnectionLimits(30, 20), Clients(*clients)
         )
 
     def connect(self, host: str = "1.2.3.4") -> tuple[Any, StringTransport]:
@@ -159,7 +159,7 @@ class FramingTests(ChannelTestCase):
                 channel.connectionLost(Failure(ConnectionError()))
         self.assertEqual(self.resource.asked, [])
         self.assertEqual(self.clock.getDelayedCalls(), [])
-        self.assertEqual(len(self.site.gate), 0)
+        self.assertEqual(len(self.site.limits), 0)
 
     def test_chunks(self) -> None:
         """Bodies that are not chunks end the connection, and nothing of them is a request."""
@@ -376,7 +376,7 @@ class PiecesTests(SynchronousTestCase):
             site=site, transport=transport, registerProducer=lambda *_: None,
             writeHeaders=lambda *_: None, writeSequence=lambda data: None,
         )  # fmt: skip
-        cast(Any, request).origin_key = "1.2.3.4"
+        cast(Any, request).client_key = "1.2.3.4"
         request.clientproto, request.method, request.path = b"HTTP/1.1", b"GET", b"/m"
         made.render(cast(Any, request))
         made.resumeProducing()
@@ -596,8 +596,8 @@ class GateTests(ChannelTestCase):
         for number in range(11):
             self.assertFalse(gates[1].swamped("x"))
             gates[0].enter(f"refused{number}")
-        for gate in gates:
-            self.assertTrue(gate.swamped("x"))
+        for limits in gates:
+            self.assertTrue(limits.swamped("x"))
         gates[0].leave("refused1", False)
         self.assertFalse(gates[1].swamped("x"))
 
@@ -641,7 +641,7 @@ class ProxyTests(ChannelTestCase):
             for at in range(0, len(data), cut):
                 channel.dataReceived(data[at : at + cut])
             self.assertIn(b"From: 9.8.7.6\r\nKey: 9.8.7.6\r\n", transport.value())
-        self.assertEqual([self.site.gate.of(key) for key in ("9.8.7.6", "1.2.3.4")], [3, 0])
+        self.assertEqual([self.site.limits.of(key) for key in ("9.8.7.6", "1.2.3.4")], [3, 0])
 
     def test_swamped(self) -> None:
         """Who is too many even for a refusal has no answer either."""

@@ -33,7 +33,7 @@ class KeyTests(SynchronousTestCase):
 
     def test_exempt(self) -> None:
         """By network, also where the address comes wrapped in IPv6."""
-        origins = Clients(exempt=[PROXY, ip_network("fd00::/8")])
+        clients = Clients(exempt=[PROXY, ip_network("fd00::/8")])
         for host, exempt in (
             ("10.1.2.3", True),
             ("::ffff:10.1.2.3", True),
@@ -41,7 +41,7 @@ class KeyTests(SynchronousTestCase):
             ("11.0.0.1", False),
             ("", False),
         ):
-            self.assertEqual(origins.key(host) == UNLIMITED, exempt, host)
+            self.assertEqual(clients.key(host) == UNLIMITED, exempt, host)
 
 
 class ForwardedTests(SynchronousTestCase):
@@ -49,7 +49,7 @@ class ForwardedTests(SynchronousTestCase):
 
     def test_from_the_right(self) -> None:
         """The first hop that is not one of ours; only from a proxy that is."""
-        origins = Clients(proxies=[PROXY])
+        clients = Clients(proxies=[PROXY])
         for host, hops, expected in (
             ("1.1.1.1", ["2.2.2.2"], "1.1.1.1"),
             ("10.0.0.1", [], "10.0.0.1"),
@@ -65,13 +65,13 @@ class ForwardedTests(SynchronousTestCase):
             ("::ffff:10.0.0.1", ["2.2.2.2"], "2.2.2.2"),
             ("10.0.0.1", [",,"], "10.0.0.1"),
         ):
-            self.assertEqual(origins.behind(host, hops), expected, hops)
+            self.assertEqual(clients.behind(host, hops), expected, hops)
 
     def test_one_way(self) -> None:
         """Where connections are announced, headers are not believed."""
-        origins = Clients(proxies=[PROXY], announced=True)
-        self.assertEqual(origins.behind("10.0.0.1", ["2.2.2.2"]), "10.0.0.1")
-        self.assertEqual([origins.announces(h) for h in ("10.0.0.1", "1.1.1.1")], [True, False])
+        clients = Clients(proxies=[PROXY], announced=True)
+        self.assertEqual(clients.behind("10.0.0.1", ["2.2.2.2"]), "10.0.0.1")
+        self.assertEqual([clients.announces(h) for h in ("10.0.0.1", "1.1.1.1")], [True, False])
 
     @given(st.text(max_size=60))
     def test_any_header(self, text: str) -> None:

@@ -27,7 +27,7 @@ from twisted_bulk.jobs.scripted import ScriptedQueue
 from twisted_bulk.notify import notifier as notify
 from twisted_bulk.notify.notifier import SCHEDULE, TRIES, Notifier
 from twisted_bulk.notify.receivers import MOST
-from twisted_bulk.notify.sender import Poster
+from twisted_bulk.notify.sender import Sender
 from twisted_bulk.notify.signer import load_signer
 
 
@@ -46,7 +46,7 @@ class NotifyTests(RedisTestCase):
         self.data = Path(tempfile.mkdtemp(prefix="bw"))
         self.host = self.site.url.removeprefix("http://")
         self.reporting: set[tuple[str, str]] = set()
-        poster = Poster(
+        sender = Sender(
             AnyEncodingAgent(agent),
             AnyEncodingAgent(agent, keep=False),
             reactor,
@@ -54,9 +54,9 @@ class NotifyTests(RedisTestCase):
         )
         self.notifier = Notifier(
             self.queue,
-            poster,
+            sender,
             reactor,
-            speaker="me",
+            reporter="me",
             every=0.05,
             link_base=lambda: "http://l",
             reporting=self.reporting,
@@ -406,7 +406,7 @@ class NotifyTests(RedisTestCase):
     async def test_last_waits_for_another_node(self) -> None:
         """Nor is it sent while another node's progress may be on its way."""
         job = await self.begin()
-        self.assertEqual(await self.queue.speak("b", "other", 60), 1)
+        self.assertEqual(await self.queue.claim_report("b", "other", 60), 1)
         self.reporting.add(("b", "host"))
         self.notifier.startService()
         await deferLater(reactor, 0.2)
@@ -416,7 +416,7 @@ class NotifyTests(RedisTestCase):
         with self.assertRaises(GiveBack):
             await self.notifier.deliver(Task(job))
         self.assertEqual(self.site.requests, [])
-        await self.queue.hush("b", "other", 60)
+        await self.queue.release_report("b", "other", 60)
         await self.notifier.deliver(Task(job))
         self.assertEqual(self.received()["seq"], 2)
 
@@ -428,10 +428,10 @@ class NotifyTests(RedisTestCase):
         self.reporting.add(("b", "host"))
         self.notifier.startService()
         await self.posts(1)
-        self.assertEqual(await self.queue.speak("b", "other", 60), 0)
+        self.assertEqual(await self.queue.claim_report("b", "other", 60), 0)
         self.reporting.clear()
         waiting[0].write(ok(b""))
-        while not await self.queue.speak("b", "other", 60):
+        while not await self.queue.claim_report("b", "other", 60):
             await deferLater(reactor, 0.01)
         self.notifier.stopService()
 

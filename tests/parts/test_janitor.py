@@ -20,12 +20,12 @@ class JanitorTests(OnMemory, Queues):
 
     async def setUp(self) -> None:  # type: ignore[override]
         await super().setUp()
-        self.shelf = DataFolders(Path(tempfile.mkdtemp(prefix="bw")))
-        self.janitor = Janitor(self.queue, [self.calls], self.shelf, reactor, 1000.0, {})
+        self.folders = DataFolders(Path(tempfile.mkdtemp(prefix="bw")))
+        self.janitor = Janitor(self.queue, [self.calls], self.folders, reactor, 1000.0, {})
 
     def leave(self, job: str) -> Path:
         """Unfinished work, as a worker leaves it."""
-        folder = self.shelf.public.parent / "spool" / LEFT / job
+        folder = self.folders.public.parent / "spool" / LEFT / job
         folder.mkdir(parents=True)
         (folder / "journal").write_text("{}\n")
         return folder
@@ -48,7 +48,7 @@ class JanitorTests(OnMemory, Queues):
 
     async def test_a_duty_fails(self) -> None:
         """It is said once, the duties behind it are done, and its turn comes a minute later."""
-        folder = self.shelf.public / f"b-{'0' * 32}"
+        folder = self.folders.public / f"b-{'0' * 32}"
         folder.mkdir()
         (folder / "sub.zip").mkdir()  # cannot be unlinked
         (folder / "sub.zip" / "x").touch()
@@ -106,7 +106,7 @@ class JanitorTests(OnMemory, Queues):
         part = GroupPart(size=9, payload=b"x", data=b"y")
         await self.queue.submit(Group(id="a.b", digest="d", spec=b"{}", need=1, parts=[part]))
         for lines in (1, 2, 3):
-            workspace = self.shelf.enlist()
+            workspace = self.folders.enlist()
             (job,) = (await self.queue.reserve(workspace.worker, 1)).jobs
             folder = workspace.make_folder(job.id)
             (folder / "journal").write_text("{}\n" * lines)

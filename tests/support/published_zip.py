@@ -6,12 +6,12 @@ from pathlib import Path
 from twisted_bulk.archive.folders import DataFolders
 
 
-def publish(shelf: DataFolders, body: bytes | int) -> str:
+def publish(folders: DataFolders, body: bytes | int) -> str:
     """Put ``b.zip`` where it can be fetched; returns its path on the file port.
 
     :param body: what is in it, or how many zeros, which take no room on the disk
     """
-    workspace = shelf.enlist()
+    workspace = folders.enlist()
     folder = workspace.make_folder("b@0/1")
     with open(folder / "b.zip", "wb") as file:
         if isinstance(body, int):

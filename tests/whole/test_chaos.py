@@ -126,7 +126,7 @@ class CallbackTests(SynchronousTestCase):
     def test_many_speakers(self) -> None:
         """Where nodes do not agree on who reports, progress meets the last one."""
         self.assertNotEqual(
-            callbacks.run(batches=20, kills=0, seconds=5, sabotage="speaker")[1], []
+            callbacks.run(batches=20, kills=0, seconds=5, sabotage="reporter")[1], []
         )
 
 

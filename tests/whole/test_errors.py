@@ -99,7 +99,7 @@ class CatalogueTests(SynchronousTestCase):
         text = "".join(
             path.read_text() for path in (ROOT / "twisted_bulk" / "jobs" / "lua").rglob("*.lua")
         )
-        found = set(re.findall(r"(?:bury\([^']*|'dead', 0, 'why', )'(\w+)'", text))
+        found = set(re.findall(r"(?:kill_job\([^']*|'dead', 0, 'why', )'(\w+)'", text))
         found |= set(re.findall(r"'(\w+)' or '(\w+)', ARGV", text)[0])
         found.remove("1")  # of a comparison
         self.assertEqual(found, set(PART_CODES))

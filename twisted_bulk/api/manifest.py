@@ -18,9 +18,9 @@ AT_ONCE = 200  # lines in one piece
 class Manifests:
     """Those of the batches whose files are on this node."""
 
-    def __init__(self, shelf: DataFolders) -> None:
-        self._shelf = shelf
-        self._node = shelf.node
+    def __init__(self, folders: DataFolders) -> None:
+        self._folders = folders
+        self._node = folders.node
 
     def lines(self, record: GroupRecord, only: int = 0) -> Iterator[bytes]:
         """JSON lines, in pieces: what became of each member, as far as that is known.
@@ -49,12 +49,12 @@ class Manifests:
         """Where a part's lines are, and the lines if that is here."""
         if part.result:
             result = msgspec.json.decode(part.result, type=PartResult)
-            path = self._shelf.public / result.folder / MANIFEST
+            path = self._folders.public / result.folder / MANIFEST
             return result.node, read_whole(path) if path.exists() else None
         if part.state == "doing":
             told = msgspec.json.decode(part.progress or b"{}", type=PartProgress)
             if told.node in ("", self._node):
-                folder = self._shelf.folder_of(record.job_id(number))
+                folder = self._folders.folder_of(record.job_id(number))
                 return told.node, read_so_far(folder / RUNNING) if folder else iter(())
             return told.node, None
         if part.state == "dead":

@@ -48,7 +48,7 @@ ANYBODY = Token()
 KNOWN = 1000  # hosts that were asked for, of which it is known who is meant
 
 
-def parse(text: str) -> list[Token]:
+def parse_tokens(text: str) -> list[Token]:
     """The tokens of a file.
 
     :raises ValueError: says in which line what is wrong
@@ -94,7 +94,7 @@ class Access:
         if not path:
             return cls(None, open)
         try:
-            return cls(parse(Path(path).read_text(encoding="utf-8")), open, Path(path))
+            return cls(parse_tokens(Path(path).read_text(encoding="utf-8")), open, Path(path))
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"tokens: cannot read {path}: {error}") from None
         except ValueError as error:
@@ -114,7 +114,7 @@ class Access:
             return
         self._seen = version
         try:
-            tokens = tuple(parse(self._file.read_text(encoding="utf-8")))
+            tokens = tuple(parse_tokens(self._file.read_text(encoding="utf-8")))
             if not tokens:
                 raise ValueError("there is none in the file")  # it is being written just now
             self._tokens = tokens

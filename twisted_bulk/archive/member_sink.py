@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 
 from twisted_bulk.archive.encoder import SAMPLE, Data, Encoded, Encoder, encode
 from twisted_bulk.archive.pack_threads import PackThreads
-from twisted_bulk.archive.spool import Place, Scratch, Spool
+from twisted_bulk.archive.spool import ReservedPlace, Scratch, Spool
 from twisted_bulk.archive.volume import ZipMember
 from twisted_bulk.archive.writer import Archive
 from twisted_bulk.archive.zip_records import STORED
@@ -39,7 +39,7 @@ class MemberSink:
 
     def __init__(
         self,
-        packer: PackThreads,
+        threads: PackThreads,
         archive: Archive,
         names: Sequence[str],
         *,
@@ -49,7 +49,7 @@ class MemberSink:
         about: Callable[[], tuple[bool, int]] = lambda: (True, 1),
     ) -> None:
         self._arrival = next(ARRIVALS)
-        self._packer = packer
+        self._threads = threads
         self._archive = archive
         self._names = names
         self._about = about
@@ -69,7 +69,7 @@ class MemberSink:
     def write(self, data: bytes) -> Deferred[None] | None:
         self._pieces.append(data)
         self._hold(len(data))
-        if self._buffered < (PIECE if self._spooling else SMALL) and self._packer.held < MEMORY:
+        if self._buffered < (PIECE if self._spooling else SMALL) and self._threads.held < MEMORY:
             return None
         self._spooling = True
         if self._flushing is None:
@@ -90,7 +90,7 @@ class MemberSink:
 
     def _hold(self, count: int) -> None:
         self._buffered += count
-        self._packer.held += count
+        self._threads.held += count
 
     def _take(self) -> list[bytes]:
         pieces, self._pieces = self._pieces, []
@@ -100,12 +100,12 @@ class MemberSink:
         count = self._buffered
         self._buffered = 0
         # The archive's SHA-256 follows in its order: what stands first is to be whole first.
-        self._flushing = flushing = self._packer.run_in_turn(
+        self._flushing = flushing = self._threads.run_in_turn(
             self._archive, self._arrival, self._to_spool, self._take()
         )
 
         def flushed(result: Any) -> Any:
-            self._packer.held -= count
+            self._threads.held -= count
             if self._flushing is flushing and result is None:
                 self._flushing = None
                 self._aside()
@@ -115,7 +115,7 @@ class MemberSink:
 
     def _aside(self) -> None:
         for work in self._archive.asides():
-            self._packer.run_aside(work)
+            self._threads.run_aside(work)
 
     async def finish(self) -> None:
         """Put the member into the archive.
@@ -133,13 +133,13 @@ class MemberSink:
     async def _put(self) -> None:
         self._finishing = True
         if self._spooling:
-            await self._packer.run_long(self._finish_spool, self._take())
+            await self._threads.run_long(self._finish_spool, self._take())
         elif self._buffered <= SAMPLE:
-            await self._packer.run_small(self._finish_memory, self._take())
+            await self._threads.run_small(self._finish_memory, self._take())
         elif self._archive.mode == "store":  # too little work to copy it for
-            await self._packer.run(self._finish_memory, self._take())
+            await self._threads.run(self._finish_memory, self._take())
         else:
-            await self._packer.run_encoded(self._archive.mode, self._take(), self._put_whole)
+            await self._threads.run_encoded(self._archive.mode, self._take(), self._put_whole)
 
     def discard(self) -> None:
         """Nothing of this attempt stays; a thread still at work on it ends in vain."""
@@ -150,10 +150,10 @@ class MemberSink:
             if self._flushing is not None:
                 self._flushing.addErrback(lambda _: None)
             # While it is copied the lock is held for long; else the file is soon to be free.
-            run = self._packer.run_long if self._finishing else self._packer.run
+            run = self._threads.run_long if self._finishing else self._threads.run
             run(self._close_spool).addErrback(lambda _: None)
 
-    # What follows runs on the packer's threads.
+    # What follows runs on the threads's threads.
 
     def _finish_memory(self, pieces: list[bytes]) -> None:
         self._put_whole(*encode(self._archive.mode, b"".join(pieces)))
@@ -165,7 +165,7 @@ class MemberSink:
         if self._wanted and self._wanted != encoded.sha256:
             raise MemberError("checksum_mismatch", f"its SHA-256 is {encoded.sha256}")
         verified, attempts = self._about()
-        place = self._spool if isinstance(self._spool, Place) else None
+        place = self._spool if isinstance(self._spool, ReservedPlace) else None
         self.placed = self._archive.add(
             self._names, encoded, pieces, self._modified,
             verified=verified, attempts=attempts, place=place,

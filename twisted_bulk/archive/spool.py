@@ -44,7 +44,7 @@ class Scratch:
         self.file.close()
 
 
-class Place:
+class ReservedPlace:
     """Its place in the archive, for one that is stored as it comes and whose size is known.
 
     :param blank: what it will be, but for its checksums

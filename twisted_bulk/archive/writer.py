@@ -17,7 +17,7 @@ import msgspec
 
 from twisted_bulk.archive.encoder import Data, Encoded, encode
 from twisted_bulk.archive.journal import Journal
-from twisted_bulk.archive.spool import Place
+from twisted_bulk.archive.spool import ReservedPlace
 from twisted_bulk.archive.volume import Volume, ZipMember, packed_data
 from twisted_bulk.archive.zip_records import MARK, STORED
 from twisted_bulk.system.disk import begin_writing
@@ -104,14 +104,14 @@ class Archive:
     def _path(self, number: int) -> Path:
         return self.folder / f"{number}.zip"
 
-    def reserve(self, name: str, size: int, modified: float) -> Place:
+    def reserve(self, name: str, size: int, modified: float) -> ReservedPlace:
         """Room for a member that shall be stored, of ``size`` bytes."""
         blank = ZipMember(
             name=name, volume=0, offset=0, method=STORED, crc=0, size=size, packed=size,
             modified=modified, sha256="",
         )  # fmt: skip
         with self._work():
-            return Place(*self._take(blank), self._work)
+            return ReservedPlace(*self._take(blank), self._work)
 
     def add(
         self,
@@ -122,7 +122,7 @@ class Archive:
         *,
         verified: bool = True,
         attempts: int = 1,
-        place: Place | None = None,
+        place: ReservedPlace | None = None,
     ) -> list[ZipMember]:
         """Put one whole member in, under each of its names.
 
@@ -187,7 +187,7 @@ class Archive:
                 raise
         return placed
 
-    def _settle(self, new: ZipMember, place: Place) -> ZipMember:
+    def _settle(self, new: ZipMember, place: ReservedPlace) -> ZipMember:
         blank = place.blank
         placed = msgspec.structs.replace(new, volume=blank.volume, offset=blank.offset)
         with self._work():

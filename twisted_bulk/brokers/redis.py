@@ -20,7 +20,7 @@ from twisted.logger import Logger
 
 from twisted_bulk.brokers.redis_connection import Factory, ListenerFactory
 from twisted_bulk.brokers.redis_endpoint import endpoint
-from twisted_bulk.brokers.redis_url import Address, parse
+from twisted_bulk.brokers.redis_url import Address, parse_redis_url
 from twisted_bulk.brokers.store import DEADLINE, Argument, Capabilities, Script
 from twisted_bulk.errors import QueueFull, QueueUnavailable
 
@@ -196,7 +196,7 @@ def connection(reactor: Any, url: str) -> Redis:
 
     :raises ValueError: it is not such a URL
     """
-    address = parse(url)
+    address = parse_redis_url(url)
     ports = {port for _, port in address.hosts}
     return Redis(reactor, endpoint(reactor, address, ports.add), address, ports=ports)
 

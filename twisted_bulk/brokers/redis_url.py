@@ -71,7 +71,7 @@ def _database(text: str) -> int:
     return int(text or 0)
 
 
-def parse(url: str) -> Address:
+def parse_redis_url(url: str) -> Address:
     """:raises ValueError: says what was expected"""
     parts = urlsplit(url)
     if parts.scheme not in OPTIONS:

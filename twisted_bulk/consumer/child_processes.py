@@ -99,7 +99,7 @@ class _Child(ProcessProtocol):
         self.ended.callback(None)
 
 
-class Pool(Service):
+class ChildPool(Service):
     """Processes that run ``function``; as many as calls are made at once, and kept."""
 
     def __init__(self, reactor: Any, function: Callable[..., Any]) -> None:

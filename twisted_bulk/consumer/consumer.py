@@ -84,7 +84,7 @@ class Consumer(Runner):
             alone=Alone.YES,
             drain=drain,
             timeout=timeout,
-            hours=hours.parse(no_run),
+            hours=hours.parse_hours(no_run),
             backoff=backoff,
             spool=self._folder,
         )

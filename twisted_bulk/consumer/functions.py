@@ -11,7 +11,7 @@ from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 
-from twisted_bulk.consumer.child_processes import Pool
+from twisted_bulk.consumer.child_processes import ChildPool
 from twisted_bulk.consumer.task import Result, Task
 from twisted_bulk.jobs.publisher import decode, encode_value
 
@@ -54,10 +54,10 @@ class FunctionCaller(Service):
         self._freed = freed
         self.left = 0
         self._reactor = reactor
-        self._pool: Pool | None = None
+        self._pool: ChildPool | None = None
         self._threads: ThreadPool | None = None
         if processes:
-            self._pool = Pool(reactor, function)
+            self._pool = ChildPool(reactor, function)
         elif threads or (threads is None and not is_async(function)):
             self._threads = ThreadPool(0, slots, "calls")
 

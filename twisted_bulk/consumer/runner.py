@@ -82,7 +82,7 @@ class Runner(Service):
         self._timeout = timeout
         self._hours = hours
         self._backoff = backoff
-        self._ledger = AckBuffer(queue, worker, spool)
+        self._acks = AckBuffer(queue, worker, spool)
         self._tasks: dict[str, Task] = {}
         self._looping: Deferred[None] | None = None
         self._pause: Deferred[None] | None = None
@@ -196,7 +196,7 @@ class Runner(Service):
         if not self._prepared:
             await self.prepare()
             self._prepared = True
-        await self._ledger.deliver()
+        await self._acks.deliver()
         if self._halted and self._tasks:
             return Reserved("stop", None, [])
         alone, room = self._room()
@@ -328,7 +328,7 @@ class Runner(Service):
             await self._nack(job, brief(error), self._backoff(job.attempt))
         else:
             task.over = True
-            await self._ledger.add(Ack(job, result.ok, result.data), result.undo)
+            await self._acks.add(Ack(job, result.ok, result.data), result.undo)
 
     async def _timed(self, task: Task) -> Result:
         if not self._timeout:
@@ -396,7 +396,7 @@ class Runner(Service):
             self._beating.stop()
 
     async def _leave(self) -> None:
-        await self._ledger.deliver()
+        await self._acks.deliver()
         released = await self._queue.reconcile(self._worker, [])
         if released:
             log.info("gave back {n} jobs", n=released)

@@ -26,7 +26,7 @@ log = Logger()
 
 EVERY = 1.0  # seconds between looks at what the others know
 LONGEST = 600.0  # seconds that a host may make us wait
-AWAY = 3  # failures in a row after which a host is away, as in lua/pace.lua
+AWAY = 3  # failures in a row after which a host is away, as in lua/backoff.lua
 FIRST, LAST = 1.0, 15.0  # seconds between two requests to it: doubled from the first to the last
 
 

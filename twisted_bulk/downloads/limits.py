@@ -9,7 +9,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from twisted_bulk.downloads.lanes import ALL
+from twisted_bulk.downloads.fetch_queue import ALL
 from twisted_bulk.errors import Unavailable
 from twisted_bulk.jobs.cluster import Cluster, Wish
 

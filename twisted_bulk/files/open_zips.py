@@ -12,7 +12,7 @@ Identity = tuple[int, int]  # device and inode
 
 
 class OpenZip:
-    """An open file of the shelf; its bytes stay readable even if it is deleted.
+    """An open file of the folders; its bytes stay readable even if it is deleted.
 
     All who are served it share one descriptor: reading is by offset.
     """
@@ -45,10 +45,10 @@ def _read(path: Any, folder: int) -> int:
 
 
 class Zips:
-    """The shelf's finished zips."""
+    """The folders's finished zips."""
 
-    def __init__(self, shelf: DataFolders) -> None:
-        self._shelf = shelf
+    def __init__(self, folders: DataFolders) -> None:
+        self._folders = folders
         self.opened: dict[Identity, OpenZip] = {}
 
     def open(self, path: str) -> OpenZip:
@@ -60,7 +60,7 @@ class Zips:
         if not FOLDER.fullmatch(folder) or not FILE.fullmatch(name):
             raise FileNotFoundError
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-        directory = os.open(self._shelf.public / folder, flags)
+        directory = os.open(self._folders.public / folder, flags)
         try:
             if not os.listdir(directory):
                 raise FileNotFoundError("gone")

@@ -25,7 +25,7 @@ from twisted_bulk.errors import (
 )
 from twisted_bulk.files.open_zips import OpenZip, Zips
 from twisted_bulk.files.timer import ThrottleTimer
-from twisted_bulk.files.transfer import Piece, Transfer, Watch
+from twisted_bulk.files.transfer import Piece, Transfer, Transfers
 from twisted_bulk.http_server.clients import Clients
 from twisted_bulk.http_server.connection_limits import RETRY_AFTER
 from twisted_bulk.http_server.preconditions import Answer, Conditions, Span, evaluate
@@ -38,16 +38,16 @@ METHODS = b"GET, HEAD, OPTIONS"
 
 
 class Files(Resource):
-    """``/<folder>/<file>.zip`` of the shelf."""
+    """``/<folder>/<file>.zip`` of the folders."""
 
     isLeaf = True
 
-    def __init__(self, shelf: DataFolders, ticker: ThrottleTimer, origins: Clients) -> None:
+    def __init__(self, folders: DataFolders, timer: ThrottleTimer, clients: Clients) -> None:
         super().__init__()
-        self._zips = Zips(shelf)
-        self._ticker = ticker
-        self._origins = origins
-        self.watch = Watch(ticker)
+        self._zips = Zips(folders)
+        self._timer = timer
+        self._clients = clients
+        self.transfers = Transfers(timer)
 
     def render(self, request: BoundedRequest) -> int:
         serving = Deferred.fromCoroutine(self._serve(request))
@@ -62,8 +62,8 @@ class Files(Resource):
             abort(request)
 
     async def _serve(self, request: BoundedRequest) -> None:
-        key = self._origins.key(request.origin)
-        await self._ticker.admit(key)  # a flood of small answers runs into debt, and then waits
+        key = self._clients.key(request.client_address)
+        await self._timer.admit(key)  # a flood of small answers runs into debt, and then waits
         if request.method == b"OPTIONS":
             request.setHeader("Allow", METHODS)
             self._short(request, key, 204)
@@ -96,7 +96,7 @@ class Files(Resource):
     def _short(self, request: Request, key: str, status: int, body: bytes = b"") -> None:
         """An answer without a file."""
         request.setResponseCode(status)
-        self._ticker.charge(key, _weight(request) + len(body))
+        self._timer.charge(key, _weight(request) + len(body))
         if request.method != b"HEAD":
             request.write(body)
         request.finish()
@@ -119,12 +119,12 @@ class Files(Resource):
             self._refuse(request, key, error("see the request's conditions"))
             return
         pieces = self._describe(request, found, answer)
-        self._ticker.charge(key, _weight(request))
+        self._timer.charge(key, _weight(request))
         if request.method == b"HEAD" or not pieces:
             request.write(b"")
             request.finish()
         else:
-            Transfer(request, self.watch, key, found, pieces)
+            Transfer(request, self.transfers, key, found, pieces)
 
     def _describe(self, request: Request, found: OpenZip, answer: Answer) -> list[Piece]:
         """Set the headers; returns the body."""

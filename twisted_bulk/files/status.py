@@ -7,7 +7,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from twisted_bulk.files.timer import ThrottleTimer
-from twisted_bulk.files.transfer import Watch
+from twisted_bulk.files.transfer import Transfers
 from twisted_bulk.http_server.connection_metrics import Connections
 from twisted_bulk.http_server.site import BoundedSite
 
@@ -17,48 +17,48 @@ SHOWN = 100  # addresses, the fastest first
 class FilePort(Collector):
     """What can be said, and changed, while it runs. The limits are this node's, until it stops."""
 
-    def __init__(self, site: BoundedSite, watch: Watch) -> None:
+    def __init__(self, site: BoundedSite, transfers: Transfers) -> None:
         self._site = site
-        self._watch = watch
+        self._transfers = transfers
 
     @property
-    def _ticker(self) -> ThrottleTimer:
-        return self._watch.ticker
+    def _timer(self) -> ThrottleTimer:
+        return self._transfers.timer
 
     def change(self, rate: int | None = None, total_rate: int | None = None) -> None:
         """Other limits, from now on, in bytes a second; None leaves one as it is."""
-        throttle = self._ticker.throttle
-        self._ticker.set_rate(
+        throttle = self._timer.throttle
+        self._timer.set_rate(
             throttle.rate if rate is None else rate,
             throttle.total if total_rate is None else total_rate,
         )
 
     def shown(self) -> dict[str, Any]:
         """As ``GET /v1/files`` answers."""
-        throttle, gate, now = self._ticker.throttle, self._site.gate, self._ticker.now()
-        speeds = {key: meter.speed(now) for key, meter in self._watch.meters.items()}
+        throttle, limits, now = self._timer.throttle, self._site.limits, self._timer.now()
+        speeds = {key: meter.speed(now) for key, meter in self._transfers.meters.items()}
         fastest = sorted(speeds.items(), key=lambda item: -item[1])
         return {
             "rate": throttle.rate,
             "total_rate": throttle.total,
             "speed": round(sum(speeds.values())),
             "bytes": throttle.sent,
-            "connections": len(gate),
-            "transfers": self._watch.transfers,
+            "connections": len(limits),
+            "transfers": self._transfers.count,
             "addresses": [
-                {"address": key or "exempt", "speed": round(speed), "connections": gate.of(key)}
+                {"address": key or "exempt", "speed": round(speed), "connections": limits.of(key)}
                 for key, speed in fastest[:SHOWN]
             ],
         }
 
     def collect(self) -> Iterator[Metric]:
         """As Prometheus asks."""
-        gate, throttle = self._site.gate, self._ticker.throttle
+        limits, throttle = self._site.limits, self._timer.throttle
         sent = "bytes sent by the file port, heads included"
         yield CounterMetricFamily("bulkwav_files_bytes", sent, throttle.sent)
         for name, text, value in (
-            ("transfers", "downloads under way", self._watch.transfers),
-            ("addresses", "client addresses being served", len(self._watch.meters)),
+            ("transfers", "downloads under way", self._transfers.count),
+            ("addresses", "client addresses being served", len(self._transfers.meters)),
         ):
             yield GaugeMetricFamily(f"bulkwav_files_{name}", text, value)
         answers = CounterMetricFamily(
@@ -67,4 +67,4 @@ class FilePort(Collector):
         for status, count in self._site.answers.items():
             answers.add_metric([str(status)], count)
         yield answers
-        yield from Connections("bulkwav_files", gate).collect()
+        yield from Connections("bulkwav_files", limits).collect()

@@ -10,22 +10,22 @@ from twisted_bulk.throttle import Flow, Throttle
 SPACING = 0.02  # seconds between two rounds, at least
 
 
-class Line:
+class WaitingAnswers:
     """Answers of one address that may not be sent at once: a flow that sends one in each turn."""
 
-    def __init__(self, ticker: "ThrottleTimer", key: str) -> None:
-        self._ticker = ticker
+    def __init__(self, timer: "ThrottleTimer", key: str) -> None:
+        self._timer = timer
         self._key = key
         self.waiting: OrderedDict[Deferred[None], None] = OrderedDict()
 
     def send(self, most: int) -> int:
         """As :class:`throttle.Flow` says; what is sent charges itself."""
-        throttle = self._ticker.throttle
+        throttle = self._timer.throttle
         before = throttle.sent
         while self.waiting and throttle.sent == before:
             self.waiting.popitem(last=False)[0].callback(None)
         if not self.waiting:
-            self._ticker.end(self._key, self)
+            self._timer.end(self._key, self)
         return 0
 
 
@@ -37,7 +37,7 @@ class ThrottleTimer:
         self.clock = clock
         self._call: IDelayedCall | None = None
         self._last = -SPACING
-        self._lines: dict[str, Line] = {}
+        self._lines: dict[str, WaitingAnswers] = {}
 
     def now(self) -> float:
         return self.clock.seconds()
@@ -55,13 +55,13 @@ class ThrottleTimer:
         if line is None and self.throttle.allows(key, self.now()):
             return succeed(None)
         if line is None:
-            line = self._lines[key] = Line(self, key)
+            line = self._lines[key] = WaitingAnswers(self, key)
             self.join(key, line, first=True)
         waiting: Deferred[None] = Deferred(line.waiting.pop)
         line.waiting[waiting] = None
         return waiting
 
-    def end(self, key: str, line: Line) -> None:
+    def end(self, key: str, line: WaitingAnswers) -> None:
         """Nobody waits in ``line`` any more."""
         self.leave(key, line)
         del self._lines[key]

@@ -35,40 +35,40 @@ _SENT = Headers()  # instead of a kilobyte for each of ten thousand that wait
 Piece = bytes | tuple[int, int]  # what to send: bytes, or the file's from one offset to another
 
 
-class Watch:
+class Transfers:
     """Knows all transfers, and cuts off those whose clients take nothing, or next to nothing.
 
     ``meters`` has each address that is being served.
     """
 
-    def __init__(self, ticker: ThrottleTimer) -> None:
-        self.ticker = ticker
-        self.transfers = 0
+    def __init__(self, timer: ThrottleTimer) -> None:
+        self.timer = timer
+        self.count = 0
         self.meters: dict[str, Meter] = {}
         self._parked: dict[Transfer, float] = {}
         self._call: IDelayedCall | None = None
 
     def enter(self, key: str) -> Meter:
         """One more transfer for ``key``; returns what its bytes are noted in."""
-        self.transfers += 1
+        self.count += 1
         meter = self.meters.get(key)
         if meter is None:
-            meter = self.meters[key] = Meter(self.ticker.now())
+            meter = self.meters[key] = Meter(self.timer.now())
         meter.users += 1
         return meter
 
     def leave(self, key: str) -> None:
         """One less."""
-        self.transfers -= 1
+        self.count -= 1
         self.meters[key].users -= 1
         if not self.meters[key].users:
             del self.meters[key]
 
     def park(self, transfer: "Transfer") -> None:
         """The client is what ``transfer`` waits for, from now on."""
-        self._parked[transfer] = self.ticker.now()
+        self._parked[transfer] = self.timer.now()
         if self._call is None:
-            self._call = self.ticker.clock.callLater(SWEEP, self._sweep)
+            self._call = self.timer.clock.callLater(SWEEP, self._sweep)
 
     def release(self, transfer: "Transfer") -> float:
         """It is not any more; returns for how many seconds it was."""
@@ -76,11 +76,11 @@ class Watch:
         if not self._parked and self._call is not None:
             self._call.cancel()
             self._call = None
-        return 0.0 if since is None else self.ticker.now() - since
+        return 0.0 if since is None else self.timer.now() - since
 
     def _sweep(self) -> None:
-        self._call = self.ticker.clock.callLater(SWEEP, self._sweep)
-        now = self.ticker.now()
+        self._call = self.timer.clock.callLater(SWEEP, self._sweep)
+        now = self.timer.now()
         for transfer, since in list(self._parked.items()):
             if now - since >= STALL:
                 transfer.abort()
@@ -104,15 +104,15 @@ class Transfer:
         "_pieces",
         "_request",
         "_socket",
+        "_transfers",
         "_transport",
         "_waited",
-        "_watch",
     )
 
     def __init__(
         self,
         request: BoundedRequest,
-        watch: Watch,
+        transfers: Transfers,
         key: str,
         file: OpenZip,
         pieces: Iterable[Piece],
@@ -121,9 +121,9 @@ class Transfer:
         self._transport = transport = channel.transport
         _bound(transport)
         self._request: Any = request
-        self._watch = watch
+        self._transfers = transfers
         self._key = key
-        self._meter = watch.enter(key)
+        self._meter = transfers.enter(key)
         self._file = file.use()
         self._pieces = list(pieces)
         self._waited = 0.0  # seconds for the client, and ``_moved`` the bytes it took, lately
@@ -137,7 +137,7 @@ class Transfer:
         if self._socket is not None or channel._waitingForTransport:
             self.pauseProducing()
         else:
-            watch.ticker.join(key, self, first=True)
+            transfers.timer.join(key, self, first=True)
 
     def send(self, most: int) -> int:
         """As :class:`throttle.Flow` says."""
@@ -158,7 +158,7 @@ class Transfer:
             sent = self._push(piece, start, wanted)
         except BlockingIOError:
             sent = 0
-        self._meter.note(sent, self._watch.ticker.now())
+        self._meter.note(sent, self._transfers.timer.now())
         if start + sent == end:
             del self._pieces[0]
         elif isinstance(piece, bytes):
@@ -204,8 +204,8 @@ class Transfer:
 
     def pauseProducing(self) -> None:
         """The client takes nothing for now."""
-        self._watch.ticker.leave(self._key, self)
-        self._watch.park(self)
+        self._transfers.timer.leave(self._key, self)
+        self._transfers.park(self)
         if self._socket is not None:
             # The transport has nothing (more) to send itself; it tells when it could.
             self._transport.producerPaused = True
@@ -216,21 +216,21 @@ class Transfer:
         if self._request is None:
             return
         first = not self._moved
-        self._waited += self._watch.release(self)
+        self._waited += self._transfers.release(self)
         if self._waited >= STALL:
             if self._moved < SLOWEST * self._waited:
                 self.abort()
                 return
             self._waited, self._moved = 0.0, 1
-        self._watch.ticker.join(self._key, self, first)
+        self._transfers.timer.join(self._key, self, first)
 
     def stopProducing(self) -> None:
         """Nothing more is sent."""
         if self._request is not None:
             self._request = None
-            self._watch.release(self)
-            self._watch.ticker.leave(self._key, self)
-            self._watch.leave(self._key)
+            self._transfers.release(self)
+            self._transfers.timer.leave(self._key, self)
+            self._transfers.leave(self._key)
             self._file.release()
 
 

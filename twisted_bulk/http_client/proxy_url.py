@@ -14,7 +14,7 @@ class Proxy:
     authorization: bytes = b""
 
 
-def parse(url: str) -> Proxy:
+def parse_proxy(url: str) -> Proxy:
     """:raises ValueError: it is not the URL of an HTTP proxy"""
     parts = urlsplit(url)
     try:

@@ -56,8 +56,8 @@ class Served(Protocol):
     """What a connection asks of its site."""
 
     reactor: Any
-    gate: ConnectionLimits
-    origins: Clients
+    limits: ConnectionLimits
+    clients: Clients
     max_body: int
     bodies: Counter[str]
 
@@ -103,21 +103,21 @@ class Channel(HTTPChannel):
         self._host = self.transport.getHost()  # a system call, and each request asks for it
         self.client = getattr(self.transport.getPeer(), "host", None) or ""
         self._await(self._late)
-        if self.site.origins.announces(self.client):
+        if self.site.clients.announces(self.client):
             self._greeting = b""
         else:
             self._enter()
 
     def _enter(self) -> None:
-        origins = self.site.origins
+        clients = self.site.clients
         # A proxy that says for each request whom it brings has connections for many.
-        self.passes_on = origins.passes_on(self.client)
-        self.key = UNLIMITED if self.passes_on else origins.key(self.client)
-        refusal = self.site.gate.enter(self.key)
+        self.passes_on = clients.passes_on(self.client)
+        self.key = UNLIMITED if self.passes_on else clients.key(self.client)
+        refusal = self.site.limits.enter(self.key)
         self._entered = refusal is None
         if refusal:
             self.site.refusing(refusal)
-        if refusal and self.site.gate.swamped(self.key):
+        if refusal and self.site.limits.swamped(self.key):
             self.refused = True
             self.transport.abortConnection()
         elif refusal:
@@ -315,5 +315,5 @@ class Channel(HTTPChannel):
         self._stop("_timer")
         self._stop("_closing")
         if self._entered is not None:
-            self.site.gate.leave(self.key, self._entered)
+            self.site.limits.leave(self.key, self._entered)
         super().connectionLost(reason)

@@ -53,22 +53,22 @@ class Budget:
     def __init__(self, total: int) -> None:
         self._total = total
         self._own = total // 8
-        self._gates: list[ConnectionLimits] = []
+        self._ports: list[ConnectionLimits] = []
 
-    def share(self, gate: "ConnectionLimits") -> None:
+    def share(self, limits: "ConnectionLimits") -> None:
         """One more port."""
-        self._gates.append(gate)
+        self._ports.append(limits)
 
     @property
     def swamped(self) -> bool:
         """Whether so many were turned away and are not gone that no more can be told why."""
-        return sum(gate.leaving for gate in self._gates) > self._own
+        return sum(limits.leaving for limits in self._ports) > self._own
 
-    def has_room(self, gate: "ConnectionLimits") -> bool:
-        """Whether ``gate`` may let one more in."""
-        shared = sum(max(0, len(one) - self._own) for one in self._gates)
-        free = self._total - self._own * len(self._gates) - shared
-        return len(gate) < self._own or free > 0
+    def has_room(self, limits: "ConnectionLimits") -> bool:
+        """Whether ``limits`` may let one more in."""
+        shared = sum(max(0, len(one) - self._own) for one in self._ports)
+        free = self._total - self._own * len(self._ports) - shared
+        return len(limits) < self._own or free > 0
 
 
 class ConnectionLimits:

@@ -11,16 +11,18 @@ from twisted_bulk.http_server.connection_limits import ConnectionLimits
 class Connections(Collector):
     """The connections of one port, for Prometheus."""
 
-    def __init__(self, prefix: str, gate: ConnectionLimits) -> None:
+    def __init__(self, prefix: str, limits: ConnectionLimits) -> None:
         self._prefix = prefix
-        self._gate = gate
+        self._limits = limits
 
     def collect(self) -> Iterator[Metric]:
         """As Prometheus asks."""
-        yield GaugeMetricFamily(f"{self._prefix}_connections", "open connections", len(self._gate))
+        yield GaugeMetricFamily(
+            f"{self._prefix}_connections", "open connections", len(self._limits)
+        )
         refused = CounterMetricFamily(
             f"{self._prefix}_refused", "connections that were too many", labels=["code"]
         )
-        for code, count in self._gate.refused.items():
+        for code, count in self._limits.refused.items():
             refused.add_metric([code], count)
         yield refused

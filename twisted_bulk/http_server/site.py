@@ -68,21 +68,21 @@ class BoundedRequest(Request):
         self.began = channel.site.reactor.seconds()
 
     @cached_property
-    def origin(self) -> str:
+    def client_address(self) -> str:
         """The client's address, as far as trusted proxies tell it."""
         if not self._channel.passes_on:
             return self._channel.client
         hops = self.requestHeaders.getRawHeaders(b"X-Forwarded-For", [])
-        return self._channel.site.origins.behind(
+        return self._channel.site.clients.behind(
             self._channel.client, [hop.decode("latin-1") for hop in hops]
         )
 
     @cached_property
-    def origin_key(self) -> str:
+    def client_key(self) -> str:
         """What stands for the client's address in limits."""
         if not self._channel.passes_on:
             return self._channel.key
-        return self._channel.site.origins.key(self.origin)
+        return self._channel.site.clients.key(self.client_address)
 
     @cached_property
     def is_forwarded(self) -> bool:
@@ -214,7 +214,7 @@ class StreamedBody(Resource):
     def render(self, request: Request) -> int | bytes:
         """Begin; whatever the method is."""
         asked = cast(BoundedRequest, request)
-        self._key, self._site = asked.origin_key, cast(Any, request.channel).site
+        self._key, self._site = asked.client_key, cast(Any, request.channel).site
         if not self._site.hold(self._key, self._size):
             self._site = None
             request.responseHeaders.removeHeader(b"ETag")
@@ -260,8 +260,8 @@ class BoundedSite(Site):
     """A site of :class:`BoundedRequest`.
 
     :param max_body: bytes of a request's body
-    :param gate: how many connections it may have
-    :param origins: what is known about clients' addresses
+    :param limits: how many connections it may have
+    :param clients: what is known about clients' addresses
     :param unwelcome: why a large body need not come; asked once its request's headers are there
     """
 
@@ -273,8 +273,8 @@ class BoundedSite(Site):
         resource: Resource,
         clock: IReactorTime,
         max_body: int,
-        gate: ConnectionLimits | None = None,
-        origins: Clients | None = None,
+        limits: ConnectionLimits | None = None,
+        clients: Clients | None = None,
         unwelcome: Callable[[BoundedRequest], BulkError | None] = lambda request: None,
     ) -> None:
         super().__init__(
@@ -287,8 +287,8 @@ class BoundedSite(Site):
         self.max_body = max_body
         self.unwelcome = unwelcome
         self.bodies: Counter[str] = Counter()  # bytes of large ones that are kept now, by client
-        self.gate = ConnectionLimits(MAX_CONNECTIONS, MAX_OF_ONE) if gate is None else gate
-        self.origins = origins or Clients()
+        self.limits = ConnectionLimits(MAX_CONNECTIONS, MAX_OF_ONE) if limits is None else limits
+        self.clients = clients or Clients()
         self.reactor: Any = clock
         self.answers: Counter[int] = Counter()
         self._refusing = -QUIET
@@ -330,7 +330,7 @@ class BoundedSite(Site):
         self.note(
             request.code,
             request.getHost(),
-            client=request.origin,
+            client=request.client_address,
             method=request.method,
             path=request.path,
             bytes=request.sentLength,

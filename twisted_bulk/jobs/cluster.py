@@ -20,7 +20,7 @@ class Wish(NamedTuple):
 
 
 class HostReport(NamedTuple):
-    """What a node has to tell of a host since it told last; the fields of lua/pace.lua."""
+    """What a node has to tell of a host since it told last; the fields of lua/report_hosts.lua."""
 
     name: str
     trouble: bool
@@ -72,7 +72,7 @@ class Cluster:
         for report in reports:
             name, trouble, wait, there, good, fails, first, second = report
             words += (name, int(trouble), ms(wait), int(there), int(good), fails, first, second)
-        told = iter(await self._run("pace", PREFIX, *words))
+        told = iter(await self._run("report_hosts", PREFIX, *words))
         return [
             HostNews(
                 name.decode(), limit, wait / 1000, fails, age / 1000, again / 1000, first, second

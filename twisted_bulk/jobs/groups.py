@@ -46,12 +46,12 @@ class GroupQueue(ScriptedQueue):
         """A key for :meth:`attach`."""
         return secrets.token_hex(16)
 
-    async def shed(self, count: int) -> list[str]:
+    async def drop_members(self, count: int) -> list[str]:
         """Drop the members of groups that have ended, and could be queued again; the oldest first.
 
         :returns: ids of the groups, ``count`` at most
         """
-        return [gid.decode() for gid in await self.script("shed", count, deadline=30.0)]
+        return [gid.decode() for gid in await self.script("drop_members", count, deadline=30.0)]
 
     async def trim(self, record: GroupRecord, results: Sequence[bytes]) -> None:
         """Keep other results of a group's jobs, once it has ended; an empty one changes nothing."""
@@ -185,26 +185,26 @@ class GroupQueue(ScriptedQueue):
         state = await self.store.command("HGET", f"{self.prefix}g:{group_id}", "state")
         return bool(state == b"deleted")
 
-    async def speak(self, group_id: str, speaker: str, lease: float) -> int:
+    async def claim_report(self, group_id: str, reporter: str, lease: float) -> int:
         """Begin a report on a running group.
 
-        :param lease: seconds after which nothing of it may be on its way, if :meth:`hush` is not
-            called before
+        :param lease: seconds after which this report must not be on its way any more, if
+            :meth:`release_report` was not called before
         :returns: its number, or 0: somebody else reports
         """
-        return int(await self.script("speak", group_id, speaker, ms(lease)))
+        return int(await self.script("claim_report", group_id, reporter, ms(lease)))
 
-    async def hush(self, group_id: str, speaker: str, keep: float) -> None:
+    async def release_report(self, group_id: str, reporter: str, keep: float) -> None:
         """End a report.
 
         :param keep: seconds for which nobody else may begin one; 0: this one reports no more
         """
-        await self.script("hush", group_id, speaker, ms(keep))
+        await self.script("release_report", group_id, reporter, ms(keep))
 
-    async def is_reported(self, group_id: str, speaker: str) -> bool:
-        """Whether a report of another speaker may be on its way."""
+    async def is_reported(self, group_id: str, reporter: str) -> bool:
+        """Whether a report of another reporter may be on its way."""
         holder = await self.store.command("GET", f"{self.prefix}s:{group_id}")
-        return bool(holder and holder[:1] == b"!" and holder[1:] != speaker.encode())
+        return bool(holder and holder[:1] == b"!" and holder[1:] != reporter.encode())
 
     async def maintain(self, keep: float, count: int = 1_000_000) -> Maintained:
         done = await super().maintain(keep, count)

@@ -94,7 +94,7 @@ def _window(match: re.Match[str]) -> Window:
     return Window(_days(match[1]), begin, end)
 
 
-def parse(text: str) -> Hours:
+def parse_hours(text: str) -> Hours:
     """:raises ValueError: says what was expected"""
     windows, rest = [], text.strip()
     while rest and (match := _WINDOW.match(rest)):

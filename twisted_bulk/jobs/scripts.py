@@ -22,8 +22,8 @@ SCRIPTS = {
     name: _load(name)
     for name in (
         *("enqueue", "reserve", "beat", "ack", "nack", "release", "reclaim", "cancel"),
-        *("prioritise", "revive", "shed", "trim", "dead", "maintain", "job", "stats", "control"),
-        *("submit", "group", "groups", "running", "forget", "again", "speak", "hush"),
-        *("share", "pace"),
+        *("prioritise", "revive", "trim", "dead", "maintain", "job", "stats", "control"),
+        *("submit", "group", "groups", "running", "forget", "again", "drop_members"),
+        *("claim_report", "release_report", "share", "report_hosts"),
     )
 }

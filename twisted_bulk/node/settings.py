@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from twisted_bulk.errors import ConfigError
-from twisted_bulk.jobs.quiet_hours import Hours
-from twisted_bulk.jobs.quiet_hours import parse as parse_hours
+from twisted_bulk.jobs.quiet_hours import Hours, parse_hours
 from twisted_bulk.node import values
 from twisted_bulk.node.values import (
     choice,

@@ -5,9 +5,8 @@ import ipaddress
 import re
 from collections.abc import Callable
 
-from twisted_bulk.brokers.redis_url import EXPECTED
-from twisted_bulk.brokers.redis_url import parse as parse_address
-from twisted_bulk.http_client.proxy_url import parse as parse_proxy
+from twisted_bulk.brokers.redis_url import EXPECTED, parse_redis_url
+from twisted_bulk.http_client.proxy_url import parse_proxy
 from twisted_bulk.system.net import Network
 
 ROLES = ("intake", "worker", "files")
@@ -114,7 +113,7 @@ def redis_url(text: str) -> str:
     """``embedded``, or what :mod:`twisted_bulk.brokers.redis_url` reads."""
     if text != "embedded":
         try:
-            parse_address(text)
+            parse_redis_url(text)
         except ValueError as error:
             raise ValueError(f"embedded, {EXPECTED} ({error})") from None
     return text

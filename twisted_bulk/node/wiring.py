@@ -34,7 +34,7 @@ from twisted_bulk.files.timer import ThrottleTimer
 from twisted_bulk.http_client.agent import AnyEncodingAgent, GuardedAgent
 from twisted_bulk.http_client.guard import Guard
 from twisted_bulk.http_client.pool import IDLE
-from twisted_bulk.http_client.proxy_url import parse as parse_proxy
+from twisted_bulk.http_client.proxy_url import parse_proxy
 from twisted_bulk.http_server.clients import Clients
 from twisted_bulk.http_server.connection_limits import Budget, ConnectionLimits
 from twisted_bulk.http_server.site import MAX_CONNECTIONS, MAX_OF_ONE, BoundedSite
@@ -49,7 +49,7 @@ from twisted_bulk.node.quarantine import Quarantine
 from twisted_bulk.node.settings import Settings
 from twisted_bulk.node.worker_processes import WorkerProcesses
 from twisted_bulk.notify.notifier import TRIES, Notifier
-from twisted_bulk.notify.sender import Poster
+from twisted_bulk.notify.sender import Sender
 from twisted_bulk.notify.signer import load_signer
 from twisted_bulk.parts.janitor import Janitor
 from twisted_bulk.parts.maker import PartMaker
@@ -61,7 +61,7 @@ from twisted_bulk.throttle import Throttle
 from twisted_bulk.web import Api
 
 PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
-PACKER_THREADS = 2
+PACK_THREADS = 2
 CALLBACKS = 200  # last callbacks being delivered at once
 CALLBACKS_WAITING = 2000  # the same, with those that wait for their receiver
 PARTS = 256  # parts in progress in one process, with those that wait for their sources
@@ -77,7 +77,7 @@ class Wiring:
         self.settings = settings
         self.reactor = reactor
         self.daemon = Daemon(reactor)
-        self.shelf = DataFolders(settings.data, settings.public_group)
+        self.folders = DataFolders(settings.data, settings.public_group)
         self.ports = Ports(settings)
         self.shares = share(allowed())
         self.budget = Budget(self.shares.connections)
@@ -102,7 +102,7 @@ class Wiring:
         self.janitor = Janitor(
             self.parts,
             [self.callbacks],
-            self.shelf,
+            self.folders,
             reactor,
             settings.keep,
             {name: value for name, value in shared.items() if value},
@@ -131,18 +131,18 @@ class Wiring:
             raise ConfigError(
                 "proxy_protocol: its header comes before TLS; let the proxy end TLS, not `files`"
             )
-        origins = Clients(
+        clients = Clients(
             settings.ipv6_prefix,
             settings.exempt_net,
             settings.trusted_proxy,
             settings.proxy_protocol,
         )
-        ticker = ThrottleTimer(Throttle(settings.rate, settings.total_rate), self.reactor)
-        files = Files(self.shelf, ticker, origins)
+        timer = ThrottleTimer(Throttle(settings.rate, settings.total_rate), self.reactor)
+        files = Files(self.folders, timer, clients)
         each = min(settings.per_address, self.shares.connections // 4)
-        gate = ConnectionLimits(settings.max_connections, each, self.budget)
-        site = BoundedSite(files, self.reactor, MAX_FILES_BODY, gate, origins)
-        self.port = FilePort(site, files.watch)
+        limits = ConnectionLimits(settings.max_connections, each, self.budget)
+        site = BoundedSite(files, self.reactor, MAX_FILES_BODY, limits, clients)
+        self.port = FilePort(site, files.transfers)
         self.listen("files", settings.files, site)
 
     def access_log(self) -> None:
@@ -182,7 +182,7 @@ class Wiring:
             self.parts,
             lambda: self._child(**more),
             settings.drain,
-            self.shelf.worker_of,
+            self.folders.worker_of,
             self.janitor.bury,
         )
         self.add(quarantine)
@@ -221,12 +221,12 @@ class Wiring:
 
     def worker(self) -> None:
         settings, reactor = self.settings, self.reactor
-        workspace = self.shelf.enlist()
-        packer = PackThreads(reactor, PACKER_THREADS)
+        workspace = self.folders.enlist()
+        threads = PackThreads(reactor, PACK_THREADS)
         agent = self.agent()
         cluster = Cluster(self.store.store)
-        pace = HostBackoff(cluster, reactor, settings.per_host)
-        limits = Limits(settings.concurrency, pace.allowed)
+        backoff = HostBackoff(cluster, reactor, settings.per_host)
+        limits = Limits(settings.concurrency, backoff.allowed)
         if settings.workers:
             # The processes of a node have its data folder in common.
             scope = hashlib.sha256(f"{socket.gethostname()}:{settings.data}".encode()).hexdigest()
@@ -236,7 +236,7 @@ class Wiring:
                 workspace.worker,
                 reactor,
                 settings.concurrency,
-                pace.allowed,
+                backoff.allowed,
             )
             self.add(limits)
         patience = BodyLimits(settings.idle_timeout, settings.min_speed, most=settings.member_bytes)
@@ -248,12 +248,12 @@ class Wiring:
             member_timeout=settings.member_timeout,
             host_patience=settings.host_patience,
             most_waiting=self.shares.waiting,
-            pace=pace,
+            backoff=backoff,
         )
         maker = PartMaker(
             self.parts,
             downloader,
-            packer,
+            threads,
             workspace,
             reactor,
             settings.part_bytes,
@@ -261,14 +261,14 @@ class Wiring:
         )
         notifier = Notifier(
             self.parts,
-            Poster(
+            Sender(
                 AnyEncodingAgent(agent),
                 AnyEncodingAgent(agent, keep=False),
                 reactor,
                 load_signer(settings.secret, settings.data),
             ),
             reactor,
-            speaker=workspace.worker,
+            reporter=workspace.worker,
             every=settings.notify_every,
             link_base=lambda: self.ports.link_base,
             reporting=maker.reporting,
@@ -291,7 +291,7 @@ class Wiring:
         )
         self.space.listen(parts.wake)
         self.add(_Closing(workspace))
-        for part in (packer, agent, pace, downloader):
+        for part in (threads, agent, backoff, downloader):
             self.add(part)
         self.daemon.drain = settings.drain
         self.daemon.busy.append(lambda: (parts.held, "zips"))
@@ -318,7 +318,7 @@ class Wiring:
             callback_tries=TRIES,
             keep=settings.keep,
             deleted=self.janitor.poke,
-            manifests=Manifests(self.shelf),
+            manifests=Manifests(self.folders),
             check=self.space.check,
             claim=self.memory.claim if self.memory is not None else lambda size: None,
             hours=settings.no_run if "worker" in settings.roles else ALWAYS,
@@ -332,12 +332,12 @@ class Wiring:
             settings.request_rate,
         )
         self.daemon.warned.append(api.stop)
-        origins = Clients(settings.ipv6_prefix, proxies=settings.trusted_proxy)
+        clients = Clients(settings.ipv6_prefix, proxies=settings.trusted_proxy)
         each = min(MAX_OF_ONE, self.shares.connections // 4)
-        gate = ConnectionLimits(MAX_CONNECTIONS, each, self.budget)
-        api.watch(gate)
+        limits = ConnectionLimits(MAX_CONNECTIONS, each, self.budget)
+        api.watch(limits)
         site = BoundedSite(
-            api.resource, self.reactor, settings.max_body, gate, origins, api.unwelcome
+            api.resource, self.reactor, settings.max_body, limits, clients, api.unwelcome
         )
         self.listen("intake", settings.intake, site)
 

@@ -26,7 +26,7 @@ from twisted_bulk.http_client.response import explain, retry_after
 from twisted_bulk.jobs.groups import GroupQueue
 from twisted_bulk.jobs.model import ENDED, GroupRecord, split_after_id
 from twisted_bulk.notify.receivers import Receivers
-from twisted_bulk.notify.sender import Poster
+from twisted_bulk.notify.sender import Sender
 
 log = Logger()
 
@@ -46,7 +46,7 @@ LINE = 8  # last callbacks that wait here for one receiver; others wait in the q
 class Notifier(Service):
     """Progress callbacks of the batches that run on this node, and all last callbacks.
 
-    :param speaker: this process's id: of several nodes one reports a batch
+    :param reporter: this process's id: of several nodes one reports a batch
     :param reporting: running batches that have a callback, each with the host that it goes to
     :param processes: how many of this node send callbacks
     """
@@ -54,19 +54,19 @@ class Notifier(Service):
     def __init__(
         self,
         queue: GroupQueue,
-        poster: Poster,
+        sender: Sender,
         clock: IReactorTime,
         *,
-        speaker: str,
+        reporter: str,
         every: float,
         link_base: Callable[[], str],
         reporting: Iterable[tuple[str, str]],
         processes: int = 1,
     ) -> None:
         self._queue = queue
-        self._poster = poster
+        self._sender = sender
         self._clock = clock
-        self._speaker = speaker
+        self._reporter = reporter
         self._every = every
         self._link_base = link_base
         self._reporting = reporting
@@ -134,7 +134,7 @@ class Notifier(Service):
             response = None
             for again in (True, False):
                 until = self._clock.seconds() + LEASE
-                seq = await self._queue.speak(batch, self._speaker, LEASE)
+                seq = await self._queue.claim_report(batch, self._reporter, LEASE)
                 spoke = spoke or seq > 0
                 record = await self._queue.group(batch) if seq else None
                 # Later than this, another node may already send something.
@@ -143,7 +143,7 @@ class Notifier(Service):
                     return
                 body, answered = callback(report(record, self._link_base()), seq), False
                 try:
-                    response = await self._poster.post(record, body, f"{seq}", left)
+                    response = await self._sender.post(record, body, f"{seq}", left)
                     break
                 except StaleConnection:
                     # The receiver may have it: the next one has another number.
@@ -166,7 +166,7 @@ class Notifier(Service):
             # Who reports goes on with it, unless this node no longer has a part of the batch.
             if spoke:
                 keep = 2 * self._every if (batch, host) in self._reporting else 0
-                await self._queue.hush(batch, self._speaker, keep)
+                await self._queue.release_report(batch, self._reporter, keep)
 
     def _end(self, host: str, answered: bool | None) -> None:
         self._receivers.end(host, self._clock.seconds(), answered)
@@ -227,7 +227,7 @@ class Notifier(Service):
             if record is None:
                 return Result()
             body = callback(report(record, self._link_base()), record.seq)
-            response = await self._poster.post(record, body, "last", LAST_TIMEOUT)
+            response = await self._sender.post(record, body, "last", LAST_TIMEOUT)
             answered = _works(response)
         except CancelledError:
             raise
@@ -258,7 +258,7 @@ class Notifier(Service):
         # Nothing may be sent after the last one, by whomever.
         while record.id in self._posting:
             await self._ended(record.id)
-        if await self._queue.is_reported(record.id, self._speaker):
+        if await self._queue.is_reported(record.id, self._reporter):
             raise GiveBack("another node's progress is on its way", random.uniform(0.5, 1))
         host = host_of(msgspec.json.decode(record.spec, type=Spec).url)
         await self._place(host)

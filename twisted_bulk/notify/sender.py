@@ -19,7 +19,7 @@ from twisted_bulk.jobs.model import GroupRecord
 from twisted_bulk.notify.signer import Signer
 
 
-class Poster:
+class Sender:
     """Signed POSTs to callback URLs.
 
     :param agent: for progress; ``last_agent``: for last callbacks. It keeps no connections: what

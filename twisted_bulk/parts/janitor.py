@@ -43,7 +43,7 @@ class Janitor(Service):
         self,
         parts: GroupQueue,
         others: list[ScriptedQueue],
-        shelf: DataFolders,
+        folders: DataFolders,
         clock: IReactorTime,
         keep: float,
         shared: Mapping[str, float],
@@ -52,7 +52,7 @@ class Janitor(Service):
     ) -> None:
         self._parts = parts
         self._queues = [parts, *others]
-        self._shelf = shelf
+        self._folders = folders
         self._keep = keep
         self._rounds = 0
         # The queue's time has to go on while the folders are gone through.
@@ -98,7 +98,7 @@ class Janitor(Service):
     def _due(self) -> Iterator[Callable[[], Awaitable[object]]]:
         yield self._share
         if self._crowded():
-            yield self._shed
+            yield self._drop_members
         yield self._sweep_poked
         if self._rounds % SWEEP == 0:
             yield self._bury_workers
@@ -110,9 +110,9 @@ class Janitor(Service):
             await self._parts.control(self._shared)
             self._shared = {}
 
-    async def _shed(self) -> None:
+    async def _drop_members(self) -> None:
         """Make room in the queue: batches that have ended cannot be tried again then."""
-        shed = await self._parts.shed(AT_ONCE)
+        shed = await self._parts.drop_members(AT_ONCE)
         for batch in shed:
             record = await self._parts.group(batch)
             if record is not None:
@@ -145,12 +145,12 @@ class Janitor(Service):
             await self._sweep(self._poked.pop())
 
     async def _bury_workers(self) -> None:
-        for worker, folder in self._shelf.dead_workers():
+        for worker, folder in self._folders.dead_workers():
             await self._bury(worker, folder, blamed=False)
 
     async def bury(self, pid: int) -> None:
         """A process of this host has died by itself: its jobs are free, and lose a worker."""
-        for worker, folder in self._shelf.dead_workers(self._shelf.worker_of(pid) or "-"):
+        for worker, folder in self._folders.dead_workers(self._folders.worker_of(pid) or "-"):
             await self._bury(worker, folder, blamed=True)
 
     async def _bury(self, worker: str, folder: Path, blamed: bool) -> None:
@@ -164,7 +164,7 @@ class Janitor(Service):
                 log.warn("{worker} died with {n} jobs; they are free", worker=worker, n=freed)
 
     async def _sweep(self, batch: str = "") -> None:
-        for found in self._shelf.published(batch):
+        for found in self._folders.published(batch):
             if not found.files:
                 if found.age > self._keep:
                     with contextlib.suppress(OSError):  # another node was faster
@@ -173,14 +173,14 @@ class Janitor(Service):
             pattern = await self._unwanted(found)
             if pattern and any(found.path.glob(pattern)):
                 log.info("removing {folder}/{what}", folder=found.path.name, what=pattern)
-                self._shelf.withdraw(found.path, pattern)
+                self._folders.withdraw(found.path, pattern)
 
     async def _clear(self) -> None:
         """Remove unfinished work whose batch does not go on.
 
         What a batch that has failed had fetched stays for a retry, while the disk has room.
         """
-        for batch, folder in self._shelf.left():
+        for batch, folder in self._folders.left():
             record = await self._parts.group(batch)
             kept = record is not None and (
                 record.state not in ENDED

@@ -74,7 +74,7 @@ class PartMaker:
         self,
         queue: GroupQueue,
         downloader: Downloader,
-        packer: PackThreads,
+        threads: PackThreads,
         workspace: Workspace,
         clock: IReactorTime,
         part_bytes: int,
@@ -82,7 +82,7 @@ class PartMaker:
     ) -> None:
         self._queue = queue
         self._downloader = downloader
-        self._packer = packer
+        self._threads = threads
         self._workspace = workspace
         self._clock = clock
         self._part_bytes = part_bytes
@@ -97,18 +97,18 @@ class PartMaker:
         if packed is None:
             raise ValueError(f"the members of {task.job.id} are missing")
         # A hundred thousand names take the reactor's thread too long.
-        part = await self._packer.run(
+        part = await self._threads.run(
             lambda: PartState(spec, unpack_members(packed), self._clock, self._node)
         )
         previous = await self._queue.previous(task.job.id)
         if previous:
             part.previous = msgspec.json.decode(previous, type=PartResult).zips
-        task.waits = lambda: part.crew.stalled
+        task.waits = lambda: part.fetches.stalled
         task.yield_room = lambda: self._yield_room(part)
-        crew = part.crew  # not the part: it would hold itself, until the garbage is collected
-        part.waits_for = lambda: self._downloader.waits_for(crew)
+        fetches = part.fetches  # not the part: it would hold itself, until the garbage is collected
+        part.waits_for = lambda: self._downloader.waits_for(fetches)
         running = await self._queue.running_for(spec.batch)
-        part.crew.began = self._clock.seconds() - running
+        part.fetches.began = self._clock.seconds() - running
         log.info(
             "{job}: {n} members, attempt {a}",
             job=task.job.id,
@@ -129,16 +129,16 @@ class PartMaker:
     async def _make(self, part: PartState, task: Task) -> Result:
         spec, archive = part.spec, None
         try:
-            place = await self._packer.run(self._workspace.make_folder, task.job.id)
+            place = await self._threads.run(self._workspace.make_folder, task.job.id)
             running = place / RUNNING
-            await self._packer.run(running.unlink, True)
+            await self._threads.run(running.unlink, True)
             task.progress = lambda: self._progress(part, running)
-            archive = await self._packer.run(
+            archive = await self._threads.run(
                 Archive, place, spec.compress, self._part_bytes, self._space.claim
             )
             await self._fetch(part, archive)
             task.progress = part.progress
-            folder, zips = await self._packer.run(self._publish, part, archive)
+            folder, zips = await self._threads.run(self._publish, part, archive)
         except OSError as error:
             if error.errno in (errno.EMFILE, errno.ENFILE):  # as many files are open as may be
                 raise GiveBack(str(error), random.uniform(0.5, 1.5)) from None
@@ -151,8 +151,8 @@ class PartMaker:
             raise
         finally:
             if archive is not None:
-                # On the packer: it may have to wait for a write that is under way.
-                self._packer.run(self._leave, archive).addErrback(lambda _: None)
+                # On the threads: it may have to wait for a write that is under way.
+                self._threads.run(self._leave, archive).addErrback(lambda _: None)
         size = sum(one.size for one in zips)
         codes = Counter(one.code for one in part.outcomes if one and one.code)
         log.info(
@@ -174,7 +174,7 @@ class PartMaker:
         """For a heartbeat; what has ended since the last one is noted for the manifest."""
         news = part.news()
         if news:
-            self._packer.run_aside(note, running, news)
+            self._threads.run_aside(note, running, news)
         return part.progress()
 
     def _publish(self, part: PartState, archive: Archive) -> tuple[str, list[Zip]]:
@@ -210,7 +210,7 @@ class PartMaker:
         """Fetch all members into the archive; how each ended stands in ``part``."""
         spec = part.spec
         numbers = {name: number for number, name in enumerate(part.names)}
-        there = await self._packer.run(self._known, part, archive)
+        there = await self._threads.run(self._known, part, archive)
         for placed in there:
             part.came(numbers[placed.name], placed)
         if there:
@@ -219,23 +219,23 @@ class PartMaker:
         fetches = [self._one(part, archive, same) for same in part.missing()]
         if not fetches:
             return
-        part.crew.left = len(fetches)
+        part.fetches.left = len(fetches)
         late = MemberError("batch_timeout", f"the batch may run for {spec.timeout:g} s")
         timer = None
         if spec.timeout:
-            left = max(0.0, part.crew.began + spec.timeout - self._clock.seconds())
-            timer = self._clock.callLater(left, self._downloader.give_up, part.crew, late)
+            left = max(0.0, part.fetches.began + spec.timeout - self._clock.seconds())
+            timer = self._clock.callLater(left, self._downloader.give_up, part.fetches, late)
         try:
-            await self._downloader.fetch(part.crew, fetches)
+            await self._downloader.fetch(part.fetches, fetches)
         finally:
             if timer is not None and timer.active():
                 timer.cancel()
 
     def _yield_room(self, part: PartState) -> None:
         """Give the job back: it only waits, and others need its room. What it has is kept."""
-        if not part.crew.done.called:
+        if not part.fetches.done.called:
             why = "its sources send next to nothing, and others need the room"
-            part.crew.done.errback(GiveBack(why, random.uniform(0.5, 1.5) * YIELD))
+            part.fetches.done.errback(GiveBack(why, random.uniform(0.5, 1.5) * YIELD))
 
     def _known(self, part: PartState, archive: Archive) -> list[ZipMember]:
         """What needs no fetching, in the archive: from an attempt that broke, or a batch that
@@ -250,7 +250,7 @@ class PartMaker:
 
     def _one(self, part: PartState, archive: Archive, same: list[int]) -> Fetch:
         """A fetch for members that are the same but for their names."""
-        target = _Target(self._packer, self._downloader, part, archive, same)
+        target = _Target(self._threads, self._downloader, part, archive, same)
         return Fetch(part.members[same[0]], part.spec.headers, target)
 
 
@@ -258,7 +258,7 @@ class PartMaker:
 class _Target:
     """The way of one fetch into the archive: there are as many as a part has members."""
 
-    packer: PackThreads
+    threads: PackThreads
     downloader: Downloader
     part: PartState
     archive: Archive
@@ -268,7 +268,7 @@ class _Target:
     def open(self, fetch: Fetch) -> MemberSink:
         names = [self.part.names[number] for number in self.same]
         self.sink = MemberSink(
-            self.packer, self.archive, names, length=fetch.length,
+            self.threads, self.archive, names, length=fetch.length,
             modified=fetch.modified or self.part.started,
             sha256=fetch.member.sha256 or fetch.digest,
             about=lambda: (fetch.verified, fetch.attempts),
@@ -286,4 +286,4 @@ class _Target:
                 part.came(number, placed)
         if before <= part.spec.spare < part.failed:
             hopeless = MemberError("batch_failed", "too many others had failed")
-            self.downloader.give_up(part.crew, hopeless)
+            self.downloader.give_up(part.fetches, hopeless)

@@ -14,7 +14,7 @@ from twisted_bulk.batch.masks import show
 from twisted_bulk.batch.model import Member, Outcome, PartProgress, PartSpec, Zip
 from twisted_bulk.batch.names import Names, from_url, safe, sharded
 from twisted_bulk.batch.report import MAX_ERRORS, error_of
-from twisted_bulk.downloads.crew import PartFetches, Waits
+from twisted_bulk.downloads.part_fetches import PartFetches, Waits
 from twisted_bulk.errors import MemberError
 
 MOST = 1000  # failed members that all parts of a batch name together, but for one each
@@ -45,7 +45,7 @@ class PartState:
         self.errors: list[dict[str, Any]] = []
         self.node = node
         self._news: list[Outcome] = []
-        self.crew = PartFetches(left=0, batch=zlib.crc32(spec.batch.encode()) | 1)
+        self.fetches = PartFetches(left=0, batch=zlib.crc32(spec.batch.encode()) | 1)
         self.previous: list[Zip] = []
         self.waits_for: Callable[[], Waits | None] = lambda: None
         self.done = self.failed = self.bytes = 0
@@ -112,7 +112,7 @@ class PartState:
     def progress(self) -> tuple[int, bytes]:
         """Thousandths of members over, and the numbers that users see."""
         units, flying = 1000 * (self.done + self.failed), 0
-        for fetch in self.crew.active:
+        for fetch in self.fetches.active:
             flying += fetch.received
             if fetch.length:
                 units += min(999, 1000 * fetch.received // fetch.length)
@@ -129,7 +129,7 @@ class PartState:
 
     def _waits_for(self, now: float) -> str:
         """What keeps it from getting on, for people."""
-        if self.crew.stalled is None:
+        if self.fetches.stalled is None:
             return ""
         found = self.waits_for()
         if found is None:

@@ -1,6 +1,6 @@
 -- ARGV: worker, then per job: id attempt ok result
 -- reply per job: 1 recorded | 2 recorded before (replay) | 0 not yours any more | -1 unknown
-drains()
+write_first()
 local out = {}
 for b = 2, #ARGV, 4 do
   local id, reply = ARGV[b], 1

@@ -27,7 +27,7 @@ for _, job in ipairs(chosen) do
   clear(job.id)
   call('HDEL', key, 'res')
   if job.res then call('HSET', key, 'prev', job.res, 'prevok', job.ok) end
-  line_up_again(job.id)
+  push_todo_again(job.id)
   backlog(P, job.size)
   call('HINCRBY', g, 'left', 1)
   call('HINCRBY', g, 'ok', 0 - job.ok)

@@ -2,7 +2,7 @@
 -- ARGV: worker lease_ms why, then per job: id attempt units progress
 -- why: what keeps it from taking more, or empty
 -- reply: {stop, paused, {ids that it does not hold any more}, {those of them that were cancelled}}
-drains()
+write_first()
 local wid, lease, lost, cancelled = ARGV[1], tonumber(ARGV[2]), {}, {}
 alive(wid)
 if ARGV[3] ~= '' then call('HSET', P .. 'waits', wid, ARGV[3]) else call('HDEL', P .. 'waits', wid) end

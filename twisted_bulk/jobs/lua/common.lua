@@ -59,7 +59,7 @@ local function whole(x) return string.format('%.0f', x) end
 -- Over maxmemory Redis refuses a growing command only until a script's first
 -- write. Scripts that empty the queue begin with this one, so a full server
 -- can still be drained; scripts that fill it must not.
-local function drains() call('DEL', P .. '_') end
+local function write_first() call('DEL', P .. '_') end
 
 -- What happened, by queue; written once, by `finished`.
 local tally, wakes = {}, {}
@@ -82,7 +82,7 @@ end
 
 -- Put a job whose state is todo into its line. `job` has its score, and lost and few where they are
 -- not at their default.
-local function line_up(Q, id, job)
+local function push_todo(Q, id, job)
   if tonumber(job.lost or 0) >= SUSPECT then call('ZADD', Q .. 'suspect', job.score, id)
   else
     call('ZADD', Q .. 'todo', job.score, id)
@@ -91,11 +91,11 @@ local function line_up(Q, id, job)
   wakes[Q] = true
 end
 
-local function line_up_again(id)
+local function push_todo_again(id)
   local j = call('HMGET', P .. 'j:' .. id, 'score', 'lost', 'few')
   if not j[1] then return end
   call('HSET', P .. 'j:' .. id, 'state', 'todo')
-  line_up(P, id, {score = j[1], lost = j[2], few = j[3]})
+  push_todo(P, id, {score = j[1], lost = j[2], few = j[3]})
 end
 
 -- Take a job out of the index of its state.
@@ -145,7 +145,7 @@ local function add(Q, id, job)
   if #job.payload <= SMALL then keep('payload') else call('SET', Q .. 'p:' .. id, job.payload) end
   call('HSET', Q .. 'j:' .. id, unpack(set))
   job.score = score
-  if waits then call('ZADD', Q .. 'later', job.due, id) else line_up(Q, id, job) end
+  if waits then call('ZADD', Q .. 'later', job.due, id) else push_todo(Q, id, job) end
   if not sure and (waits or tonumber(job.exp or 0) > 0) then call('ZADD', Q .. 'doubt', whole(skew), id) end
   if tonumber(job.exp or 0) > 0 then call('ZADD', Q .. 'exp', job.exp, id) end
   if job.dd and job.dd ~= '' then call('SET', Q .. 'dd:' .. job.dd, id) end
@@ -247,7 +247,7 @@ finish = function(id, state, ok, ...)
   return true
 end
 
-local function bury(id, why, err)
+local function kill_job(id, why, err)
   if err and err ~= '' then return finish(id, 'dead', 0, 'why', why, 'err', err) end
   return finish(id, 'dead', 0, 'why', why)
 end
@@ -267,7 +267,7 @@ local function requeue(id, kept, blamed)
   local most, units = tonumber(j[3] or MAXLOST), tonumber(j[4] or 0)
   if most == 0 then
     call('HINCRBY', key, 'tries', -1)  -- a lost worker says nothing about this job
-    return line_up_again(id)
+    return push_todo_again(id)
   end
   call('HINCRBY', key, 'free', 1)
   kept = tonumber(kept or 0)
@@ -278,17 +278,17 @@ local function requeue(id, kept, blamed)
     call('HINCRBY', key, 'lost', 1)
     local alone = j[7] == '1' or (j[7] == '2' and blamed)
     if alone and call('HINCRBY', key, 'solo', 1) >= most then
-      return bury(id, 'poison', 'its worker was lost ' .. most .. ' times while it ran alone')
+      return kill_job(id, 'poison', 'its worker was lost ' .. most .. ' times while it ran alone')
     end
   end
-  line_up_again(id)
+  push_todo_again(id)
 end
 
 local function promote(limit)
   if not sure then return end
   for _, id in ipairs(call('ZRANGEBYSCORE', P .. 'later', '-inf', whole(now), 'LIMIT', 0, limit)) do
     call('ZREM', P .. 'later', id)
-    line_up_again(id)
+    push_todo_again(id)
   end
 end
 
@@ -322,7 +322,7 @@ local function expire(limit)
   if not sure then return end
   for _, id in ipairs(call('ZRANGEBYSCORE', P .. 'exp', '-inf', whole(now), 'LIMIT', 0, limit)) do
     local state = call('HGET', P .. 'j:' .. id, 'state')
-    if state == 'todo' or state == 'later' then bury(id, 'expired') else call('ZREM', P .. 'exp', id) end
+    if state == 'todo' or state == 'later' then kill_job(id, 'expired') else call('ZREM', P .. 'exp', id) end
   end
 end
 
@@ -333,7 +333,7 @@ local function holds(j_tries, j_wid, wid, attempt) return j_tries == attempt and
 local function hand_back(id, wid, state, due)
   call('ZREM', P .. 'doing', id)
   call('SREM', P .. 'w:' .. wid, id)
-  if state == 'todo' then return line_up_again(id) end
+  if state == 'todo' then return push_todo_again(id) end
   call('HSET', P .. 'j:' .. id, 'state', state)
   call('ZADD', P .. state, due, id)
 end

@@ -1,5 +1,5 @@
 -- Live settings of a queue, for all workers. ARGV: name value..., an empty value takes one back
-drains()
+write_first()
 for b = 1, #ARGV, 2 do
   if ARGV[b + 1] == '' then call('HDEL', P .. 'cfg', ARGV[b])
   else call('HSET', P .. 'cfg', ARGV[b], ARGV[b + 1]) end

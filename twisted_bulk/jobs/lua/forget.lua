@@ -2,7 +2,7 @@
 -- ARGV: tombstone_ms, then group ids     reply: how many
 -- With tombstone_ms > 0 each id is remembered as deleted for so long, so that every
 -- node can tell "deleted" from "never heard of" when it looks at its files.
-drains()
+write_first()
 local n = 0
 for i = 2, #ARGV do
   local gid, g = ARGV[i], P .. 'g:' .. ARGV[i]

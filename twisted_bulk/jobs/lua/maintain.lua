@@ -5,7 +5,7 @@
 -- reply: {the queue's time, ms by which the server's clock was put forward (or back, below 0),
 --         how many records went, groups to forget...}
 --        | {} nothing was done: there may be a step, or this call was on its way for long
-drains()
+write_first()
 
 -- Find a step of the server's clock. Only two clocks that disagree can tell it from an absence.
 local function tick(at, elapsed, again)

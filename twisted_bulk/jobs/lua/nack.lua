@@ -1,6 +1,6 @@
 -- ARGV: worker id attempt delay_ms fatal error
 -- reply: 1 tried again later | 3 it was the last try | 0 not yours any more
-drains()
+write_first()
 local wid, id = ARGV[1], ARGV[2]
 local key = P .. 'j:' .. id
 local j = call('HMGET', key, 'state', 'tries', 'wid', 'max', 'free', 'fails')
@@ -12,7 +12,7 @@ if lines > 16 then fails = string.gsub(fails, '^[^\n]*\n', '') end
 call('HSET', key, 'fails', fails)
 local last = tonumber(j[2]) - tonumber(j[5] or 0) >= tonumber(j[4] or MAX)
 if ARGV[5] == '1' or last then
-  bury(id, ARGV[5] == '1' and 'fatal' or 'retries', ARGV[6])
+  kill_job(id, ARGV[5] == '1' and 'fatal' or 'retries', ARGV[6])
   return finished(3)
 end
 call('HSET', key, 'err', ARGV[6])

@@ -1,13 +1,13 @@
 -- Another priority for what waits. ARGV: 'job' or 'group', id, priority
 -- reply: how many jobs have it now | -1 unknown
-drains()
+write_first()
 local function one(id)
   local key = P .. 'j:' .. id
   local j = call('HMGET', key, 'state', 'score', 'lost', 'few')
   if not j[1] or j[1] == 'done' or j[1] == 'dead' then return 0 end
   local score = rescored(j[2], ARGV[3])
   call('HSET', key, 'score', score)  -- also of one that runs: it may come back
-  if j[1] == 'todo' then line_up(P, id, {score = score, lost = j[3], few = j[4]}) end
+  if j[1] == 'todo' then push_todo(P, id, {score = score, lost = j[3], few = j[4]}) end
   return 1
 end
 if ARGV[1] == 'job' then

@@ -1,7 +1,7 @@
 -- A worker process is known to be dead: take its jobs back now, not at their lease's end.
 -- ARGV: worker blamed, then pairs: id, its finished members that are on the disk
 -- blamed: 1 if it died by itself, and nobody ended it      reply: how many
-drains()
+write_first()
 local ids = call('SMEMBERS', P .. 'w:' .. ARGV[1])
 local kept = {}
 for b = 3, #ARGV, 2 do kept[ARGV[b]] = ARGV[b + 1] end

@@ -2,7 +2,7 @@
 -- ARGV: worker, 'only' or 'except', delay_ms, then pairs: id attempt      reply: how many
 -- 'only' gives those back; 'except' all others that the server thinks the worker
 -- holds (the reply of a reserve was lost).
-drains()
+write_first()
 local wid, delay, named, n = ARGV[1], tonumber(ARGV[3]), {}, 0
 for i = 4, #ARGV, 2 do named[ARGV[i]] = ARGV[i + 1] end
 for _, id in ipairs(call('SMEMBERS', P .. 'w:' .. wid)) do

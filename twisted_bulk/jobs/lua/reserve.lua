@@ -7,7 +7,7 @@
 --         suspects that wait, others that wait}
 -- what: ok | empty | stop | paused | full (max_doing are running) | rate (qps is used up)
 -- ms: until something may change without a wake, or -1
-drains()
+write_first()
 local wid, n, lease, bytes = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local alone, late, express = ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7])
 -- ms; none where there is no other worker
@@ -72,7 +72,7 @@ local function take(line, most, wait)
       if more and j[6] == 'todo' then
         local payload = j[1] or call('GET', P .. 'p:' .. id) or ''
         if sure and j[3] and tonumber(j[3]) <= now then
-          bury(id, 'expired')
+          kill_job(id, 'expired')
           buried = buried + 1
         elseif #out > 0 and #payload > bytes then more = false
         elseif tonumber(j[8]) <= now and tonumber(j[8]) > now - wait then more = false

@@ -12,7 +12,7 @@ if tonumber(j[4] or 1) > room(ARGV[1]) then return -2 end
 call('ZREM', P .. 'dead', id)
 clear(id)
 if j[3] then call('SET', P .. 'dd:' .. j[3], id) end
-line_up_again(id)
+push_todo_again(id)
 backlog(P, j[4] or 1)
 count(P, 'enqueued', 1)
 return finished(1)

@@ -2,7 +2,7 @@
 -- ARGV: worker lease_ms, then per limit: name most using wanted
 -- reply per limit: how many the worker may use until it asks again
 -- Whoever has more than its share now keeps only what it uses; others get that as it is given up.
-drains()
+write_first()
 local wid, lease, out = ARGV[1], tonumber(ARGV[2]), {}
 local turn = math.floor(now / 10000)
 

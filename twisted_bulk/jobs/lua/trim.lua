@@ -1,5 +1,5 @@
 -- Shorter results of a group that has ended. ARGV: gid run_nonce, then per job: result or ''
-drains()
+write_first()
 local gid, g = ARGV[1], P .. 'g:' .. ARGV[1]
 local f = call('HMGET', g, 'nonce', 'ended')
 if f[1] ~= ARGV[2] or not f[2] then return 0 end

@@ -1,7 +1,7 @@
 """How downloads get on, and what that tells of their hosts.
 
 An attempt that gets next to nothing from its server holds no place, see
-:mod:`twisted_bulk.downloads.lanes`; a host that fails is told to
+:mod:`twisted_bulk.downloads.fetch_queue`; a host that fails is told to
 :mod:`twisted_bulk.downloads.host_backoff`.
 """
 
@@ -11,9 +11,9 @@ from typing import Any
 from twisted.logger import Logger
 
 from twisted_bulk.downloads.attempt import Fetch
-from twisted_bulk.downloads.crew import Flight, PartFetches, Waits
+from twisted_bulk.downloads.fetch_queue import FetchQueue, Speed
 from twisted_bulk.downloads.host_backoff import HostBackoff
-from twisted_bulk.downloads.lanes import FetchQueue, Speed
+from twisted_bulk.downloads.part_fetches import Flight, PartFetches, Waits
 from twisted_bulk.errors import MemberError
 
 log = Logger()
@@ -27,35 +27,35 @@ SPEED = 20_000  # bytes a second that have to come over a while, for an attempt 
 WHILE, FIRST_WHILE = 1.0, 0.1  # seconds; the latter for the first attempt at a new host
 
 
-class Watch:
+class AttemptWatch:
     """Judges attempts. Pure but for what it tells.
 
     :param lanes: told of hosts, and of places that are free
-    :param pace: told of hosts in trouble, if there is one
+    :param backoff: told of hosts in trouble, if there is one
     """
 
-    def __init__(self, lanes: FetchQueue[Any], pace: HostBackoff | None) -> None:
-        self._lanes = lanes
-        self._pace = pace
+    def __init__(self, lanes: FetchQueue[Any], backoff: HostBackoff | None) -> None:
+        self._queue = lanes
+        self._backoff = backoff
         self._failures: dict[str, int] = {}  # in a row, by host; the latest last
 
-    def look(self, crews: Iterable[PartFetches], now: float) -> bool:
-        """Judge all attempts; a crew of which nothing gets on is *stalled*.
+    def look(self, parts: Iterable[PartFetches], now: float) -> bool:
+        """Judge all attempts; a part of which nothing gets on is *stalled*.
 
         :returns: whether more may begin now
         """
         ceded = False
-        for crew in crews:
-            for fetch, flight in crew.active.items():
-                ceded |= self._judge(crew, fetch, flight, now)
-            ours = any(f.finishing or f.busy_since is not None for f in crew.active)
-            if ours or self._lanes.gets_on(crew):
-                crew.stalled = None
-            elif crew.stalled is None:
-                crew.stalled = now
+        for part in parts:
+            for fetch, flight in part.active.items():
+                ceded |= self._judge(part, fetch, flight, now)
+            ours = any(f.finishing or f.busy_since is not None for f in part.active)
+            if ours or self._queue.gets_on(part):
+                part.stalled = None
+            elif part.stalled is None:
+                part.stalled = now
         return ceded
 
-    def _judge(self, crew: PartFetches, fetch: Fetch, flight: Flight, now: float) -> bool:
+    def _judge(self, part: PartFetches, fetch: Fetch, flight: Flight, now: float) -> bool:
         """:returns: whether more may begin now"""
         passed, placed = now - flight.looked, flight.placed
         if passed < (FIRST_WHILE if flight.new else WHILE):
@@ -66,17 +66,17 @@ class Watch:
         flight.received, flight.looked, flight.held = fetch.received, now, held
         news = False
         if fast:
-            news = self._lanes.note(flight.host, Speed.FAST)
+            news = self._queue.note(flight.host, Speed.FAST)
             if not flight.placed:
                 flight.placed = True
-                self._lanes.resume(crew)
+                self._queue.resume(part)
         elif flight.placed and not fetch.finishing:
             flight.placed = False
-            self._lanes.cede(crew, flight.new)
-            self._lanes.note(flight.host, Speed.SLOW)
+            self._queue.cede(part, flight.new)
+            self._queue.note(flight.host, Speed.SLOW)
             flight.let_go()
         if flight.new and flight.placed:
-            self._lanes.known()
+            self._queue.known()
         flight.new = False
         return news or (placed and not flight.placed)
 
@@ -90,22 +90,22 @@ class Watch:
             self._failures.pop(flight.host, None)
         took = (now if fetch.came is None else fetch.came) - flight.began - fetch.held
         quick = took < WHILE or fetch.received >= SPEED * took
-        if self._pace is not None:
-            self._pace.good(flight.host)
-        return self._lanes.note(flight.host, Speed.FAST if quick else Speed.SLOW)
+        if self._backoff is not None:
+            self._backoff.good(flight.host)
+        return self._queue.note(flight.host, Speed.FAST if quick else Speed.SLOW)
 
     def redirected(self, flight: Flight, now: float) -> bool:
         """A host has sent an attempt on to another one.
 
         :returns: as :meth:`answered`
         """
-        if self._pace is not None:
-            self._pace.good(flight.host)
+        if self._backoff is not None:
+            self._backoff.good(flight.host)
         quick = now - flight.began < WHILE
-        return self._lanes.note(flight.host, Speed.FAST if quick else Speed.SLOW)
+        return self._queue.note(flight.host, Speed.FAST if quick else Speed.SLOW)
 
     def failed(
-        self, crew: PartFetches, fetch: Fetch, flight: Flight, failed: MemberError, now: float
+        self, part: PartFetches, fetch: Fetch, flight: Flight, failed: MemberError, now: float
     ) -> bool:
         """An attempt has failed.
 
@@ -114,14 +114,14 @@ class Watch:
         self._note_failure(flight.host, failed)
         if failed.answered and not failed.tells_of_host and failed.code not in TROUBLE:
             return self.answered(fetch, flight, now, good=False)
-        if self._pace is None or failed.stale:
+        if self._backoff is None or failed.stale:
             return False
         if failed.shows_host:
-            self._pace.there(flight.host)
+            self._backoff.there(flight.host)
         trouble, away = failed.code in TROUBLE, failed.tells_of_host
         if trouble or away:
             wait = failed.retry_after or 0.0
-            self._pace.bad(flight.host, crew.batch, wait, trouble, away)
+            self._backoff.bad(flight.host, part.batch, wait, trouble, away)
         return False
 
     def _note_failure(self, host: str, failed: MemberError) -> None:
@@ -137,14 +137,14 @@ class Watch:
                 host=host, n=count, code=failed.code, detail=failed.detail,
             )  # fmt: skip
 
-    def waits_for(self, crew: PartFetches) -> Waits | None:
-        """A host that is away, or wants a pause, for which something of the crew waits."""
-        pace = self._pace
-        if pace is None:
+    def waits_for(self, part: PartFetches) -> Waits | None:
+        """A host that is away, or wants a pause, for which something of the part waits."""
+        backoff = self._backoff
+        if backoff is None:
             return None
-        for host in self._lanes.hosts(crew):
-            if pace.is_away(host, crew.batch):
-                return Waits(host, since=pace.since(host))
-            if pace.until(host, crew.batch):
-                return Waits(host, until=pace.until(host, crew.batch))
+        for host in self._queue.hosts(part):
+            if backoff.is_away(host, part.batch):
+                return Waits(host, since=backoff.since(host))
+            if backoff.until(host, part.batch):
+                return Waits(host, until=backoff.until(host, part.batch))
         return None

@@ -1,6 +1,6 @@
--- A report is no longer on its way: its speaker keeps the right to the next for a while, or not.
--- ARGV: gid speaker lease_ms      reply: 0
-drains()
+-- A report is no longer on its way: its reporter keeps the right to the next for a while, or not.
+-- ARGV: gid reporter lease_ms      reply: 0
+write_first()
 local key = P .. 's:' .. ARGV[1]
 if call('GET', key) ~= '!' .. ARGV[2] then return 0 end
 if tonumber(ARGV[3]) > 0 then

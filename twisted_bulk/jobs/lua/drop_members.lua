@@ -1,6 +1,6 @@
 -- Drop the members of groups that have ended and are not whole, the oldest first: they cannot be
 -- queued again then. ARGV: how many groups      reply: their ids
-drains()
+write_first()
 local gids = {}
 for _, gid in ipairs(call('ZRANGE', P .. 'kept', 0, tonumber(ARGV[1]) - 1)) do
   local f = call('HMGET', P .. 'g:' .. gid, 'jobs', 'nonce')

@@ -71,7 +71,7 @@ class FetchQueue(Generic[T]):
         self._owned: Counter[Hashable] = Counter()
         self._placed = self._placed_new = self._waiting_out = 0
         self._waiting: Counter[str] = Counter()
-        self._lanes: dict[Hashable, OrderedDict[str, deque[T]]] = {}
+        self._queue: dict[Hashable, OrderedDict[str, deque[T]]] = {}
         self._turns: OrderedDict[Hashable, None] = OrderedDict()
         # Owners of whose hosts none has room are not looked at until one has.
         self._blocked: dict[str, set[Hashable]] = {}
@@ -80,15 +80,15 @@ class FetchQueue(Generic[T]):
 
     def __bool__(self) -> bool:
         """Whether anything waits or is out."""
-        return bool(self._lanes or self._out)
+        return bool(self._queue or self._out)
 
     def add(self, owner: Hashable, host: str, item: T, first: bool = False) -> None:
         """Put an item at the end of its lane, or at its head."""
-        if owner not in self._lanes:
-            self._lanes[owner] = OrderedDict()
+        if owner not in self._queue:
+            self._queue[owner] = OrderedDict()
             self._turns[owner] = None
             self._turns.move_to_end(owner, last=False)
-        lane = self._lanes[owner].setdefault(host, deque())
+        lane = self._queue[owner].setdefault(host, deque())
         (lane.appendleft if first else lane.append)(item)
         self._waiting[host] += 1
         self._turns.setdefault(owner)
@@ -124,7 +124,7 @@ class FetchQueue(Generic[T]):
                 blocked.append(owner)
         for owner in blocked:
             del self._turns[owner]
-            for host in self._lanes[owner]:
+            for host in self._queue[owner]:
                 self._blocked.setdefault(host, set()).add(owner)
         return self._pop(*found) if found is not None else None
 
@@ -132,7 +132,7 @@ class FetchQueue(Generic[T]):
         self, owner: Hashable, places: int, free: int
     ) -> tuple[tuple[Hashable, str, Speed] | None, bool]:
         """What of an owner may begin; and whether something may, once there is a place."""
-        hosts, may_come = self._lanes[owner], False
+        hosts, may_come = self._queue[owner], False
         many = len(hosts) > LOOK_AT
         greedy = self._owned[owner] >= GREED * free
         for host in islice(hosts, LOOK_AT):
@@ -190,10 +190,10 @@ class FetchQueue(Generic[T]):
 
     def hosts(self, owner: Hashable) -> list[str]:
         """For which hosts something of it waits, :data:`LOOK_AT` at most."""
-        return list(islice(self._lanes.get(owner, ()), LOOK_AT))
+        return list(islice(self._queue.get(owner, ()), LOOK_AT))
 
     def _pop(self, owner: Hashable, host: str, speed: Speed) -> Taken[T]:
-        hosts = self._lanes[owner]
+        hosts = self._queue[owner]
         self._vain.pop(owner, None)
         item = hosts[host].popleft()
         self._out[host] += 1
@@ -245,7 +245,7 @@ class FetchQueue(Generic[T]):
 
     def _unblock(self, host: str) -> None:
         for owner in self._blocked.pop(host, ()):
-            if owner in self._lanes:
+            if owner in self._queue:
                 self._turns.setdefault(owner)
 
     def look_at(self, host: str) -> None:
@@ -259,7 +259,7 @@ class FetchQueue(Generic[T]):
 
     def drop(self, owner: Hashable) -> list[T]:
         """Take away everything of ``owner`` that still waits."""
-        hosts = self._lanes.pop(owner, OrderedDict())
+        hosts = self._queue.pop(owner, OrderedDict())
         self._turns.pop(owner, None)
         self._vain.pop(owner, None)
         for host, lane in hosts.items():
@@ -269,16 +269,16 @@ class FetchQueue(Generic[T]):
     def drop_host(self, host: str, wanted: Callable[[Hashable], bool]) -> list[T]:
         """Take away everything for ``host`` that still waits, of the owners that are wanted."""
         dropped: list[T] = []
-        for owner in [owner for owner, hosts in self._lanes.items() if host in hosts]:
+        for owner in [owner for owner, hosts in self._queue.items() if host in hosts]:
             if wanted(owner):
-                lane = self._lanes[owner].pop(host)
+                lane = self._queue[owner].pop(host)
                 _less(self._waiting, host, len(lane))
                 dropped += lane
                 self._forget_if_empty(owner)
         return dropped
 
     def _forget_if_empty(self, owner: Hashable) -> None:
-        if not self._lanes[owner]:
-            del self._lanes[owner]
+        if not self._queue[owner]:
+            del self._queue[owner]
             self._turns.pop(owner, None)
             self._vain.pop(owner, None)

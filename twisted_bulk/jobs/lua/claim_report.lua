@@ -1,7 +1,7 @@
 -- The right to report on a running group: claim or keep it, for as long as one report may take.
--- ARGV: gid speaker lease_ms      reply: the report's number, or 0: another has the right
+-- ARGV: gid reporter lease_ms      reply: the report's number, or 0: another has the right
 -- The key holds who has it, with '!' before it while a report may be on its way.
-drains()
+write_first()
 local g = P .. 'g:' .. ARGV[1]
 if call('HGET', g, 'state') ~= 'running' then return 0 end
 local key = P .. 's:' .. ARGV[1]
