@@ -58,7 +58,10 @@ setup(
     # twisted/plugins has no __init__.py (twistd demands that), so
     # find_packages cannot see it and it is named here.
     packages=[*find_packages(include=["twisted_bulk*"]), "twisted.plugins"],
-    package_data={"twisted_bulk": ["py.typed"], "twisted_bulk.jobs": ["lua/*.lua"]},
+    package_data={
+        "twisted_bulk": ["py.typed"],
+        "twisted_bulk.jobs": ["lua/*.lua", "lua/shared/*.lua"],
+    },
     # Makes `pip install -e .` put this directory on sys.path, which is where
     # twistd looks for twisted/plugins/.
     package_dir={"": "."},

@@ -12,9 +12,8 @@ from twisted_bulk.node.options import Options
 from twisted_bulk.node.settings import Settings
 from twisted_bulk.node.wiring import Wiring
 from twisted_bulk.node.worker_processes import Lifeline
-from twisted_bulk.system.clock import use_monotonic_clock
-from twisted_bulk.system.formats import check_formats
-from twisted_bulk.system.permissions import UMASK, tighten
+from twisted_bulk.system.data_folder import UMASK, check_formats, tighten
+from twisted_bulk.system.process import use_monotonic_clock
 
 
 def build(settings: Settings, reactor: Any) -> Daemon:

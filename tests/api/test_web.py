@@ -33,8 +33,9 @@ from twisted_bulk.errors import ConfigError, Forbidden, InvalidRequest, Protecte
 from twisted_bulk.http_server import channel
 from twisted_bulk.http_server.connection_limits import KNOWN, RequestRate
 from twisted_bulk.http_server.site import BoundedSite
+from twisted_bulk.jobs.group_model import Group, GroupPart
 from twisted_bulk.jobs.groups import GroupQueue
-from twisted_bulk.jobs.model import Ack, Group, GroupPart
+from twisted_bulk.jobs.model import Ack
 from twisted_bulk.jobs.scripted import ScriptedQueue
 from twisted_bulk.notify.signer import load_signer
 from twisted_bulk.web import LARGE, Api

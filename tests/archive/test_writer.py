@@ -49,7 +49,7 @@ from twisted_bulk.archive.zip_records import (
     local_header,
 )
 from twisted_bulk.errors import MemberError
-from twisted_bulk.system.disk import WRITE, write_at
+from twisted_bulk.system.disk import WRITE_BYTES, write_at
 
 NOISE = random.Random(5).randbytes(300_000)
 TEXT = b"all work and no play makes jack a dull boy\n" * 9000
@@ -719,7 +719,7 @@ class WriteTests(SynchronousTestCase):
     def test_large_ones(self) -> None:
         """They are written in pieces."""
         sizes: list[int] = []
-        data, write = os.urandom(WRITE * 2 + 1), os.pwritev
+        data, write = os.urandom(WRITE_BYTES * 2 + 1), os.pwritev
 
         def noted(file: int, pieces: Any, at: int) -> int:
             sizes.append(sum(map(len, pieces)))
@@ -730,7 +730,7 @@ class WriteTests(SynchronousTestCase):
             write_at(file, data, 0, b"head")
             file.seek(0)
             self.assertEqual(file.read(), b"head" + data)
-        self.assertEqual(sizes, [WRITE + 4, WRITE, 1])
+        self.assertEqual(sizes, [WRITE_BYTES + 4, WRITE_BYTES, 1])
 
     def test_nothing_behind_it(self) -> None:
         """A member without a piece has its header."""

@@ -7,7 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_bulk.batch.model import PartProgress, PartResult, Zip
 from twisted_bulk.batch.report import callback, percent, report
-from twisted_bulk.jobs.model import GroupRecord, PartRecord
+from twisted_bulk.jobs.group_model import GroupRecord, PartRecord
 
 
 def record(state: str, *parts: PartRecord, units: int = 0, **fields: Any) -> GroupRecord:

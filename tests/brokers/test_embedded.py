@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from tests.brokers.test_redis import eventually
 from tests.support.reactor import reactor
 from tests.support.redis_servers import need
-from twisted_bulk.brokers.embedded import LONGEST_SOCKET, Embedded, socket_path
+from twisted_bulk.brokers.embedded import MAX_SOCKET_PATH, Embedded, socket_path
 from twisted_bulk.brokers.server_program import (
     Program,
     can_read,
@@ -51,7 +51,7 @@ class ChoiceTests(SynchronousTestCase):
         folder = Path(tempfile.gettempdir(), *["deep" * 10] * 4)
         path = socket_path(folder)
         self.addCleanup(path.parent.rmdir)
-        self.assertLessEqual(len(os.fsencode(path)), LONGEST_SOCKET)
+        self.assertLessEqual(len(os.fsencode(path)), MAX_SOCKET_PATH)
         self.assertEqual(path.parent.stat().st_mode & 0o777, 0o700)
         self.assertEqual(socket_path(folder), path)
         path.parent.chmod(0o755)

@@ -23,7 +23,7 @@ from tests.support.daemon import ROOT
 from tests.support.reactor import reactor
 from tests.support.redis_servers import ask
 from twisted_bulk.brokers.embedded import socket_path
-from twisted_bulk.consumer import runner
+from twisted_bulk.consumer import opening, reserving, runner
 from twisted_bulk.consumer.acks import AckBuffer
 from twisted_bulk.consumer.consumer import Consumer
 from twisted_bulk.consumer.task import Backoff
@@ -47,7 +47,7 @@ class ConsumerTestCase(Broker):
 
     async def setUp(self) -> None:  # type: ignore[override]
         await super().setUp()
-        self.patch(runner, "BEAT", 0.05)
+        self.patch(runner, "BEAT_SECONDS", 0.05)
         self.queue = ScriptedQueue(self.store, "q")
 
     def consume(self, function: Callable[..., Any], **options: Any) -> Consumer:
@@ -304,7 +304,7 @@ class WishesTests(OnRedis, ConsumerTestCase):
 
         Fails on ecffb8f: what runs goes on, and after the stop nothing ever runs again.
         """
-        self.patch(runner, "PAUSED", 0.05)
+        self.patch(opening, "LOOK_AGAIN_SECONDS", 0.05)
         calls: list[int] = []
 
         async def function(number: int) -> int:
@@ -332,7 +332,7 @@ class WishesTests(OnRedis, ConsumerTestCase):
 
     async def test_stop_taken_back(self) -> None:
         """A call that begins after that is not given back by what was told before."""
-        self.patch(runner, "PAUSED", 0.02)
+        self.patch(opening, "LOOK_AGAIN_SECONDS", 0.02)
         calls: list[int] = []
 
         async def function(number: int) -> None:
@@ -402,7 +402,7 @@ class WishesTests(OnRedis, ConsumerTestCase):
 
     async def test_woken(self) -> None:
         """A waiting consumer hears of a call; it does not look every so often only."""
-        self.patch(runner, "IDLE", (30.0,))
+        self.patch(reserving, "IDLE_PAUSES", (30.0,))
         consumer = self.consume(functions.add)
         await deferLater(reactor, 0.3)  # it has looked and waits
         await self.queue.publisher.push(1)

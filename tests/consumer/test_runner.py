@@ -28,7 +28,7 @@ class RunnerTestCase(RedisTestCase):
     async def setUp(self) -> None:  # type: ignore[override]
         await super().setUp()
         self.queue = ScriptedQueue(self.redis, "jobs")
-        self.patch(runner, "BEAT", 0.05)
+        self.patch(runner, "BEAT_SECONDS", 0.05)
 
     def make(self, function: Any, **options: Any) -> Runner:
         slots = Slots(options.pop("slots", 4))
@@ -77,7 +77,6 @@ class RunnerTests(RunnerTestCase):
 
     async def test_retry(self) -> None:
         """A job that asks for it, or breaks, is tried again; then it is dead."""
-        self.patch(runner, "BACKOFF", (0.01,))
         attempts: list[int] = []
 
         async def function(task: Task) -> Result:
@@ -170,7 +169,7 @@ class RunnerTests(RunnerTestCase):
 
         # As after a reserve whose answer did not come.
         consumer = self.make(function)
-        consumer._doubts = 1
+        consumer._reserver.doubts = 1
         consumer.startService()
         await self.until("a", b"done")
 
@@ -218,7 +217,7 @@ class OutageTests(RunnerTestCase):
         self.addCleanup(self.server.close)
         self.redis = self.connect(self.server.url)
         self.queue = ScriptedQueue(self.redis, "jobs")
-        self.patch(runner, "BEAT", 0.05)
+        self.patch(runner, "BEAT_SECONDS", 0.05)
 
     async def test_outage(self) -> None:
         """A result is kept until the server is back, and counts."""

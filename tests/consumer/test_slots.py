@@ -2,7 +2,14 @@
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_bulk.consumer.slots import EXPRESS, MEMBERS, STALLED, PartSlots, Room, Slots
+from twisted_bulk.consumer.slots import (
+    MAX_EXPRESS,
+    MAX_UNITS,
+    STALLED_SECONDS,
+    PartSlots,
+    Room,
+    Slots,
+)
 from twisted_bulk.consumer.task import Task
 from twisted_bulk.jobs.model import Job
 
@@ -46,29 +53,31 @@ class PartSlotsTests(SynchronousTestCase):
 
     def test_large_ones(self) -> None:
         """However many large ones run, there is room for small ones."""
-        self.assertEqual(self.slots.room([task()] * 4, 0.0), Room(0, 0, EXPRESS))
+        self.assertEqual(self.slots.room([task()] * 4, 0.0), Room(0, 0, MAX_EXPRESS))
 
     def test_small_ones(self) -> None:
         """These have a bound of their own, and take nobody's slot."""
         small = [task(FEW)] * 10
-        self.assertEqual(self.slots.room(small, 0.0), Room(0, 4, EXPRESS - 10))
-        self.assertEqual(self.slots.room([*small, *[task()] * 4], 0.0), Room(0, 0, EXPRESS - 10))
-        self.assertEqual(self.slots.room([task(FEW)] * (EXPRESS + 4), 0.0), Room(0, 0, 0))
+        self.assertEqual(self.slots.room(small, 0.0), Room(0, 4, MAX_EXPRESS - 10))
+        self.assertEqual(
+            self.slots.room([*small, *[task()] * 4], 0.0), Room(0, 0, MAX_EXPRESS - 10)
+        )
+        self.assertEqual(self.slots.room([task(FEW)] * (MAX_EXPRESS + 4), 0.0), Room(0, 0, 0))
 
     def test_waiting(self) -> None:
         """However many wait for their sources, there is room for others."""
-        self.assertEqual(self.slots.room([task(since=0.0)] * 50, 1.0), Room(0, 4, EXPRESS))
+        self.assertEqual(self.slots.room([task(since=0.0)] * 50, 1.0), Room(0, 4, MAX_EXPRESS))
 
     def test_crowded(self) -> None:
         """Large ones that wait fill the memory: the one that has waited longest is to go."""
-        size = MEMBERS // 6
+        size = MAX_UNITS // 6
         waiting = [task(size, 5.0 + n) for n in range(6)]
-        self.assertEqual(self.slots.room(waiting, 6.0), Room(0, 0, EXPRESS))
-        room = self.slots.room(waiting, 5.0 + STALLED)
-        self.assertEqual(room, Room(0, 0, EXPRESS, waiting[0]))
+        self.assertEqual(self.slots.room(waiting, 6.0), Room(0, 0, MAX_EXPRESS))
+        room = self.slots.room(waiting, 5.0 + STALLED_SECONDS)
+        self.assertEqual(room, Room(0, 0, MAX_EXPRESS, waiting[0]))
         # Not where all slots are used by others.
-        self.assertEqual(self.slots.room([*waiting, *[task()] * 4], 99.0), Room(0, 0, EXPRESS))
+        self.assertEqual(self.slots.room([*waiting, *[task()] * 4], 99.0), Room(0, 0, MAX_EXPRESS))
 
     def test_as_many_as_slots(self) -> None:
         """Whatever their size, so many parts run as there are slots."""
-        self.assertEqual(self.slots.room([task(MEMBERS, 1.0)] * 3, 99.0).count, 1)
+        self.assertEqual(self.slots.room([task(MAX_UNITS, 1.0)] * 3, 99.0).count, 1)

@@ -11,19 +11,9 @@ from twisted.internet.task import deferLater
 from tests.support.brokers import OnMemory, OnRedis, OnSqlite, Queues
 from tests.support.reactor import reactor
 from twisted_bulk.errors import ConfigError, NotRetryable, QueueFull, QueueUnavailable
+from twisted_bulk.jobs.group_model import Group, GroupPart, Submitted
 from twisted_bulk.jobs.groups import GroupQueue
-from twisted_bulk.jobs.model import (
-    Ack,
-    Acked,
-    Alone,
-    Group,
-    GroupPart,
-    Job,
-    JobRecord,
-    Queued,
-    Submitted,
-    Work,
-)
+from twisted_bulk.jobs.model import Ack, Acked, Alone, Job, JobRecord, Queued, Work
 from twisted_bulk.jobs.scripts import SCRIPTS
 
 
@@ -129,7 +119,7 @@ class JobTests(QueueTestCase):
         (job,) = await self.take()
         self.assertTrue(await self.queue.nack("w1", job, 60, "no luck", False))
         reserved = await self.queue.reserve("w1", 1)
-        self.assertEqual((reserved.what, reserved.jobs), ("empty", []))
+        self.assertEqual((reserved.supply, reserved.jobs), ("empty", []))
         self.assertTrue(reserved.wait is not None and 55 < reserved.wait <= 60)
         await self.due("later")
         (job,) = await self.take()
@@ -428,7 +418,7 @@ class JobTests(QueueTestCase):
         (job,) = await self.take(count=1)
         for flag in ("paused", "stop"):
             await self.queue.control({flag: True})
-            self.assertEqual((await self.queue.reserve("w1", 1)).what, flag)
+            self.assertEqual((await self.queue.reserve("w1", 1)).supply, flag)
             beaten = await self.queue.beat("w1", [(job, 0, b"")])
             self.assertEqual((beaten.paused, beaten.stop), (flag == "paused", flag == "stop"))
             self.assertFalse(beaten.lost)
@@ -445,7 +435,7 @@ class JobTests(QueueTestCase):
         await self.queue.control({"max_doing": 3})
         self.assertEqual(len(await self.take("w1", 2)), 2)
         (job,) = await self.take("w2", 2)
-        self.assertEqual((await self.queue.reserve("w3", 2)).what, "full")
+        self.assertEqual((await self.queue.reserve("w3", 2)).supply, "full")
         await self.ack("w2", job)
         self.assertEqual(len(await self.take("w3")), 1)
         await self.queue.control({"max_doing": None})
@@ -469,7 +459,7 @@ class JobTests(QueueTestCase):
         await self.queue.control({"qps": 2})
         self.assertEqual(len(await self.take("w1", 9)), 1)
         reserved = await self.queue.reserve("w2", 9)
-        self.assertEqual((reserved.what, len(reserved.jobs)), ("rate", 0))
+        self.assertEqual((reserved.supply, len(reserved.jobs)), ("rate", 0))
         self.assertTrue(reserved.wait is not None and 0.2 < reserved.wait <= 0.5)
 
     async def test_hold(self) -> None:
@@ -572,7 +562,7 @@ class JobTests(QueueTestCase):
         await self.put("a")
         await deferLater(reactor, 0.02)
         first = await self.queue.reserve("w1", 1)
-        self.assertEqual((first.what, first.wait, first.jobs), ("empty", 0, []))
+        self.assertEqual((first.supply, first.wait, first.jobs), ("empty", 0, []))
         (job,) = await self.take()
         self.assertEqual(job.id, "a")
 

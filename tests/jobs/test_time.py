@@ -5,8 +5,9 @@ from typing import Any
 from tests.support.brokers import Broker
 from tests.support.reactor import reactor
 from twisted_bulk.brokers.sqlite import MEMORY, SqliteStore
+from twisted_bulk.jobs.group_model import Group, GroupPart
 from twisted_bulk.jobs.groups import GroupQueue
-from twisted_bulk.jobs.model import LEASE, Ack, Group, GroupPart, Job, Work
+from twisted_bulk.jobs.model import LEASE_SECONDS, Ack, Job, Work
 from twisted_bulk.jobs.scripted import ScriptedQueue
 
 HOUR, DAY = 3600.0, 86400.0
@@ -74,7 +75,7 @@ class TimeTests(Broker):
         for units, step in enumerate((8 * DAY, -8 * DAY), 1):
             self.wrong += step
             await self.calls.beat("w1", [(job, units, b"")])
-            for _ in range(int(LEASE) + 15):
+            for _ in range(int(LEASE_SECONDS) + 15):
                 await self.live(1)
                 await self.calls.beat("w3", [])  # somebody lives
             (job,) = (await self.calls.reserve("w1", 9)).jobs

@@ -21,8 +21,9 @@ from twisted_bulk.errors import ConfigError, Unavailable
 from twisted_bulk.http_client import pool as connection
 from twisted_bulk.http_client.agent import AnyEncodingAgent, GuardedAgent
 from twisted_bulk.http_client.guard import Guard
+from twisted_bulk.jobs.group_model import Group, GroupPart
 from twisted_bulk.jobs.groups import GroupQueue
-from twisted_bulk.jobs.model import Ack, Group, GroupPart
+from twisted_bulk.jobs.model import Ack
 from twisted_bulk.jobs.scripted import ScriptedQueue
 from twisted_bulk.notify import notifier as notify
 from twisted_bulk.notify.notifier import SCHEDULE, TRIES, Notifier

@@ -10,7 +10,7 @@ from twisted.internet.task import deferLater
 from tests.support.brokers import OnMemory, Queues
 from tests.support.reactor import reactor
 from twisted_bulk.archive.folders import LEFT, DataFolders
-from twisted_bulk.jobs.model import Group, GroupPart
+from twisted_bulk.jobs.group_model import Group, GroupPart
 from twisted_bulk.parts import janitor
 from twisted_bulk.parts.janitor import SWEEP, Janitor
 

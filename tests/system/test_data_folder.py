@@ -14,7 +14,7 @@ from tests.support.redis_servers import RedisServer
 from tests.whole.test_daemon import DaemonTestCase, until
 from twisted_bulk.batch.model import Member, pack_members, unpack_members
 from twisted_bulk.errors import ConfigError
-from twisted_bulk.system.formats import FORMATS, check_formats
+from twisted_bulk.system.data_folder import FORMATS, check_formats
 
 OLD = ROOT / "tests" / "old" / "ecffb8f.tar.xz"
 

@@ -15,7 +15,7 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 from tests.support.daemon import Daemon
 from tests.whole.test_daemon import DaemonTestCase, until
 from twisted_bulk.errors import DiskFull
-from twisted_bulk.system.disk_space import Space
+from twisted_bulk.system.disk_space import DiskSpace
 
 MiB = 1 << 20
 
@@ -27,7 +27,7 @@ class SpaceTests(SynchronousTestCase):
         self.used = self.asked = 0
         self.patch(os, "statvfs", self.statvfs)
         self.clock = Clock()
-        self.space = Space(Path("."), self.clock, 80, 85, 95)
+        self.space = DiskSpace(Path("."), self.clock, 80, 85, 95)
         self.heard: list[bool] = []
         self.space.listen(lambda: self.heard.append(True))
         self.space.startService()
@@ -44,7 +44,7 @@ class SpaceTests(SynchronousTestCase):
         for share in shares:
             self.used = share * 10
             self.clock.advance(1)
-            found.append((self.space.tight, self.space.full))
+            found.append((self.space.is_tight, self.space.is_full))
         return found
 
     def test_marks(self) -> None:
@@ -67,11 +67,11 @@ class SpaceTests(SynchronousTestCase):
         """What would go beyond the hard mark is not written."""
         self.states(50)
         self.space.claim(44_900)
-        self.assertFalse(self.space.full)
+        self.assertFalse(self.space.is_full)
         with self.assertRaises(OSError) as caught:
             self.space.claim(45_100)
         self.assertTrue(self.space.refused(caught.exception))
-        self.assertTrue(self.space.full)
+        self.assertTrue(self.space.is_full)
         self.assertEqual(self.states(79), [(False, False)])
         self.assertFalse(self.space.refused(OSError(errno.EIO, "")))
 

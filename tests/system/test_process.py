@@ -13,7 +13,7 @@ import sys, threading, time
 real, shift = time.time, [0.0]
 time.time = lambda: real() + shift[0]
 from twisted.internet import reactor, task
-from twisted_bulk.system.clock import use_monotonic_clock
+from twisted_bulk.system.process import use_monotonic_clock
 early = []
 reactor.callLater(0.05, early.append, 1)
 if sys.argv[1] == "on":

@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.daemon import Daemon, command, environment
 from tests.whole.test_daemon import DaemonTestCase
-from twisted_bulk.system.permissions import tighten
+from twisted_bulk.system.data_folder import tighten
 
 
 class OpenDaemon(Daemon):

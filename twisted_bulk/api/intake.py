@@ -29,16 +29,16 @@ from twisted_bulk.errors import (
     TaskConflict,
     Unavailable,
 )
-from twisted_bulk.jobs.groups import GroupQueue
-from twisted_bulk.jobs.model import (
+from twisted_bulk.jobs.group_model import (
     GROUP_STATES,
     Group,
     GroupPart,
     GroupRecord,
-    Stats,
     Submitted,
     split_after_id,
 )
+from twisted_bulk.jobs.groups import GroupQueue
+from twisted_bulk.jobs.model import Stats
 from twisted_bulk.jobs.quiet_hours import ALWAYS, Hours
 from twisted_bulk.jobs.stats import job_eta, summary, waits_for
 

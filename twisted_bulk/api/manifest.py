@@ -10,7 +10,7 @@ from twisted_bulk.batch.manifest_file import RUNNING, read_so_far, read_whole
 from twisted_bulk.batch.model import PartProgress, PartResult
 from twisted_bulk.batch.names import MANIFEST
 from twisted_bulk.errors import Elsewhere, Gone
-from twisted_bulk.jobs.model import GroupRecord, PartRecord
+from twisted_bulk.jobs.group_model import GroupRecord, PartRecord
 
 AT_ONCE = 200  # lines in one piece
 

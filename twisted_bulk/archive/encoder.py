@@ -17,7 +17,7 @@ import msgspec
 from isal import igzip_lib, isal_zlib
 
 from twisted_bulk.archive.zip_records import DEFLATED, STORED
-from twisted_bulk.system.heap import keep_buffers
+from twisted_bulk.system.process import keep_buffers
 
 SAMPLE = 64 << 10
 WORTH = 0.97  # `auto` deflates when a sample shrinks to less than this

@@ -22,8 +22,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from twisted_bulk.system.data_folder import share
 from twisted_bulk.system.disk import sync_folder
-from twisted_bulk.system.permissions import share
 
 DIGEST = ".sha256"
 JOURNAL = "journal"  # the name of an archive's, in its folder

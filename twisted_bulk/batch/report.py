@@ -11,7 +11,7 @@ import msgspec
 
 from twisted_bulk.batch.masks import mask
 from twisted_bulk.batch.model import Outcome, PartProgress, PartResult, Spec, Zip, task_of
-from twisted_bulk.jobs.model import ENDED, AfterRecord, GroupRecord, PartRecord
+from twisted_bulk.jobs.group_model import ENDED, AfterRecord, GroupRecord, PartRecord
 
 MAX_ERRORS = 100  # failed members named in a report
 URL = 500  # characters of their URLs

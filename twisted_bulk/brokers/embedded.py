@@ -1,19 +1,15 @@
-"""The embedded server: a Valkey or Redis of our own, spawned and kept.
+"""The embedded server: a Valkey or Redis that this daemon starts, and starts again when it ends.
 
-Its folder is ``<data>/redis``. Whoever runs the server holds a lock on
-``redis/lock``: the file is open in the server process itself, so the lock lives
-exactly as long as the server does, however the daemon ended. A daemon that finds
-it taken uses the server that is there. There are never two servers on one
-append-only file.
+Its folder is ``<data>/redis``. The server process itself has the locked file ``redis/lock`` open,
+so the lock lives exactly as long as the server does, however the daemon ended. A daemon that finds
+the lock taken uses the server that is there. There are never two servers on one append-only file.
 
-Each daemon that uses the server shares a lock on ``redis/users``. Who stops while
-others have it leaves the server to them; the last one ends it. The server ends with
-the daemon that started it, however that ends (on Linux): another one, if there is
-one, then starts its own.
+Each daemon that uses the server shares a lock on ``redis/users``. A daemon that stops while others
+have that lock leaves the server to them; the last one ends it. On Linux the server ends with the
+daemon that started it, however that ends; another daemon, if there is one, then starts its own.
 """
 
 import contextlib
-import errno
 import fcntl
 import hashlib
 import os
@@ -39,13 +35,16 @@ from twisted_bulk.brokers.redis import Redis
 from twisted_bulk.brokers.redis_url import Address
 from twisted_bulk.brokers.server_program import choose, flags, note_writer
 from twisted_bulk.errors import ConfigError, QueueUnavailable
+from twisted_bulk.system import disk
+from twisted_bulk.system.periodic import pause_after
 
 log = Logger()
 
-# sockaddr_un holds 108 bytes on Linux and 104 elsewhere, the final zero included.
-LONGEST_SOCKET = 103
-BACKOFF = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
-STOP_WITHIN = 10.0
+#: Bytes of a socket's path. sockaddr_un has 108 on Linux and 104 elsewhere, with the final zero.
+MAX_SOCKET_PATH = 103
+RESTART_PAUSES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)  # seconds before a start, by failures in a row
+STOP_SECONDS = 10.0  # that a stop waits for the server's end; then it says so, and goes on
+ADOPTED_LOOK_SECONDS = 0.5  # between looks whether another daemon's server has ended
 # A session of its own: a ctrl-C meant for the daemon must not reach the server. And, as prctl(2)
 # says of PR_SET_PDEATHSIG (1): SIGTERM when the process that started it has ended.
 _LAUNCH = """
@@ -65,12 +64,12 @@ def socket_path(folder: Path) -> Path:
     :raises ConfigError: the private folder exists and is not ours alone
     """
     path = folder / "redis.sock"
-    if len(os.fsencode(path)) <= LONGEST_SOCKET:
+    if len(os.fsencode(path)) <= MAX_SOCKET_PATH:
         return path
     digest = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:16]
     name = f"bulkwav-{os.getuid()}-{digest}"
     short = Path(tempfile.gettempdir()) / name
-    if len(os.fsencode(short / "redis.sock")) > LONGEST_SOCKET:
+    if len(os.fsencode(short / "redis.sock")) > MAX_SOCKET_PATH:
         short = Path("/tmp") / name
     short.mkdir(mode=0o700, exist_ok=True)
     about = short.lstat()
@@ -80,6 +79,8 @@ def socket_path(folder: Path) -> Path:
 
 
 class _Server(ProcessProtocol):
+    """The server's process; ``ended`` fires with how it ended."""
+
     def __init__(self) -> None:
         self.ended: Deferred[str] = Deferred()
 
@@ -88,14 +89,13 @@ class _Server(ProcessProtocol):
 
 
 class Embedded(Service):
-    """Keep one server running on ``folder`` for as long as the service runs.
+    """Keeps one server running on ``folder`` for as long as the service runs.
 
     ``store`` is the connection to it, started and stopped with the service.
 
     :param memory: bytes that it may use for data; 0: any number
-
-    :raises ConfigError: there is no server program on this machine, or none that can read what
-        stands in the folder
+    :raises ConfigError: there is no server program on this machine, or none that can read the files
+        in the folder
     """
 
     ports: Collection[int] = ()
@@ -145,12 +145,12 @@ class Embedded(Service):
                 self._process.signalProcess("TERM")
             else:
                 await self._shutdown()
-            end = self._reactor.seconds() + STOP_WITHIN
+            end = self._reactor.seconds() + STOP_SECONDS
             while lock is None and self._reactor.seconds() < end:
                 await deferLater(self._reactor, 0.02)
                 lock = self._lock()
         if lock is None:
-            log.warn("the embedded server did not end within {s} s", s=STOP_WITHIN)
+            log.warn("the embedded server did not end within {s} s", s=STOP_SECONDS)
         else:
             if self._socket.parent != self._folder:
                 with contextlib.suppress(OSError):
@@ -160,7 +160,7 @@ class Embedded(Service):
         await self.store.disconnect()
 
     def _is_shared(self) -> bool:
-        """Whether others use the server; from now on we do not."""
+        """Whether other daemons use the server; gives up this daemon's own share of the lock."""
         assert self._user is not None
         try:
             fcntl.flock(self._user, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -172,20 +172,15 @@ class Embedded(Service):
         return False
 
     async def _shutdown(self) -> None:
-        with contextlib.suppress(QueueUnavailable):  # its only answer is to hang up
+        with contextlib.suppress(QueueUnavailable):  # it closes the connection and answers nothing
             await self.store.command("SHUTDOWN", deadline=2)
 
     def _lock(self) -> int | None:
-        """An open, locked file, or None while a server (of anyone's) has it."""
-        lock = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        """The server's lock, open; None: a server runs, whoever started it."""
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as problem:
-            os.close(lock)
-            if problem.errno not in (errno.EAGAIN, errno.EACCES):
-                raise
+            return disk.lock(self._folder / "lock")
+        except BlockingIOError:
             return None
-        return lock
 
     async def _keep(self) -> None:
         while True:
@@ -193,12 +188,12 @@ class Embedded(Service):
                 await self._keep_running()
             except CancelledError:
                 raise
-            except Exception:  # no processes left, a full disk: it may pass
+            except Exception:  # no processes left, a full disk: the next start may work
                 log.failure("the embedded server cannot be started")
-                await deferLater(self._reactor, BACKOFF[-1])
+                await deferLater(self._reactor, RESTART_PAUSES[-1])
 
     async def _keep_running(self) -> None:
-        """Spawn whenever nobody serves the folder."""
+        """Start a server whenever none runs on the folder."""
         failures, adopted = 0, False
         while True:
             socket_path(self._folder)  # a private folder may have gone with an earlier server
@@ -207,7 +202,7 @@ class Embedded(Service):
                 if not adopted:
                     log.info("a server already runs on {folder}", folder=self._folder)
                 adopted = True
-                await deferLater(self._reactor, 0.5)
+                await deferLater(self._reactor, ADOPTED_LOOK_SECONDS)
                 continue
             adopted = False
             try:
@@ -218,8 +213,8 @@ class Embedded(Service):
             how = await ended
             self._process = None
             lasted = self._reactor.seconds() - started
-            failures = 0 if lasted > BACKOFF[-1] else failures + 1
-            delay = BACKOFF[min(failures, len(BACKOFF) - 1)]
+            failures = 0 if lasted > RESTART_PAUSES[-1] else failures + 1
+            delay = pause_after(RESTART_PAUSES, failures)
             log.error(
                 "the embedded server ended ({how}); its log is {path}; again in {delay} s",
                 how=how,
@@ -241,7 +236,7 @@ class Embedded(Service):
                 sys.executable,
                 [*launch, program.path, *arguments],
                 env={"PATH": os.environ.get("PATH", ""), "LANG": "C"},
-                # Descriptor 3 is never used, only held: the lock.
+                # The lock is descriptor 3: the server never uses it, and has it open until it ends.
                 childFDs={
                     0: nothing.fileno(),
                     1: output.fileno(),

@@ -1,10 +1,10 @@
-"""The connection to Redis or Valkey: txredisapi with its traps taken out.
+"""The connection to Redis or Valkey, on txredisapi.
 
-What is avoided, and why: AUTH and SELECT by txredisapi stop the reconnecting for
-ever after one bad handshake, so our protocol shakes hands itself; a command waits
-without limit while the server is away, so each has a deadline; numbers and text
-are never converted, so replies are bytes and integers only; no MULTI, no pipeline
-and no blocking command, which each take a connection out of the pool.
+Four things differ from txredisapi's own connections. It stops reconnecting for ever after one
+failed AUTH or SELECT, so our protocol sends these itself. A command waits without limit while the
+server is away, so each has a deadline. Replies are bytes and integers only, as nothing is
+converted. MULTI, pipelines and blocking commands, which take a connection out of the pool, are not
+used.
 """
 
 import re
@@ -26,24 +26,24 @@ from twisted_bulk.errors import QueueFull, QueueUnavailable
 
 log = Logger()
 
-REPLICATED_WITHIN = 1.0
-OLDEST = (6, 2)
-# What may pass. Redis 6.2 puts a script's error behind words of its own.
+REPLICATION_SECONDS = 1.0  # that a write may take to its replicas; then QueueUnavailable
+OLDEST_VERSION = (6, 2)  # of Redis; an older one gets a warning
+#: Errors that may pass by themselves. Redis 6.2 puts a script's error behind words of its own.
 _TROUBLE = re.compile(r"(?:^|-)(OOM|LOADING|BUSY|READONLY|MASTERDOWN|MISCONF|NOREPLICAS)\b")
 
 
 def _checked(argument: Argument) -> Argument:
-    # txredisapi would quietly write None as "None" and cut floats.
+    # txredisapi would write None as "None", and cut floats, without an error.
     if isinstance(argument, bool) or not isinstance(argument, str | bytes | int):
         raise TypeError(f"not a Redis argument: {argument!r}")
     return argument
 
 
 class Redis:
-    """Commands and scripts on one server, reconnecting for as long as it lives.
+    """Commands and scripts on one server; connects again for as long as the service lives.
 
     :param where: the server's address as logs should name it (no secrets)
-    :param ports: TCP ports of the servers, and of the Sentinels; they may become more
+    :param ports: TCP ports of the servers and of the Sentinels; more may come in
     """
 
     capabilities = Capabilities(processes=True, hosts=True, durable=True)
@@ -84,7 +84,7 @@ class Redis:
         self._listeners.heard.setdefault(channel, []).append(heard)
 
     def attend(self, leave: Callable[[], Deferred[None]]) -> None:
-        """It is disconnected by its service only."""
+        """Nothing: only its service disconnects it."""
 
     async def command(self, *arguments: Argument, deadline: float = DEADLINE) -> Any:
         """Send one command.
@@ -116,7 +116,7 @@ class Redis:
                 raise QueueFull(f"{self.where} has no memory left") from None
             if trouble:
                 if trouble[1] in ("READONLY", "NOREPLICAS"):
-                    self._reconnect()  # it was the master, once
+                    self._reconnect()  # it is not the master any more
                 raise QueueUnavailable(f"{self.where}: {error}") from None
             raise
 
@@ -138,9 +138,9 @@ class Redis:
         return await send("EVAL", script.source, *words, deadline=deadline)
 
     async def _replicated(self, *arguments: Argument, deadline: float) -> Any:
-        """A command whose effect has reached replicas before it is answered for.
+        """Send a command, and wait until the replicas have its effect.
 
-        :raises QueueUnavailable: or may not have
+        :raises QueueUnavailable: too few replicas have it in time
         """
         words = [*map(_checked, arguments)]
 
@@ -149,7 +149,7 @@ class Redis:
             connection = self._factory.connection() or await self._factory.wait()
             sent = connection.execute_command(*words)
             waiting = connection.execute_command(
-                "WAIT", self._replicas, round(REPLICATED_WITHIN * 1000)
+                "WAIT", self._replicas, round(REPLICATION_SECONDS * 1000)
             )
             try:
                 reply = await sent
@@ -163,7 +163,7 @@ class Redis:
         return reply
 
     async def memory(self) -> tuple[int, int]:
-        """Bytes in use, as its limit counts them, and that limit; 0: there is none."""
+        """Bytes in use, as the server's limit counts them, and the limit; 0: there is none."""
         info = await self._info("memory")
         used = int(info.get("used_memory", 0)) - int(info.get("mem_not_counted_for_evict", 0))
         return max(0, used), int(info.get("maxmemory", 0))
@@ -173,12 +173,12 @@ class Redis:
         return dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
 
     async def warnings(self) -> list[str]:
-        """What about this server puts accepted batches at risk."""
+        """Settings of this server that put accepted batches at risk, in words."""
         info = await self._info()
         found = []
         # Valkey reports the Redis version it is compatible with.
         version = tuple(int(n) for n in info.get("redis_version", "0.0").split(".")[:2])
-        if version < OLDEST:
+        if version < OLDEST_VERSION:
             found.append("it is older than 6.2")
         if info.get("aof_enabled") == "0":
             found.append("appendonly is off: batches accepted since its last dump die with it")
@@ -192,9 +192,9 @@ class Redis:
 
 
 def connection(reactor: Any, url: str) -> Redis:
-    """A connection to what ``url`` names; see :mod:`twisted_bulk.brokers.redis_url`.
+    """A connection to the server that ``url`` names, see :mod:`twisted_bulk.brokers.redis_url`.
 
-    :raises ValueError: it is not such a URL
+    :raises ValueError: ``url`` is not the URL of a Redis
     """
     address = parse_redis_url(url)
     ports = {port for _, port in address.hosts}
@@ -202,7 +202,7 @@ def connection(reactor: Any, url: str) -> Redis:
 
 
 class Connection(Service):
-    """A :class:`Redis` that lives as long as the service, checked once it answers."""
+    """A :class:`Redis` that lives as long as the service; its settings are checked once."""
 
     def __init__(self, redis: Redis) -> None:
         self.store = redis

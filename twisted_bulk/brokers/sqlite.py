@@ -1,9 +1,8 @@
-"""A queue without a server: in an SQLite file that processes of one host share, or in memory.
+"""A store without a server: an SQLite file that processes of one host share, or memory.
 
-The scripts of ``lua/`` run here as they do in Redis, in the same Lua (5.1, by lupa), over
-:mod:`~twisted_bulk.brokers.sqlite_commands`. Each is one transaction, so a failed one leaves
-nothing behind. In a file: WAL, and synchronous FULL, so that what was answered outlives a power
-cut.
+The scripts of ``jobs/lua/`` run here as they do in Redis, in the same Lua (5.1, by lupa), over
+:mod:`~twisted_bulk.brokers.sqlite_commands`. Each is one transaction, so a failed one changes
+nothing. A file has WAL and synchronous FULL, so that an answered call outlives a power cut.
 """
 
 import sqlite3
@@ -23,8 +22,8 @@ from twisted_bulk.brokers.store import DEADLINE, Argument, Capabilities, Script
 from twisted_bulk.errors import ConfigError, QueueFull, QueueUnavailable
 
 MEMORY = ":memory:"
-BUSY = 8.0  # seconds to wait for another process's transaction
-PRUNE_EVERY = 256  # transactions between looks for pages to give back
+BUSY_SECONDS = 8.0  # that a transaction waits for another process's; then QueueUnavailable
+VACUUM_EVERY = 256  # transactions between two times that free pages are given back
 
 
 def _lua() -> Any:
@@ -43,7 +42,7 @@ class _Database:
 
     def __init__(self, path: str, now: Callable[[], float]) -> None:
         self._db = sqlite3.connect(
-            path, timeout=BUSY, isolation_level=None, check_same_thread=False
+            path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
         )
         self._db.execute("PRAGMA auto_vacuum = INCREMENTAL")
         self._db.execute("PRAGMA journal_mode = WAL")
@@ -71,7 +70,7 @@ class _Database:
         if isinstance(value, bytes):
             return value
         if isinstance(value, int | float):
-            return int(value)  # as Redis cuts them
+            return int(value)  # Redis cuts the fraction off, too
         return [self._from_lua(value[n]) for n in range(1, len(value) + 1)]
 
     def run(self, script: Script, key: bytes, words: list[bytes]) -> Any:
@@ -99,7 +98,7 @@ class _Database:
                 self._db.execute("ROLLBACK")
             raise
         self._done += 1
-        if self._done % PRUNE_EVERY == 0:
+        if self._done % VACUUM_EVERY == 0:
             self._db.execute("PRAGMA incremental_vacuum(500)").fetchall()
         return result
 
@@ -110,7 +109,7 @@ class _Database:
         return heard
 
     def close(self) -> None:
-        """Close the file; what is in memory is gone."""
+        """Close the file; data in memory is gone."""
         self._db.close()
 
 
@@ -138,7 +137,7 @@ class SqliteStore(Service):
 
     @property
     def store(self) -> "SqliteStore":
-        """What keeps a store calls it so."""
+        """Itself: a StoreService has its store under this name."""
         return self
 
     def startService(self) -> None:
@@ -205,7 +204,7 @@ class SqliteStore(Service):
         self._listeners.setdefault(channel.encode(), []).append(heard)
 
     def attend(self, leave: Callable[[], Deferred[None]]) -> None:
-        """It is closed by its service only."""
+        """Nothing: only its service closes it."""
 
 
 def _word(argument: Argument) -> bytes:

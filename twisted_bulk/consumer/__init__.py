@@ -1,4 +1,4 @@
-"""Running any function on the jobs of a queue.
+"""Workers: they take jobs from a queue and run a function on each.
 
 For others: consumer.Consumer, runner.Runner, task, slots, acks.adopt.
 """

@@ -1,11 +1,10 @@
 """Acknowledgements on their way into the queue, many in one call.
 
-What is finished while the queue is away is written to a file, synced, and delivered when it is
-back. The fence decides then whether it still counts: the file keeps the id of the worker that
-held the job. A process that died before leaves its file to the next one, see :func:`adopt`.
+An acknowledgement that comes while the queue is away is written to a file, synced, and delivered
+when the queue is back. The fence then decides whether it counts: the file has the id of the worker
+that held the job. The file of a process that died is delivered by another one, see :func:`adopt`.
 """
 
-import fcntl
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,10 +18,11 @@ from twisted.logger import Logger
 from twisted_bulk.errors import Unavailable
 from twisted_bulk.jobs.model import Ack, Job
 from twisted_bulk.jobs.protocol import JobQueue
+from twisted_bulk.system import disk
 
 log = Logger()
 
-AT_ONCE = 500  # acknowledgements in one call
+BATCH_SIZE = 500  # acknowledgements in one call; further ones follow in the next
 
 
 class _Line(msgspec.Struct):
@@ -37,14 +37,18 @@ class _Line(msgspec.Struct):
 
     @property
     def ack(self) -> Ack:
-        """What it says."""
+        """The acknowledgement in this line."""
         job = Job(id=self.id, attempt=self.attempt, attachment="", payload=b"")
         return Ack(job, self.ok, self.result)
 
 
 @dataclass(eq=False)
 class _Entry:
-    """An acknowledgement, what undoes the work, and who waits for it."""
+    """An acknowledgement.
+
+    :param undo: called if it came too late to count
+    :param settled: fires once it is recorded, or kept until it can be
+    """
 
     ack: Ack
     undo: Callable[[], object]
@@ -58,7 +62,7 @@ def _file(folder: Path, worker: str, queue: str) -> Path:
 class AckBuffer:
     """The acknowledgements of one worker.
 
-    :param folder: where the file is kept; without one the memory has to do
+    :param folder: where the file is kept; None: they are kept in memory
     """
 
     def __init__(self, queue: JobQueue, worker: str, folder: Path | None) -> None:
@@ -72,7 +76,7 @@ class AckBuffer:
 
     @property
     def kept(self) -> bool:
-        """Whether something waits for the queue to be back."""
+        """Whether acknowledgements wait for the queue to be back."""
         return bool(self._kept)
 
     def add(self, ack: Ack, undo: Callable[[], object]) -> Deferred[None]:
@@ -91,12 +95,12 @@ class AckBuffer:
         self._sending = True
         try:
             while self._waiting:
-                entries, self._waiting = self._waiting[:AT_ONCE], self._waiting[AT_ONCE:]
+                entries, self._waiting = self._waiting[:BATCH_SIZE], self._waiting[BATCH_SIZE:]
                 try:
                     await self._ack(entries)
                 except Unavailable:
                     self._keep(entries)
-                except Exception as error:  # a mistake of ours: those jobs come again
+                except Exception as error:  # a mistake of ours: these jobs are done again
                     for entry in entries:
                         entry.settled.errback(error)
                     raise
@@ -118,13 +122,13 @@ class AckBuffer:
             try:
                 self._write(self._folder, b"".join(self._line(entry.ack) for entry in entries))
             except OSError as error:
-                # They are in memory still, and are done again should this process end now.
+                # They stay in memory; if this process ends now, their jobs are done again.
                 log.error("results cannot be kept on disk: {error}", error=error)
         for entry in entries:
             entry.settled.callback(None)
 
     def _write(self, folder: Path, lines: bytes) -> None:
-        """All of it, durably; or the file is as it was."""
+        """Append all of it, durably; on an error the file stays as it was."""
         descriptor = self._open(folder)
         size = os.fstat(descriptor).st_size
         try:
@@ -145,43 +149,24 @@ class AckBuffer:
         if self._descriptor is None:
             folder.mkdir(parents=True, exist_ok=True)
             path = _file(folder, self._worker, self._queue.name)
-            self._descriptor = _locked(path)
-            parent = os.open(folder, os.O_RDONLY)
-            os.fsync(parent)
-            os.close(parent)
+            self._descriptor = disk.lock(path, wait=True, flags=os.O_APPEND)
+            disk.sync_folder(folder)
         return self._descriptor
 
     async def deliver(self) -> None:
-        """Hand in what was kept.
+        """Deliver the acknowledgements that were kept.
 
         :raises Unavailable: the queue is still away
         """
         while self._kept:
-            entries = self._kept[:AT_ONCE]
+            entries = self._kept[:BATCH_SIZE]
             await self._ack(entries)
             del self._kept[: len(entries)]
         if self._descriptor is not None and self._folder is not None:
-            # With its lock: nobody else is reading it.
+            # We have its lock, so nobody else reads it.
             _file(self._folder, self._worker, self._queue.name).unlink(missing_ok=True)
             os.close(self._descriptor)
             self._descriptor = None
-
-
-def _locked(path: Path) -> int:
-    """``path`` opened to append, with its lock; not one that was removed meanwhile."""
-    while True:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        if _is_at(descriptor, path):
-            return descriptor
-        os.close(descriptor)
-
-
-def _is_at(descriptor: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
-    except FileNotFoundError:
-        return False
 
 
 def _read(text: bytes) -> list[_Line]:
@@ -190,28 +175,26 @@ def _read(text: bytes) -> list[_Line]:
         try:
             lines.append(msgspec.json.decode(line, type=_Line))
         except msgspec.DecodeError:
-            break  # the process died while it wrote this one
+            break  # the process died while it wrote this line
     return lines
 
 
 async def adopt(queue: JobQueue, folder: Path) -> int:
-    """Deliver what workers that are dead had kept in ``folder`` for ``queue``.
+    """Deliver the acknowledgements for ``queue`` that dead workers had kept in ``folder``.
 
-    :returns: how many of these still counted
-    :raises Unavailable: the queue is away; what is left stays
+    :returns: how many of these counted
+    :raises Unavailable: the queue is away; those that are left stay
     """
     counted = 0
     for path in folder.glob(f"*.{queue.name}.acks"):
-        with open(path, "rb") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                continue  # its process lives
-            if not _is_at(file.fileno(), path):
-                continue  # delivered a moment ago
+        try:
+            descriptor = disk.lock(path, create=False)
+        except (BlockingIOError, FileNotFoundError):
+            continue  # its process lives, or it was delivered a moment ago
+        with open(descriptor, "rb") as file:
             lines = _read(file.read())
             if not all(line.queue == queue.name for line in lines):
-                continue  # of another queue, whose name ends like this one's
+                continue  # of another queue whose name ends in the same way
             for worker, group in groupby(lines, key=lambda line: line.worker):
                 replies = await queue.ack(worker, [line.ack for line in group])
                 counted += sum(reply.counts for reply in replies)

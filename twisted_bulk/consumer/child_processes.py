@@ -1,9 +1,9 @@
-"""Plain functions in child processes, which a time-out really kills.
+"""Plain functions in child processes, so that a time-out can kill them.
 
-A child (this module run as a program) imports the function by name, then answers requests one
-after the other: a payload in, ``+`` and the value or ``-`` and what went wrong out, each as JSON
-after its length. It ends when its parent does, also by ``kill -9``, even in mid-call: a thread
-waits for the end of the pipe.
+A child is this module run as a program. It imports the function by its name and then answers one
+request after the other. A request is a length and a payload. The reply is a length, then ``+`` and
+the value as JSON, or ``-`` and the error. The child ends when its parent ends, also by ``kill -9``
+and in the middle of a call: a thread waits for the end of the pipe.
 """
 
 import importlib
@@ -19,18 +19,19 @@ from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
-from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 
 from twisted_bulk.jobs.publisher import decode, encode_value
+from twisted_bulk.system.child_process import ChildProcess
 
-LENGTH = struct.Struct(">I")
+LENGTH = struct.Struct(">I")  # stands before each request and each reply
 REQUESTS, REPLIES = 3, 4  # descriptors in the child
-MAIN = "__mp_main__"  # what a script calls itself where it must not run again
+MAIN = "__mp_main__"  # the __name__ of a script in a child: `if __name__ == "__main__"` is not run
+ERROR_LENGTH = 500  # characters of an error in a reply
 
 
 class CallFailed(Exception):
-    """The function raised, in its process; the message says what."""
+    """The function raised an error; the message has it."""
 
 
 class ProcessDied(Exception):
@@ -38,7 +39,7 @@ class ProcessDied(Exception):
 
 
 def name_of(function: Callable[..., Any]) -> list[str]:
-    """How a child finds ``function``: module, qualified name, and the file of a script.
+    """How a child finds ``function``: its module, its qualified name, and a script's file.
 
     :raises ValueError: it cannot be imported by name
     """
@@ -49,11 +50,11 @@ def name_of(function: Callable[..., Any]) -> list[str]:
     return [module, name, os.path.abspath(path) if path else ""]
 
 
-class _Child(ProcessProtocol):
-    """One process, from the parent's side: one call at a time."""
+class _Child(ChildProcess):
+    """One child: one call at a time."""
 
     def __init__(self) -> None:
-        self.ended: Deferred[None] = Deferred()
+        super().__init__()
         self._calling: Deferred[bytes] | None = None
         self._received = b""
 
@@ -63,12 +64,6 @@ class _Child(ProcessProtocol):
         self._calling = Deferred(lambda _: self.kill())
         self.transport.writeToChild(REQUESTS, LENGTH.pack(len(payload)) + payload)
         return self._calling
-
-    def kill(self) -> None:
-        """End the process now."""
-        assert self.transport is not None
-        if self.transport.pid:
-            self.transport.signalProcess("KILL")
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:
         self._received += data
@@ -90,17 +85,17 @@ class _Child(ProcessProtocol):
             calling.errback(CallFailed(reply[1:].decode()))
 
     def processExited(self, reason: Failure) -> None:
-        # Not when its pipes are closed: a process that it started may hold them.
+        # Not at the end of its pipes: a process that the child started may have them open.
         assert self.transport is not None
         for descriptor in (0, REQUESTS, REPLIES):
             self.transport.closeChildFD(descriptor)
         if self._calling is not None and not self._calling.called:
             self._calling.errback(ProcessDied(reason.getErrorMessage()))
-        self.ended.callback(None)
+        self.ended.callback(reason.getErrorMessage())
 
 
 class ChildPool(Service):
-    """Processes that run ``function``; as many as calls are made at once, and kept."""
+    """Children that run ``function``: as many as there are calls at once. They are kept."""
 
     def __init__(self, reactor: Any, function: Callable[..., Any]) -> None:
         self._reactor = reactor
@@ -109,7 +104,7 @@ class ChildPool(Service):
         self._all: set[_Child] = set()
 
     def stopService(self) -> Deferred[None]:
-        """Kill what is left."""
+        """Kill all children."""
         super().stopService()
         return Deferred.fromCoroutine(self._stop())
 
@@ -119,10 +114,10 @@ class ChildPool(Service):
             await child.ended
 
     async def call(self, payload: bytes) -> bytes:
-        """Run the function once; cancelling it kills its process.
+        """Run the function once; cancelling the call kills its process.
 
-        :raises CallFailed: it raised
-        :raises ProcessDied: it, or somebody, ended the process
+        :raises CallFailed: the function raised an error
+        :raises ProcessDied: the process ended
         """
         child = self._idle.pop() if self._idle else self._spawn()
         try:
@@ -135,9 +130,9 @@ class ChildPool(Service):
 
     def _spawn(self) -> _Child:
         child = _Child()
-        words = [sys.executable, "-m", "twisted_bulk.consumer.child_processes", *self._words]
+        words = ["-m", "twisted_bulk.consumer.child_processes", *self._words]
         descriptors: dict[int, Any] = {0: "w", 1: 1, 2: 2, REQUESTS: "w", REPLIES: "r"}
-        self._reactor.spawnProcess(child, sys.executable, words, env=None, childFDs=descriptors)
+        child.start(self._reactor, words, descriptors=descriptors)
         self._all.add(child)
 
         def ended(_: object) -> None:
@@ -166,7 +161,7 @@ def _listen(requests: "SimpleQueue[bytes]") -> None:
     with open(REQUESTS, "rb") as pipe:
         while head := pipe.read(LENGTH.size):
             requests.put(pipe.read(*LENGTH.unpack(head)))
-    os._exit(0)  # the parent is gone; whatever the function does is for nobody
+    os._exit(0)  # the parent is gone: nobody waits for the function
 
 
 def _answer(function: Callable[..., Any], payload: bytes) -> bytes:
@@ -174,11 +169,11 @@ def _answer(function: Callable[..., Any], payload: bytes) -> bytes:
         one, many = decode(payload)
         return b"+" + encode_value(function(*one, **many))
     except Exception as error:
-        return b"-" + f"{type(error).__name__}: {error}"[:500].encode()
+        return b"-" + f"{type(error).__name__}: {error}"[:ERROR_LENGTH].encode()
 
 
 def main() -> None:
-    """A child's life."""
+    """Run as a child."""
     module, name, path, search = sys.argv[1:]
     sys.path[:] = json.loads(search)
     requests: SimpleQueue[bytes] = SimpleQueue()

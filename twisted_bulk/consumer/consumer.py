@@ -1,19 +1,15 @@
-"""The consumer: any function on the jobs of a queue."""
+"""A consumer: a worker that calls any Python function, for users of the library."""
 
-import os
-import secrets
-import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.defer import Deferred
-from twisted.internet.task import LoopingCall, deferLater
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from twisted_bulk.consumer.acks import adopt
 from twisted_bulk.consumer.functions import FunctionCaller
-from twisted_bulk.consumer.runner import BACKOFF, Runner
+from twisted_bulk.consumer.runner import DEFAULT_BACKOFF, Runner
 from twisted_bulk.consumer.slots import Slots
 from twisted_bulk.consumer.task import Backoff
 from twisted_bulk.errors import Unavailable
@@ -21,31 +17,32 @@ from twisted_bulk.jobs import quiet_hours as hours
 from twisted_bulk.jobs.model import Alone
 from twisted_bulk.jobs.protocol import JobQueue
 from twisted_bulk.jobs.publisher import Publisher
+from twisted_bulk.system.periodic import Periodic
+from twisted_bulk.system.process import new_worker_id
 
 log = Logger()
 
-MAINTAIN = 1.0  # seconds between rounds of housekeeping
-
-
-def new_worker() -> str:
-    """An id for this process that none had before."""
-    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(6)}"
+MAINTAIN_SECONDS = 1.0  # between rounds of housekeeping in the queue
 
 
 class Consumer(Runner):
-    """Call ``function`` with the parameters of each job: one, or many by name.
+    """Calls ``function`` with the parameters of each job: one, or several by name.
 
-    A coroutine function, or one that says it returns a Deferred, runs in the reactor's thread;
-    any other in a thread, or with ``processes`` in a child process.
+    A coroutine function, or one whose annotation says that it returns a Deferred, runs in the
+    reactor's thread; any other function runs in a thread, or with ``processes`` in a child process.
 
     :param slots: calls at once in this process
-    :param timeout: seconds that a call may take, or 0
+    :param threads: True: in threads; False: in the reactor's thread; None: as its kind says
+    :param processes: run it in child processes
+    :param timeout: seconds that a call may take; 0: any time
     :param no_run: when nothing is begun, as :mod:`twisted_bulk.jobs.quiet_hours` reads it
     :param backoff: the pause before a failed call is tried again
-    :param max_doing: calls at once in all processes; and ``qps``: how many begin a second in all
-        of them. Set for everybody when this one starts; ``queue.control`` changes them any time
-    :param spool: folder for results that come while the queue is away
-    :param keep: seconds that the record of a call stays, for the last ``keep_count`` at most
+    :param max_doing: calls at once in all processes; set for all when this one starts, and changed
+        by ``queue.control`` at any time
+    :param qps: calls that begin a second in all processes; set in the same way
+    :param spool: folder for results that come while the queue is away; None: memory
+    :param keep: seconds that the record of a call stays
+    :param keep_count: records that stay at most, the latest ones
     :param drain: seconds that a stop waits for calls before it gives them back
     """
 
@@ -60,7 +57,7 @@ class Consumer(Runner):
         processes: bool = False,
         timeout: float = 0,
         no_run: str = "",
-        backoff: Backoff = BACKOFF,
+        backoff: Backoff = DEFAULT_BACKOFF,
         max_doing: int | None = None,
         qps: float | None = None,
         spool: str | Path | None = None,
@@ -79,7 +76,7 @@ class Consumer(Runner):
             queue,
             self._calls,
             reactor,
-            worker=new_worker(),
+            worker=new_worker_id(),
             slots=Slots(slots),
             alone=Alone.YES,
             drain=drain,
@@ -88,8 +85,9 @@ class Consumer(Runner):
             backoff=backoff,
             spool=self._folder,
         )
-        self._maintaining = LoopingCall(self._maintain_soundly)
-        self._maintaining.clock = reactor
+        self._maintaining = Periodic(
+            log, reactor, MAINTAIN_SECONDS, self._maintain, name="housekeeping"
+        )
 
     @property
     def publisher(self) -> Publisher:
@@ -99,10 +97,10 @@ class Consumer(Runner):
     def startService(self) -> None:
         self._calls.startService()
         super().startService()
-        self._maintaining.start(MAINTAIN)
+        self._maintaining.startService()
 
     async def _stop(self) -> None:
-        self._maintaining.stop()
+        self._maintaining.stopService()
         await super()._stop()
         await self._calls.stopService()
 
@@ -115,7 +113,7 @@ class Consumer(Runner):
         await self._queue.control(self._shared)
 
     async def empty(self, seconds: float = 0) -> None:
-        """Returns once nothing has waited or run for so long, anywhere."""
+        """Wait until no call has waited or run for so many seconds, in any process."""
         while True:
             try:
                 since = (await self._queue.stats()).empty
@@ -125,11 +123,6 @@ class Consumer(Runner):
                 return
             pause = 0.1 if since is None else min(max(seconds - since, 0.01), 1.0)
             await deferLater(self._clock, pause)
-
-    def _maintain_soundly(self) -> Deferred[None]:
-        return Deferred.fromCoroutine(self._maintain()).addErrback(
-            lambda f: None if f.check(Unavailable) else log.failure("housekeeping failed", f)
-        )
 
     async def _maintain(self) -> None:
         await self._queue.maintain(*self._kept)

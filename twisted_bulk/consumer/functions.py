@@ -1,4 +1,4 @@
-"""Any Python function as the function of a queue's jobs."""
+"""Calls any Python function for a job: as a coroutine, in a thread, or in a child process."""
 
 import inspect
 from collections.abc import Awaitable, Callable
@@ -17,13 +17,13 @@ from twisted_bulk.jobs.publisher import decode, encode_value
 
 
 def is_async(function: Callable[..., Any]) -> bool:
-    """Whether it is a coroutine function, or says that it returns a Deferred or an awaitable."""
+    """Whether it is a coroutine function, or its annotation names a Deferred or an awaitable."""
     call = function if inspect.isroutine(function) else type(function).__call__
     if inspect.iscoroutinefunction(call):
         return True
     try:
         returned = get_type_hints(call).get("return")
-    except Exception:  # an annotation that cannot be resolved says nothing
+    except Exception:  # an annotation that cannot be resolved tells nothing
         return False
     origin = getattr(returned, "__origin__", returned)
     return isinstance(origin, type) and issubclass(origin, Deferred | Awaitable)
@@ -33,11 +33,12 @@ class FunctionCaller(Service):
     """Decodes a job's parameters and calls ``function`` with them.
 
     It runs in the reactor's thread if :func:`is_async`, else in one of ``slots`` threads, or in
-    child processes. Cancelling stops a coroutine and kills a process; a thread cannot be stopped,
-    its value is dropped and its slot stays taken until it ends.
+    child processes. Cancelling stops a coroutine and kills a process. A thread cannot be stopped:
+    its value is dropped, and its slot is taken until it ends (``left`` counts these).
 
-    :param threads: says it where the function does not
-    :param freed: told when such a slot is free again
+    :param threads: True: in threads; False: not; None: as :func:`is_async` says
+    :param processes: in child processes
+    :param freed: called when a slot of a thread that was left is free again
     """
 
     def __init__(
@@ -67,7 +68,7 @@ class FunctionCaller(Service):
             self._threads.start()
 
     def stopService(self) -> Deferred[None]:
-        """Kill the processes; threads that still run are left to their end."""
+        """Kill the processes; threads that still run are not waited for."""
         super().stopService()
         return Deferred.fromCoroutine(self._stop())
 

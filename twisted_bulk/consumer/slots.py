@@ -1,7 +1,7 @@
 """How many more jobs a process takes. Pure.
 
-A slot is for a job that gets on. One that waits for somebody else's server keeps its place in
-memory, but no slot.
+A slot is for a job that makes progress. A job that only waits for somebody else's server stays in
+memory, but takes no slot.
 """
 
 from collections.abc import Collection
@@ -9,19 +9,21 @@ from dataclasses import dataclass, replace
 
 from twisted_bulk.consumer.task import Task
 
-EXPRESS = 32  # small jobs that may run beside those that have the slots
-MEMBERS = 60_000  # members in memory, beyond which no large job is taken beside waiting ones
-STALLED = 10.0  # seconds that a job waits, after which it may have to make room
+MAX_EXPRESS = 32  # small jobs that may run beside the jobs that have the slots
+#: Units of work in memory, from which no large job is taken while others wait: one of these has to
+#: make room first.
+MAX_UNITS = 60_000
+STALLED_SECONDS = 10.0  # that a job only waits, after which it may have to make room
 
 
 @dataclass(frozen=True)
 class Room:
-    """What may be taken now.
+    """How many jobs may be taken now.
 
-    :param count: jobs of any size
-    :param late: more of them, beside jobs that only wait, if nobody with a free slot wants them
-    :param express: the same of small ones, beside jobs that get on
-    :param evict: a waiting job that is to be given back, as others need its room
+    :param count: jobs of any size, for free slots
+    :param late: further jobs, for slots of jobs that only wait; workers with a free slot come first
+    :param express: further small jobs, beside jobs that have the slots
+    :param evict: a job that only waits and has to be given back, as others need its room
     """
 
     count: int
@@ -36,8 +38,8 @@ NO_ROOM = Room(0)
 class Slots:
     """Room for jobs that are all alike.
 
-    :param slots: jobs at once that get on
-    :param most: jobs at once, those that wait included; by default as many as slots
+    :param slots: jobs at once that make progress
+    :param most: jobs at once, with those that only wait; 0: as many as slots
     """
 
     def __init__(self, slots: int, most: int = 0) -> None:
@@ -45,31 +47,30 @@ class Slots:
         self.most = most or slots
 
     def room(self, tasks: Collection[Task], now: float) -> Room:
-        """What may be taken beside ``tasks``, which run."""
-        getting_on = sum(task.waits() is None for task in tasks)
-        return self._split(self.slots - getting_on, tasks)
+        """How many jobs may be taken beside ``tasks``, which run."""
+        active = sum(task.waits() is None for task in tasks)
+        return self._split(self.slots - active, tasks)
 
     def _split(self, more: int, tasks: Collection[Task]) -> Room:
-        """Of ``more`` jobs some have a slot that nobody uses, the others that of a waiting job."""
+        """Of ``more`` jobs the first ones have a free slot, the others that of a waiting job."""
         more = max(0, min(more, self.most - len(tasks)))
         count = max(0, min(more, self.slots - len(tasks)))
         return Room(count, more - count)
 
 
 class PartSlots(Slots):
-    """Room for parts of batches: the large ones need memory, small ones shall not wait for them."""
+    """Room for parts of batches: large ones need memory, and small ones do not wait for them."""
 
     def room(self, tasks: Collection[Task], now: float) -> Room:
         since = {task: task.waits() for task in tasks}
-        getting_on = [task for task in tasks if since[task] is None]
-        # Beside the slots some small ones may run.
-        small = min(EXPRESS, sum(task.job.small for task in getting_on))
-        room = self._split(self.slots - (len(getting_on) - small), tasks)
-        express = max(0, min(EXPRESS - small, self.most - len(tasks) - room.count - room.late))
-        crowded = sum(task.job.size for task in tasks) >= MEMBERS or len(tasks) >= self.most
-        if room.count or not crowded or len(getting_on) - small >= self.slots:
+        active = [task for task in tasks if since[task] is None]
+        small = min(MAX_EXPRESS, sum(task.job.small for task in active))
+        room = self._split(self.slots - (len(active) - small), tasks)
+        express = max(0, min(MAX_EXPRESS - small, self.most - len(tasks) - room.count - room.late))
+        is_full = sum(task.job.size for task in tasks) >= MAX_UNITS or len(tasks) >= self.most
+        if room.count or not is_full or len(active) - small >= self.slots:
             return replace(room, express=express)
-        # Jobs that wait have all the room: the one that has waited longest makes some.
-        stalled = [(when, task) for task, when in since.items() if when is not None]
-        when, task = min(stalled, key=lambda one: one[0], default=(now, None))
-        return Room(0, 0, express, task if now - when >= STALLED else None)
+        # Jobs that only wait have all the room: the one that has waited longest makes some.
+        waiting = [(when, task) for task, when in since.items() if when is not None]
+        when, task = min(waiting, key=lambda pair: pair[0], default=(now, None))
+        return Room(0, 0, express, task if now - when >= STALLED_SECONDS else None)

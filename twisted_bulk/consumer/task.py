@@ -1,4 +1,4 @@
-"""A job in the hands of its function, and how that may end."""
+"""A job while its function runs, and the ways in which that ends."""
 
 import random
 from collections.abc import Awaitable, Callable
@@ -10,7 +10,7 @@ from twisted_bulk.jobs.model import Job
 
 
 class Retry(Exception):
-    """Raised by a job's function: not this time, again after ``delay`` seconds."""
+    """Raised by a job's function: the attempt failed; again after ``delay`` s."""
 
     def __init__(self, error: str, delay: float) -> None:
         super().__init__(error)
@@ -18,13 +18,13 @@ class Retry(Exception):
 
 
 class Fatal(Exception):
-    """Raised by a job's function: no further try can help."""
+    """Raised by a job's function: the job failed, and another attempt cannot help."""
 
 
 class GiveBack(Exception):
-    """Raised by a job's function: not here and now; it does not count as an attempt.
+    """Raised by a job's function: not here and now. It does not count as an attempt.
 
-    :param delay: seconds before anybody takes it again
+    :param delay: seconds before another worker takes the job
     """
 
     def __init__(self, why: str, delay: float = 0.0) -> None:
@@ -34,7 +34,7 @@ class GiveBack(Exception):
 
 @dataclass(frozen=True)
 class Backoff:
-    """Seconds before a job that broke is tried again: ``base`` doubled up to ``cap``, +- 25 %."""
+    """Seconds before a failed job is tried again: ``base``, doubled up to ``cap``, +- 25 %."""
 
     base: float = 1.0
     cap: float = 600.0
@@ -45,9 +45,10 @@ class Backoff:
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """What a job's function returns.
+    """The result of a job's function.
 
     :param ok: units of the job that succeeded
+    :param data: bytes that are kept with the job
     :param undo: called if the result came too late to count
     """
 
@@ -58,15 +59,16 @@ class Result:
 
 @dataclass(eq=False)
 class Task:
-    """One job being worked on.
+    """One job that runs.
 
     :param alone: it is a suspect: nothing else runs in this process
-    :param progress: set by the function; thousandths of units over, and opaque bytes
-    :param waits: set by the function; since when it has been waiting for somebody else's server
-        only, on the reactor's clock, or None: it gets on
+    :param progress: set by the function; returns thousandths of units that ended, and bytes that
+        are kept with the job
+    :param waits: set by the function; returns since when it only waits for somebody else's server,
+        on the reactor's clock; None: it makes progress
     :param yield_room: set by the function; makes it give its job back soon, as it only waits
     :param over: the function has returned
-    :param cancelled: by us, not by something that the function waited for
+    :param cancelled: by this process, not by something that the function waited for
     """
 
     job: Job
@@ -79,7 +81,7 @@ class Task:
     cancelled: bool = False
 
     def cancel(self) -> None:
-        """End it."""
+        """End the function."""
         self.cancelled = True
         self.running.cancel()
 

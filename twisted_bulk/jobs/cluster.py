@@ -1,17 +1,23 @@
-"""What all nodes of a queue have in common beside jobs: shares of limits, and hosts in trouble."""
+"""State that all nodes of a queue share beside jobs: limits of downloads, and hosts in trouble."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from twisted_bulk.brokers.store import Argument, Store
-from twisted_bulk.jobs.scripted import PREFIX, ms
+from twisted_bulk.jobs.replies import PREFIX, ms
 from twisted_bulk.jobs.scripts import SCRIPTS
 
-DEADLINE = 5.0  # seconds for one question
+DEADLINE_SECONDS = 5.0  # for one call; then QueueUnavailable
 
 
 class Wish(NamedTuple):
-    """What a process uses of a limit, and may have at most, with what it wants."""
+    """A process's wish for a share of a limit.
+
+    :param name: of the limit
+    :param most: the limit itself
+    :param using: how many the process uses now
+    :param wanted: how many it could use
+    """
 
     name: str
     most: int
@@ -20,7 +26,16 @@ class Wish(NamedTuple):
 
 
 class HostReport(NamedTuple):
-    """What a node has to tell of a host since it told last; the fields of lua/report_hosts.lua."""
+    """What happened with a host on this node since its last report; see lua/report_hosts.lua.
+
+    :param trouble: it has too much to do
+    :param wait: seconds of pause that it asked for, or 0
+    :param there: it has answered, before the failures
+    :param good: it has served a request
+    :param fails: failures in a row
+    :param first: a batch that had trouble with it, or 0
+    :param second: another one, or 0
+    """
 
     name: str
     trouble: bool
@@ -33,7 +48,16 @@ class HostReport(NamedTuple):
 
 
 class HostNews(NamedTuple):
-    """What all nodes together know of a host in trouble; times in seconds from now."""
+    """What all nodes together know of a host in trouble. Times are in seconds from now.
+
+    :param limit: requests at once
+    :param wait: until when it asked for a pause
+    :param fails: failures in a row
+    :param age: how long ago the first of these was
+    :param again: when it is asked next, as it is away
+    :param first: a batch that had trouble with it, or 0
+    :param second: another one, or 0
+    """
 
     name: str
     limit: int
@@ -54,9 +78,11 @@ class Cluster:
     async def share(
         self, scope: str, worker: str, lease: float, wishes: Sequence[Wish]
     ) -> list[int]:
-        """How many each wish is granted until it is asked again, ``lease`` seconds at most.
+        """Ask for shares of limits.
 
-        :param scope: what the processes that share have in common
+        :param scope: a name that the processes which share the limits have in common
+        :param lease: seconds after which an unrenewed share is taken back
+        :returns: how many each wish is granted
         """
         words: list[Argument] = [worker, ms(lease)]
         for wish in wishes:
@@ -64,7 +90,7 @@ class Cluster:
         return list(await self._run("share", f"{PREFIX}limits:{scope}:", *words))
 
     async def report_hosts(self, most: int, reports: Sequence[HostReport]) -> list[HostNews]:
-        """Tell the others of hosts, and learn what they know.
+        """Tell the other nodes of hosts, and learn what they know.
 
         :param most: requests at once to a host that is not in trouble
         """
@@ -81,4 +107,4 @@ class Cluster:
         ]
 
     async def _run(self, script: str, key: str, *words: Argument) -> Any:
-        return await self._store.run(SCRIPTS[script], key, *words, deadline=DEADLINE)
+        return await self._store.run(SCRIPTS[script], key, *words, deadline=DEADLINE_SECONDS)

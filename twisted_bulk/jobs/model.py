@@ -1,39 +1,38 @@
-"""What a queue holds: jobs, and groups of jobs. Values only.
+"""A job, its record, and the records of workers and queues. Values only.
 
-A *job* is opaque bytes with an id, worked on by at most one worker at a time: a
-lease renewed by heartbeats says who, and the attempt number together with the
-worker's id is the fence that a late worker cannot pass. A *group* is a set of jobs
-that end together, after which one more job is queued; a batch is a group, its parts
-are the jobs and its last callback is what comes after.
+A *job* is opaque bytes with an id. At most one worker has it at a time: the worker has a lease,
+which its heartbeats renew. The attempt's number and the worker's id are the *fence*: an
+acknowledgement counts only if both are the present ones, so a worker whose lease was lost cannot
+end the job.
 
-States of a job: todo (waiting), later (not yet due), doing, done, dead.
-States of a group: :data:`GROUP_STATES`.
+States of a job: todo (waits), later (is not yet due), doing (a worker has it), done, dead (failed).
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 
-LEASE = 30.0  # seconds without a heartbeat after which others take a job
-BEAT = 1.0  # seconds between heartbeats: as old as the progress that users see may be
+LEASE_SECONDS = 30.0  # without a heartbeat, after which another worker may take a job
+BEAT_SECONDS = 1.0  # between heartbeats; the progress that users see is at most so old
 
 JOB_STATES = ("todo", "later", "doing", "done", "dead")
-GROUP_STATES = ("queued", "running", "done", "partial", "failed", "cancelled", "expired")
-ENDED = GROUP_STATES[2:]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
     """A job to be queued.
 
-    :param size: units of work in it, as counted by the cap and by its group
+    :param priority: a job with a higher one is taken first
+    :param first: it goes before the others of its priority
     :param delay: seconds before it is due
-    :param expires: seconds after which it is too late to start, or 0
+    :param expires: seconds after which it is too late to start; 0: never
     :param tries: attempts that may fail; a lost worker uses up none
-    :param losses: workers that may die in a row with nothing but this job in hand, and without
-        getting further with it; 0: any number
-    :param digest: of its parameters: of several jobs with one digest only the first is queued,
-        until it ends; and, if it was done, for ``window`` seconds more
+    :param losses: workers that may be lost in a row while they had only this job and got no further
+        with it; 0: any number
+    :param size: units of work in it, which the queue's cap and the job's group count
+    :param digest: of its parameters: while a job with this digest has not ended, another one is not
+        queued
+    :param window: seconds for which that also holds after the job was done
     """
 
     id: str
@@ -51,10 +50,10 @@ class Work:
 
 @dataclass(frozen=True)
 class Queued:
-    """What became of a job that was to be queued.
+    """The outcome of queueing a job.
 
-    :param id: its own, or that of the job that has its digest already
-    :param new: False for a repetition, of the id or of the digest
+    :param id: its own id, or the id of the job that has its digest already
+    :param new: False: a job with this id, or with this digest, had been queued before
     """
 
     id: str
@@ -65,8 +64,10 @@ class Queued:
 class Job:
     """A job that this worker holds.
 
+    :param attempt: the number of this attempt, from 1
+    :param attachment: the key of data that belongs to it, or empty
     :param size: units of work in it
-    :param small: it belongs to a group of few units
+    :param small: its group has few units, see ``SMALL_GROUP`` of lua/shared/keys.lua
     """
 
     id: str
@@ -77,17 +78,29 @@ class Job:
     small: bool = False
 
 
+class Supply(StrEnum):
+    """What a worker that asked for jobs was told."""
+
+    OK = "ok"  # there were jobs
+    EMPTY = "empty"
+    STOP = "stop"  # the queue is stopped: running jobs are given back
+    PAUSED = "paused"
+    FULL = "full"  # as many jobs run in all as may (``max_doing``)
+    RATE = "rate"  # as many were started in this second as may be (``qps``)
+    BUSY = "busy"  # the worker did not ask: it has no room
+    CLOSED = "closed"  # it did not ask: nothing may be begun on this node now
+
+
 @dataclass(frozen=True)
 class Reserved:
-    """What a worker got to do.
+    """The answer to a worker that asked for jobs.
 
-    :param what: ``ok``, or why there are none: ``empty``, ``stop``, ``paused``, ``full`` (as
-        many run as may), ``rate`` (as many were started as may be)
-    :param wait: seconds until that may have changed, or None: when something is queued
-    :param suspects: jobs that waited to be run alone; ``waiting``: others that waited
+    :param wait: seconds until the answer may be another one; None: until something is queued
+    :param suspects: jobs that wait to be run alone, see :class:`Alone`
+    :param waiting: other jobs that wait
     """
 
-    what: str
+    supply: Supply
     wait: float | None
     jobs: Sequence[Job]
     suspects: int = 0
@@ -95,24 +108,24 @@ class Reserved:
 
 
 class Alone(IntEnum):
-    """How a worker takes jobs.
+    """Which jobs a worker takes.
 
-    A *suspect* is a job that lost two workers in a row, and of which nothing got further with
-    either. It is run with nothing else in its worker's process.
+    A *suspect* is a job that lost two workers in a row without getting further. It is run alone:
+    its worker's process has no other job.
     """
 
-    NO = 0  # several at once, and no suspects
-    YES = 1  # a suspect; it counts against it if this worker is lost
-    WATCHED = 2  # a suspect; it counts only if somebody saw this worker die by itself
+    NO = 0  # several jobs at once, and no suspects
+    YES = 1  # one suspect; if this worker is lost, that counts against the suspect
+    WATCHED = 2  # one suspect; a loss counts only if a parent saw this worker die by itself
 
 
 @dataclass(frozen=True, kw_only=True)
 class Maintained:
-    """What a round of housekeeping did.
+    """The outcome of a round of housekeeping.
 
     :param step: seconds by which the server's clock was put forward; below 0: back
-    :param forgotten: ended jobs whose record went
-    :param groups: ids of ended groups whose record went
+    :param forgotten: ended jobs whose records were removed
+    :param groups: ids of ended groups whose records are to be removed
     """
 
     step: float
@@ -122,9 +135,12 @@ class Maintained:
 
 @dataclass(frozen=True, kw_only=True)
 class Beaten:
-    """The answer to a heartbeat: flags of the queue, and ids of jobs.
+    """The answer to a heartbeat.
 
-    :param lost: not this worker's any more; of these ``cancelled`` by somebody
+    :param stop: the queue is stopped
+    :param paused: the queue is paused
+    :param lost: ids of jobs that this worker does not hold any more
+    :param cancelled: those of ``lost`` that were cancelled
     """
 
     stop: bool
@@ -135,11 +151,13 @@ class Beaten:
 
 @dataclass(frozen=True, kw_only=True)
 class JobRecord:
-    """A job as it stands; times in seconds since 1970 by the queue's clock.
+    """A job, and its present state. Times are in seconds since 1970, by the queue's clock.
 
-    :param place: jobs ahead of it, where it waits
+    :param place: jobs ahead of it; None: it does not wait
+    :param tries: attempts so far
     :param lost: workers lost in a row without getting further
-    :param why: how it died: retries, fatal, poison, expired, cancelled, hopeless
+    :param why: why it died: retries, fatal, poison, expired, cancelled, hopeless; or empty
+    :param error: the last error in words, or empty
     """
 
     id: str
@@ -159,10 +177,12 @@ class JobRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerRecord:
-    """A worker process: how long ago it was heard, and what it holds.
+    """A worker process.
 
-    :param jobs: their ids, if there are not too many
-    :param waits_for: what keeps it from taking more, or empty
+    :param silent: seconds since it was heard last
+    :param holds: how many jobs it has
+    :param jobs: their ids; none, if there are too many to show
+    :param waits_for: the reason why it takes no more, or empty
     """
 
     id: str
@@ -174,12 +194,15 @@ class WorkerRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class Stats:
-    """A queue as it stands.
+    """A queue, and its present state.
 
-    :param counts: jobs by state; ``suspects``: those of the waiting ones that are to be run alone
-    :param backlog: units of work not finished
-    :param empty: seconds for which nothing has been waiting or running, or None
-    :param minutes: what happened in each of the last minutes, the present one first
+    :param now: the queue's time, in seconds since 1970
+    :param counts: jobs by state
+    :param suspects: waiting jobs that are to be run alone
+    :param backlog: units of work that have not ended
+    :param empty: seconds for which no job has waited or run; None: some do
+    :param settings: live settings by name, see ``control``
+    :param minutes: events by name in each of the last minutes, the present one first
     """
 
     now: float
@@ -192,144 +215,13 @@ class Stats:
     workers: Sequence[WorkerRecord]
 
 
-@dataclass(frozen=True, kw_only=True)
-class GroupPart:
-    """One job of a group to be submitted.
-
-    :param attachment: the key of data that was stored before; ``data``: what is stored now instead
-    """
-
-    size: int
-    payload: bytes
-    attachment: str = ""
-    data: bytes = b""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Group:
-    """Jobs to be queued whole or not at all.
-
-    :param digest: of what was asked for; tells a repetition from a conflict
-    :param spec: opaque, kept with the group
-    :param need: units that have to succeed for the group not to have failed
-    :param after: payload of the job that follows, or empty; ``after_tries``: its attempts
-    :param owner: whose it is in lists, or empty
-    """
-
-    id: str
-    digest: str
-    spec: bytes
-    need: int
-    parts: Sequence[GroupPart]
-    priority: int = 0
-    expires: float = 0
-    tries: int = 5
-    losses: int = 3
-    after: bytes = b""
-    after_tries: int = 1
-    owner: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PartRecord:
-    """One job of a group as it stands; ``why`` and ``error`` say how it died.
-
-    :param previous: its result in the run before this one, where that was not whole
-    """
-
-    state: str
-    size: int
-    ok: int
-    progress: bytes
-    result: bytes
-    why: str
-    error: str
-    previous: bytes = b""
-
-
-@dataclass(frozen=True, kw_only=True)
-class AfterRecord:
-    """The job that follows a group, as it stands.
-
-    :param state: see :data:`JOB_STATES`; empty: the group has not ended
-    :param failures: of its last tries, when each failed and how
-    :param due: when it is tried again
-    """
-
-    state: str = ""
-    failures: Sequence[tuple[float, str]] = ()
-    result: bytes = b""
-    ended: float | None = None
-    due: float | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class GroupRecord:
-    """A group as it stands. Times are the queue's own, in seconds since 1970.
-
-    :param run: no other group, and no other run of this one, has the same
-    :param runs: runs before this one; ``before``: the state in which the last of these ended
-    :param serial: of two groups the later one has the higher
-    :param after: the job that follows, if there is to be one
-    :param units: thousandths of its ``total`` that are over; never falls
-    :param place: jobs ahead of its first one, or None when that does not wait
-    """
-
-    id: str
-    state: str
-    digest: str
-    run: str
-    spec: bytes
-    total: int
-    units: int
-    seq: int
-    created: float
-    started: float | None
-    ended: float | None
-    now: float
-    place: int | None
-    parts: Sequence[PartRecord]
-    runs: int = 0
-    before: str = ""
-    serial: int = 0
-    after: AfterRecord | None = None
-
-    @property
-    def nonce(self) -> str:
-        """What the ids of its jobs have of it: the name of its first run."""
-        return self.run.partition("+")[0]
-
-    def job_id(self, number: int) -> str:
-        """The id of one of its jobs, from 1; as in lua/common.lua."""
-        return f"{self.id}@{self.nonce}/{number}"
-
-    @property
-    def after_id(self) -> str:
-        """The id of the job that follows this run."""
-        return f"{self.id}@{self.run}"
-
-
-def split_after_id(job_id: str) -> tuple[str, str]:
-    """The group and the run that a job follows."""
-    group, _, run = job_id.rpartition("@")
-    return group, run
-
-
-class Submitted(IntEnum):
-    """What became of a group that was submitted."""
-
-    QUEUED = 1
-    REPEATED = 0
-    CONFLICT = -1
-
-
 class Acked(IntEnum):
-    """What became of an ack: only with the first two does the work count."""
+    """The outcome of an acknowledgement."""
 
     RECORDED = 1
-    REPEATED = 2
-    STALE = 0
-    UNKNOWN = -1
+    REPEATED = 2  # it had been recorded before
+    STALE = 0  # the job is not this worker's any more
+    UNKNOWN = -1  # there is no such job
 
     @property
     def counts(self) -> bool:
@@ -339,7 +231,11 @@ class Acked(IntEnum):
 
 @dataclass(frozen=True)
 class Ack:
-    """A job that was done: of its units ``ok`` succeeded."""
+    """A job that was done.
+
+    :param ok: how many of its units succeeded
+    :param result: bytes that are kept with the job
+    """
 
     job: Job
     ok: int = 1

@@ -1,4 +1,4 @@
-"""The job queue over any store that runs our scripts."""
+"""The job queue over any store that runs Lua scripts."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -9,9 +9,9 @@ from twisted.internet.defer import Deferred
 
 from twisted_bulk.brokers.store import Argument, Capabilities, Store
 from twisted_bulk.errors import ConfigError, QueueFull
+from twisted_bulk.jobs import replies
 from twisted_bulk.jobs.model import (
-    JOB_STATES,
-    LEASE,
+    LEASE_SECONDS,
     Ack,
     Acked,
     Alone,
@@ -23,36 +23,19 @@ from twisted_bulk.jobs.model import (
     Reserved,
     Stats,
     Work,
-    WorkerRecord,
 )
 from twisted_bulk.jobs.publisher import Publisher
+from twisted_bulk.jobs.replies import PREFIX, ms
 from twisted_bulk.jobs.scripts import SCRIPTS
 
-PREFIX = "bw:{bulkwav}:"  # of all our keys; the braces keep them in one slot of a cluster
-AT_ONCE = 500  # jobs in one call
-RESERVE_BYTES = 8 << 20  # payloads in one reply
-RELEASE_WITHIN = 2.0  # seconds: a stop must not wait long for a server that is away
-WORKER_DEAD = 600.0  # seconds of silence after which a worker that holds nothing is forgotten
-MINUTES = 6  # of which stats tell: the present one, and five full ones
-SHOWN_WORKERS, SHOWN_JOBS = 1000, 100
-
-
-def ms(seconds: float) -> int:
-    """Milliseconds, as the scripts count."""
-    return round(seconds * 1000)
-
-
-def when(milliseconds: bytes | None, skew: bytes = b"0") -> float | None:
-    """Seconds since 1970 as the server's clock has them now, where a script's field is set.
-
-    :param skew: milliseconds by which that clock was put forward, see common.lua
-    """
-    return (int(milliseconds) + int(skew)) / 1000 if milliseconds else None
-
-
-def fields(flat: Sequence[bytes]) -> dict[str, bytes]:
-    """A hash as HGETALL tells it."""
-    return {name.decode(): value for name, value in zip(flat[::2], flat[1::2], strict=True)}
+BATCH_SIZE = 500  # jobs in one call of a script; more are cut into several calls
+RESERVE_BYTES = 8 << 20  # of payloads in one reply; further jobs wait for the next call
+RELEASE_SECONDS = 2.0  # for giving jobs back: a stop must not wait long for a server that is away
+WORKER_DEAD_SECONDS = 600.0  # of silence after which a worker without jobs is forgotten
+MAINTAIN_LIMIT = 1000  # jobs of each kind that one round of housekeeping handles
+MINUTES = 6  # that ``stats`` shows: the present one and five full ones
+MAX_SHOWN_WORKERS = 1000  # in ``stats``, those first that were heard last
+MAX_SHOWN_JOBS = 100  # of one worker in ``stats``; of one that has more none are shown
 
 
 def _setting(name: str, value: float | bool) -> str:
@@ -64,7 +47,9 @@ def _setting(name: str, value: float | bool) -> str:
 
 
 class ScriptedQueue:
-    """One queue: ZSETs for the states, a HASH per job, each step one script.
+    """One queue. Each step is one script, which the store runs as one transaction.
+
+    The methods without a docstring are described in :class:`~twisted_bulk.jobs.protocol.JobQueue`.
 
     :param cap: units of work that may be unfinished before new ones are refused
     :param monotonic: seconds on a clock that nobody sets
@@ -82,11 +67,12 @@ class ScriptedQueue:
         self.store = store
         self.cap = cap
         self._monotonic = monotonic
-        self._ticked = (0, 0.0)  # the queue's time (ms), and ours, at the last `maintain`
+        # The queue's time (ms) and our monotonic clock (s) at the last `maintain`.
+        self._ticked = (0, 0.0)
 
     @property
     def capabilities(self) -> Capabilities:
-        """What its broker can do."""
+        """As the store says."""
         return self.store.capabilities
 
     @cached_property
@@ -95,13 +81,13 @@ class ScriptedQueue:
         return Publisher(self)
 
     async def script(self, name: str, *arguments: Argument, deadline: float = 10.0) -> Any:
-        """Take one step."""
+        """Run the script ``name`` on this queue; returns its reply."""
         return await self.store.run(SCRIPTS[name], self.prefix, *arguments, deadline=deadline)
 
     async def enqueue(self, work: Sequence[Work]) -> list[Queued]:
         queued: list[Queued] = []
-        for begin in range(0, len(work), AT_ONCE):
-            queued += await self._enqueue(work[begin : begin + AT_ONCE])
+        for begin in range(0, len(work), BATCH_SIZE):
+            queued += await self._enqueue(work[begin : begin + BATCH_SIZE])
         return queued
 
     async def _enqueue(self, work: Sequence[Work]) -> list[Queued]:
@@ -127,26 +113,9 @@ class ScriptedQueue:
         late: int = 0,
         express: int = 0,
     ) -> Reserved:
-        count, late, express = (min(n, AT_ONCE) for n in (count, late, express))
-        words = (worker, count, ms(LEASE), max_bytes, int(alone), late, express)
-        what, wait, jobs, suspects, waiting = await self.script("reserve", *words)
-        return Reserved(
-            what.decode(),
-            None if wait < 0 else wait / 1000,
-            [
-                Job(
-                    id=i.decode(),
-                    attempt=a,
-                    attachment=att.decode(),
-                    payload=p,
-                    size=size,
-                    small=bool(small),
-                )
-                for i, a, att, p, size, small in jobs
-            ],
-            suspects,
-            waiting,
-        )
+        count, late, express = (min(n, BATCH_SIZE) for n in (count, late, express))
+        words = (worker, count, ms(LEASE_SECONDS), max_bytes, int(alone), late, express)
+        return replies.reserved(await self.script("reserve", *words))
 
     async def beat(
         self, worker: str, held: Sequence[tuple[Job, int, bytes]], waits_for: str = ""
@@ -154,7 +123,7 @@ class ScriptedQueue:
         words: list[Argument] = [waits_for]
         for job, units, progress in held:
             words += (job.id, job.attempt, units, progress)
-        reply = await self.script("beat", worker, ms(LEASE), *words, deadline=5.0)
+        reply = await self.script("beat", worker, ms(LEASE_SECONDS), *words, deadline=5.0)
         stop, paused, lost, cancelled = reply
         return Beaten(
             stop=bool(stop),
@@ -183,7 +152,7 @@ class ScriptedQueue:
 
     async def _release(self, worker: str, which: str, jobs: Sequence[Job], delay: float = 0) -> int:
         words = [which, ms(delay), *(word for job in jobs for word in (job.id, job.attempt))]
-        return int(await self.script("release", worker, *words, deadline=RELEASE_WITHIN))
+        return int(await self.script("release", worker, *words, deadline=RELEASE_SECONDS))
 
     async def reclaim(
         self, worker: str, kept: Mapping[str, int] | None = None, blamed: bool = False
@@ -209,53 +178,11 @@ class ScriptedQueue:
 
     async def job(self, job_id: str) -> JobRecord | None:
         reply = await self.script("job", job_id)
-        if not reply:
-            return None
-        _now, skew, place, flat = reply
-        f = fields(flat)
-        return JobRecord(
-            id=job_id,
-            state=f["state"].decode(),
-            place=None if place < 0 else place,
-            tries=int(f.get("tries", 0)),
-            lost=int(f.get("lost", 0)),
-            worker=f.get("wid", b"").decode(),
-            enqueued=when(f["enq"], skew) or 0.0,
-            started=when(f.get("at"), skew),
-            ended=when(f.get("end"), skew),
-            progress=f.get("progress", b""),
-            result=f.get("res", b""),
-            why=f.get("why", b"").decode(),
-            error=f.get("err", b"").decode("utf-8", "replace"),
-        )
+        return replies.job_record(job_id, reply) if reply else None
 
     async def stats(self) -> Stats:
-        words = (MINUTES, SHOWN_WORKERS, SHOWN_JOBS)
-        reply = await self.script("stats", *words)
-        now, counts, suspects, backlog, empty, settings, minutes, workers = reply
-        return Stats(
-            now=int(now) / 1000,
-            counts=dict(zip(JOB_STATES, counts, strict=True)),
-            suspects=suspects,
-            backlog=int(backlog),
-            empty=None if int(empty) < 0 else max(0, int(now) - int(empty)) / 1000,
-            settings={name: value.decode() for name, value in fields(settings).items()},
-            minutes=[
-                {name: int(value) for name, value in fields(flat).items()} for flat in minutes[1::2]
-            ],
-            workers=[
-                WorkerRecord(
-                    id=wid.decode(),
-                    silent=max(0, int(now) - float(beat)) / 1000,
-                    holds=holds,
-                    jobs=sorted(map(bytes.decode, jobs)),
-                    waits_for=why.decode("utf-8", "replace"),
-                )
-                for wid, beat, holds, jobs, why in zip(
-                    *(workers[n::5] for n in range(5)), strict=True
-                )
-            ],
-        )
+        reply = await self.script("stats", MINUTES, MAX_SHOWN_WORKERS, MAX_SHOWN_JOBS)
+        return replies.stats(reply)
 
     async def control(self, settings: Mapping[str, float | bool | None]) -> None:
         words: list[Argument] = []
@@ -270,7 +197,7 @@ class ScriptedQueue:
         at, began = self._ticked
         for again in (0, 1):
             elapsed = ms(self._monotonic() - began) if at else 0
-            words = (1000, ms(keep), count, ms(WORKER_DEAD), at, elapsed, again)
+            words = (MAINTAIN_LIMIT, ms(keep), count, ms(WORKER_DEAD_SECONDS), at, elapsed, again)
             reply = await self.script("maintain", *words)
             if reply:
                 break
@@ -291,7 +218,7 @@ class ScriptedQueue:
         return int(await self.store.command("SCARD", f"{self.prefix}w:{worker}"))
 
     async def heard(self, worker: str) -> bytes | None:
-        """When a worker was heard last, by the queue's time (ms); None: it is not known."""
+        """When a worker was heard last, by the queue's time (ms); None: it is unknown."""
         score: bytes | None = await self.store.command("ZSCORE", f"{self.prefix}wk", worker)
         return score
 
@@ -302,8 +229,8 @@ class ScriptedQueue:
         self.store.attend(leave)
 
     async def ping(self) -> None:
-        """Nothing, if the store answers within 2 s.
+        """Ask the store for a sign of life.
 
-        :raises QueueUnavailable: it does not
+        :raises QueueUnavailable: there was none within 2 s
         """
         await self.store.command("PING", deadline=2.0)

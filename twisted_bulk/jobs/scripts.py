@@ -1,7 +1,7 @@
-"""The queue's transitions: Lua, one script each, run by every broker that we have.
+"""The steps of the queue's state machine: a Lua script for each, the same for every broker.
 
-Redis and Valkey run them themselves. :mod:`twisted_bulk.brokers.sqlite` runs the same
-text on a database file or in memory, so there is one state machine only.
+Redis and Valkey run the scripts themselves. :mod:`twisted_bulk.brokers.sqlite` runs the same text
+on a database file or in memory. So there is only one state machine.
 """
 
 from importlib.resources import files
@@ -9,13 +9,14 @@ from importlib.resources import files
 from twisted_bulk.brokers.store import Script
 
 _FOLDER = files("twisted_bulk.jobs") / "lua"
+_SHARED = ("keys", "clock", "lines", "ending", "leases")  # stand before every script, in this order
 
 
 def _load(name: str) -> Script:
     promises = name in ("enqueue", "submit", "revive", "again")
     produces = f"local PRODUCES = {str(name in ('enqueue', 'submit')).lower()}\n"
-    source = produces + (_FOLDER / "common.lua").read_text() + (_FOLDER / f"{name}.lua").read_text()
-    return Script(source, promises)
+    shared = "".join((_FOLDER / "shared" / f"{each}.lua").read_text() for each in _SHARED)
+    return Script(produces + shared + (_FOLDER / f"{name}.lua").read_text(), promises)
 
 
 SCRIPTS = {

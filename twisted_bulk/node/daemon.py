@@ -14,8 +14,8 @@ from twisted.logger import Logger
 
 from twisted_bulk import __version__
 from twisted_bulk.errors import ConfigError
-from twisted_bulk.system.heap import collect_rarely, keep_buffers
-from twisted_bulk.system.permissions import UMASK
+from twisted_bulk.system.data_folder import UMASK
+from twisted_bulk.system.process import collect_rarely, keep_buffers
 
 log = Logger()
 

@@ -15,7 +15,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from twisted_bulk.errors import Unavailable
-from twisted_bulk.jobs.model import LEASE
+from twisted_bulk.jobs.model import LEASE_SECONDS
 from twisted_bulk.jobs.scripted import ScriptedQueue
 from twisted_bulk.node.worker_processes import BACKOFF, KILL_AFTER, Child
 
@@ -24,7 +24,7 @@ log = Logger()
 EVERY = 1.0  # seconds between looks
 MOST = 2  # processes at once
 IDLE = 5.0  # seconds without a suspect after which a process ends
-SILENT = LEASE * 2 / 3  # seconds without a heartbeat after which a process hangs
+SILENT = LEASE_SECONDS * 2 / 3  # seconds without a heartbeat after which a process hangs
 STARTS = 60.0  # seconds that it may take to its first one
 AWAY = 5.0  # seconds without a look, as the queue is away, after which silence begins anew
 

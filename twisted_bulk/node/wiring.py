@@ -18,7 +18,7 @@ from twisted_bulk.archive.folders import DataFolders, Workspace
 from twisted_bulk.archive.pack_threads import PackThreads
 from twisted_bulk.brokers.embedded import Embedded
 from twisted_bulk.brokers.redis import Redis
-from twisted_bulk.brokers.redis_memory import Memory
+from twisted_bulk.brokers.redis_memory import RedisMemory
 from twisted_bulk.brokers.store import Capabilities
 from twisted_bulk.consumer.runner import Runner
 from twisted_bulk.consumer.slots import PartSlots, Slots
@@ -55,8 +55,8 @@ from twisted_bulk.parts.janitor import Janitor
 from twisted_bulk.parts.maker import PartMaker
 from twisted_bulk.queue import store_service
 from twisted_bulk.system.access_log import AccessLog
-from twisted_bulk.system.disk_space import Space
-from twisted_bulk.system.open_files import allowed, share
+from twisted_bulk.system.disk_space import DiskSpace
+from twisted_bulk.system.process import files_allowed, share_files
 from twisted_bulk.throttle import Throttle
 from twisted_bulk.web import Api
 
@@ -79,23 +79,23 @@ class Wiring:
         self.daemon = Daemon(reactor)
         self.folders = DataFolders(settings.data, settings.public_group)
         self.ports = Ports(settings)
-        self.shares = share(allowed())
+        self.shares = share_files(files_allowed())
         self.budget = Budget(self.shares.connections)
         self.port: FilePort | None = None
         broker = settings.broker or settings.redis
         self.store = store_service(reactor, broker, settings.data / "redis", settings.redis_memory)
         self.add(self.store)
         store = self.store.store
-        self.memory: Memory | None = None
+        self.memory: RedisMemory | None = None
         if isinstance(store, Redis):
-            self.memory = Memory(store, reactor)
+            self.memory = RedisMemory(store, reactor)
             self.add(self.memory)
         _check_broker(settings, store.capabilities)
         self.callbacks = ScriptedQueue(store, "callbacks")
         marks = settings.disk_back, settings.disk_soft, settings.disk_hard
         if not marks[0] < marks[1] <= marks[2]:
             raise ConfigError("disk_soft: needs disk_back < disk_soft <= disk_hard")
-        self.space = Space(settings.data, reactor, *marks)
+        self.space = DiskSpace(settings.data, reactor, *marks)
         self.add(self.space)
         self.parts = GroupQueue(store, "parts", settings.queue_cap, self.callbacks)
         shared = {"max_doing": settings.cluster_parts, "qps": settings.parts_per_second}
@@ -106,8 +106,8 @@ class Wiring:
             reactor,
             settings.keep,
             {name: value for name, value in shared.items() if value},
-            tight=lambda: self.space.tight,
-            crowded=lambda: self.memory is not None and self.memory.crowded,
+            tight=lambda: self.space.is_tight,
+            crowded=lambda: self.memory is not None and self.memory.is_short,
         )
 
     def add(self, part: Any) -> None:
@@ -286,7 +286,7 @@ class Wiring:
             slots=PartSlots(settings.parts, max(settings.parts, min(PARTS, self.shares.parts))),
             alone=Alone.WATCHED if settings.quarantine else self._in_process(),
             hours=settings.no_run,
-            able=lambda: "room on the disk" if self.space.full else "",
+            able=lambda: "room on the disk" if self.space.is_full else "",
             **common,
         )
         self.space.listen(parts.wake)

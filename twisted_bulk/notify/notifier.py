@@ -23,8 +23,8 @@ from twisted_bulk.consumer.task import Fatal, GiveBack, Result, Retry, Task
 from twisted_bulk.errors import MemberError, Unavailable
 from twisted_bulk.http_client.pool import StaleConnection
 from twisted_bulk.http_client.response import explain, retry_after
+from twisted_bulk.jobs.group_model import ENDED, GroupRecord, split_after_id
 from twisted_bulk.jobs.groups import GroupQueue
-from twisted_bulk.jobs.model import ENDED, GroupRecord, split_after_id
 from twisted_bulk.notify.receivers import Receivers
 from twisted_bulk.notify.sender import Sender
 

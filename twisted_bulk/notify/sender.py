@@ -15,7 +15,7 @@ from twisted_bulk.batch.model import Spec, host_of
 from twisted_bulk.http_client.pool import drop
 from twisted_bulk.http_client.resolver import OWNER
 from twisted_bulk.http_client.url import plain, take_userinfo
-from twisted_bulk.jobs.model import GroupRecord
+from twisted_bulk.jobs.group_model import GroupRecord
 from twisted_bulk.notify.signer import Signer
 
 

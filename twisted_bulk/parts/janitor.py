@@ -18,8 +18,8 @@ from twisted_bulk.batch.model import PartResult
 from twisted_bulk.batch.report import BRIEF_ERRORS, part_results
 from twisted_bulk.consumer.acks import adopt
 from twisted_bulk.errors import Unavailable
+from twisted_bulk.jobs.group_model import ENDED, PartRecord
 from twisted_bulk.jobs.groups import GroupQueue
-from twisted_bulk.jobs.model import ENDED, PartRecord
 from twisted_bulk.jobs.scripted import ScriptedQueue
 
 log = Logger()

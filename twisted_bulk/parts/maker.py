@@ -28,7 +28,7 @@ from twisted_bulk.downloads.attempt import Fetch
 from twisted_bulk.errors import MemberError
 from twisted_bulk.jobs.groups import GroupQueue
 from twisted_bulk.parts.state import PartState
-from twisted_bulk.system.disk_space import Space
+from twisted_bulk.system.disk_space import DiskSpace
 
 log = Logger()
 
@@ -78,7 +78,7 @@ class PartMaker:
         workspace: Workspace,
         clock: IReactorTime,
         part_bytes: int,
-        space: Space,
+        space: DiskSpace,
     ) -> None:
         self._queue = queue
         self._downloader = downloader
@@ -202,7 +202,7 @@ class PartMaker:
     def _leave(self, archive: Archive) -> None:
         """Nothing more happens in the archive's folder; unfinished work stays. Blocks."""
         archive.abandon()
-        if self._space.full:
+        if self._space.is_full:
             shutil.rmtree(archive.folder, ignore_errors=True)  # others may need the room
         self._workspace.leave(archive.folder)
 

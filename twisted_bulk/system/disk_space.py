@@ -1,6 +1,8 @@
-"""Room on the disk: when batches are refused, when downloads wait, and when all goes on again.
+"""Room on the disk: when batches are refused, when downloads wait, and when both go on again.
 
-Two marks with a third below them, so that a disk at the edge does not switch to and fro.
+Batches are refused from ``soft`` percent of the disk in use, downloads wait from ``hard`` percent,
+and both go on below ``back`` percent. ``back`` is lower than the others, so that a disk at the edge
+does not switch to and fro.
 """
 
 import errno
@@ -9,95 +11,96 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from twisted.application.service import Service
+from twisted.application.service import MultiService
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from twisted_bulk.errors import DiskFull
+from twisted_bulk.system.periodic import Periodic
 
 log = Logger()
 
-EVERY = 1.0  # seconds between looks
-UNSEEN = 1 / 16  # of the room that was there, taken until the system is asked again
-HELD = 2.0  # seconds that a refusal counts of which df shows nothing: a quota, no inodes
-FULL = frozenset((errno.ENOSPC, errno.EDQUOT))
+LOOK_SECONDS = 1.0  # between two looks at the disk
+GRANTED_SHARE = 1 / 16  # of the free space that is written before the system is asked again
+#: Seconds that an error for a full disk counts where statvfs shows room: a quota, no inodes left.
+REFUSAL_SECONDS = 2.0
+RETRY_AFTER = 60  # seconds after which the client of a refused batch may try again
+FULL_ERRORS = frozenset((errno.ENOSPC, errno.EDQUOT))
 
 
 class NoRoom(OSError):
-    """What would go beyond the hard mark was not written."""
+    """Bytes were not written, as they would go beyond the hard mark."""
 
 
-class Space(Service):
+class DiskSpace(MultiService):
     """The disk that has ``folder``.
 
-    :param back: percent in use below which all goes on
-    :param soft: from which batches are refused
-    :param hard: from which nothing is downloaded
+    ``is_tight``: batches are refused; ``is_full``: downloads wait, too.
+
+    :param back: percent in use below which batches are taken in and downloads go on
+    :param soft: percent in use from which batches are refused
+    :param hard: percent in use from which nothing is downloaded
     """
 
     def __init__(self, folder: Path, clock: IReactorTime, back: int, soft: int, hard: int) -> None:
+        super().__init__()
         self._folder = folder
         self._soft, self._hard, self._back = soft / 100, hard / 100, back / 100
-        self.tight = self.full = False
+        self.is_tight = self.is_full = False
         self._clock = clock
-        self._held = self._share = 0.0
+        self._refused_until = self._used_share = 0.0
         self._claiming = threading.Lock()
-        self._granted = 0.0  # bytes for which nobody needs to ask
-        self._heard: list[Callable[[], object]] = []
-        self._looking = LoopingCall(self._look)
-        self._looking.clock = clock
-
-    def startService(self) -> None:
-        super().startService()
-        self._looking.start(EVERY)
-
-    def stopService(self) -> None:
-        super().stopService()
-        self._looking.stop()
+        self._granted = 0.0  # bytes that may be written without a look at the disk
+        self._listeners: list[Callable[[], object]] = []
+        Periodic(log, clock, LOOK_SECONDS, self._look, name="looking at the disk").setServiceParent(
+            self
+        )
 
     def listen(self, heard: Callable[[], object]) -> None:
         """Call ``heard`` when downloads may go on."""
-        self._heard.append(heard)
+        self._listeners.append(heard)
 
     def _used(self, more: int = 0) -> float:
-        """The share in use, as df counts it, with ``more`` bytes."""
+        """The share of the disk in use, as df counts it, with ``more`` bytes."""
         found = os.statvfs(self._folder)
         used = (found.f_blocks - found.f_bfree) * found.f_frsize + more
         total = max(1, used - more + found.f_bavail * found.f_frsize)
         with self._claiming:
-            self._granted = UNSEEN * (self._hard * total - used)
+            self._granted = GRANTED_SHARE * (self._hard * total - used)
         return used / total
 
     def _look(self) -> None:
         try:
             used = self._used()
         except OSError:
-            return  # the folder itself is gone; whoever needs it will say so
-        before, self._share = self.full, used
-        if used < self._back and self._clock.seconds() >= self._held:
-            self.tight = self.full = False
+            return  # the folder itself is gone: whoever writes into it next reports that
+        was_full, self._used_share = self.is_full, used
+        if used < self._back and self._clock.seconds() >= self._refused_until:
+            self.is_tight = self.is_full = False
         elif used >= self._hard:
-            self.tight = self.full = True
+            self.is_tight = self.is_full = True
         elif used >= self._soft:
-            self.tight = True
-        if self.full and not before:
+            self.is_tight = True
+        if self.is_full and not was_full:
             log.warn("{n} % of the disk are in use: downloads wait", n=round(100 * used))
-        if before and not self.full:
+        if was_full and not self.is_full:
             log.info("there is room on the disk again")
-            for heard in self._heard:
+            for heard in self._listeners:
                 heard()
 
     def check(self) -> None:
-        """:raises DiskFull: no batch is taken in"""
-        if self.tight:
-            what = f"{round(100 * self._share)} % of the disk are in use, and batches are taken in"
-            raise DiskFull(f"{what} below {round(100 * self._back)} % again", retry_after=60)
+        """:raises DiskFull: no batch is taken in now"""
+        if self.is_tight:
+            used, back = round(100 * self._used_share), round(100 * self._back)
+            raise DiskFull(
+                f"{used} % of the disk are in use, and batches are taken in below {back} % again",
+                RETRY_AFTER,
+            )
 
     def claim(self, size: int) -> None:
-        """Before ``size`` bytes are written; may be called in any thread.
+        """Ask for room before ``size`` bytes are written. Any thread may call it.
 
-        :raises OSError: they would go beyond the hard mark
+        :raises NoRoom: they would go beyond the hard mark
         """
         with self._claiming:
             self._granted -= size
@@ -106,18 +109,18 @@ class Space(Service):
             raise NoRoom(errno.ENOSPC, "the disk is nearly full")
 
     def fits(self, size: int) -> bool:
-        """Whether ``size`` bytes have room between the lower mark and the upper one."""
+        """Whether ``size`` bytes have room between the marks ``back`` and ``hard``."""
         found = os.statvfs(self._folder)
         total = (found.f_blocks - found.f_bfree + found.f_bavail) * found.f_frsize
         return size < (self._hard - self._back) * total
 
     def refused(self, error: OSError) -> bool:
-        """Whether ``error`` says that the disk is full; if so, downloads wait."""
-        if error.errno not in FULL:
+        """Whether ``error`` means that the disk is full; if it does, downloads wait."""
+        if error.errno not in FULL_ERRORS:
             return False
-        if not self.full:
+        if not self.is_full:
             log.warn("the disk is full: downloads wait")
         if not isinstance(error, NoRoom) and self._used() < self._back:
-            self._held = self._clock.seconds() + HELD
-        self.full = True
+            self._refused_until = self._clock.seconds() + REFUSAL_SECONDS
+        self.is_full = True
         return True

@@ -1,21 +1,21 @@
--- An ended group goes on with those of its jobs that were not whole. What each had left as its
--- result is kept as `prev`, with its `prevok` units: it counts again should this run fail.
+-- An ended group is queued again with those of its jobs of which some units failed. The result of
+-- each is kept as `prev`, with its `prevok` units: it counts again if this run fails.
 -- ARGV: cap gid
--- reply: jobs queued | 0 it has not ended, or nothing is missing | -1 unknown | -2 over the cap
+-- reply: how many jobs | 0 it has not ended, or nothing failed | -1 it is unknown | -2 over the cap
 --        | -4 its members are not kept any more
 local gid, g = ARGV[2], P .. 'g:' .. ARGV[2]
-local f = call('HMGET', g, 'state', 'ended', 'jobs', 'nonce')
-if not f[1] or f[1] == 'deleted' then return -1 end
-if not f[2] then return 0 end
+local before, ended, jobs, nonce = unpack(call('HMGET', g, 'state', 'ended', 'jobs', 'nonce'))
+if not before or before == 'deleted' then return -1 end
+if not ended then return 0 end
 local chosen, units = {}, 0
-for i = 1, tonumber(f[3]) do
-  local id = job_id(gid, f[4], i)
-  local j = call('HMGET', P .. 'j:' .. id, 'state', 'size', 'ok', 'why', 'res', 'att')
-  local size = tonumber(j[2] or 1)
-  if j[1] and tonumber(j[3] or 0) < size then
-    if j[6] and call('EXISTS', P .. 'a:' .. j[6]) == 0 then return -4 end
-    chosen[#chosen + 1] = {id = id, state = j[1], size = size, ok = tonumber(j[3] or 0), why = j[4],
-      res = j[5]}
+for i = 1, tonumber(jobs) do
+  local id = job_id(gid, nonce, i)
+  local state, size, ok, why, res, att = unpack(
+    call('HMGET', P .. 'j:' .. id, 'state', 'size', 'ok', 'why', 'res', 'att'))
+  size, ok = tonumber(size or 1), tonumber(ok or 0)
+  if state and ok < size then
+    if att and call('EXISTS', P .. 'a:' .. att) == 0 then return -4 end
+    chosen[#chosen + 1] = {id = id, state = state, size = size, ok = ok, why = why, res = res}
     units = units + size
   end
 end
@@ -37,7 +37,7 @@ for _, job in ipairs(chosen) do
 end
 call('HDEL', g, 'ended', 'started', 'cancelled', 'hopeless')
 call('HINCRBY', g, 'runs', 1)
-call('HSET', g, 'before', f[1])  -- what was there then stays until this run has ended
+call('HSET', g, 'before', before)  -- its zips stay until this run has ended
 call('ZREM', P .. 'gend', gid)
 call('ZREM', P .. 'kept', gid)
 move_group(gid, g, 'queued')

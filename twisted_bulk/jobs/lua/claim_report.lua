@@ -1,6 +1,6 @@
--- The right to report on a running group: claim or keep it, for as long as one report may take.
--- ARGV: gid reporter lease_ms      reply: the report's number, or 0: another has the right
--- The key holds who has it, with '!' before it while a report may be on its way.
+-- Claim the right to report on a running group, or keep it, for as long as one report may take.
+-- ARGV: gid reporter lease_ms      reply: the report's number | 0 another process has the right
+-- s:<group> has the reporter's id, and '!' before it while a report may be on its way.
 write_first()
 local g = P .. 'g:' .. ARGV[1]
 if call('HGET', g, 'state') ~= 'running' then return 0 end

@@ -1,4 +1,4 @@
--- Live settings of a queue, for all workers. ARGV: name value..., an empty value takes one back
+-- Change live settings of a queue, for all workers. ARGV: name value ...; an empty value removes one
 write_first()
 for b = 1, #ARGV, 2 do
   if ARGV[b + 1] == '' then call('HDEL', P .. 'cfg', ARGV[b])

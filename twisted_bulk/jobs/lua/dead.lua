@@ -1,6 +1,6 @@
 -- Jobs that failed, the latest first. ARGV: cursor or '', limit
--- reply: {cursor of what follows or '', id, ...}; those of one millisecond come together, though
--- they be more than the limit
+-- reply: {cursor of the next page or '', id, ...}. Jobs that ended in one millisecond come on one
+-- page, which may exceed the limit.
 local top, limit = ARGV[1] == '' and '+inf' or '(' .. ARGV[1], tonumber(ARGV[2])
 local found = call('ZREVRANGEBYSCORE', P .. 'dead', top, '-inf', 'WITHSCORES', 'LIMIT', 0, limit)
 local last = #found == 2 * limit and found[#found] or ''

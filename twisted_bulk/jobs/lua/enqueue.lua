@@ -1,5 +1,7 @@
--- ARGV: cap, then per job: id prio first due_in_ms expires_in_ms max maxlost size digest window_ms payload
--- reply per job: 1 queued | 0 this id is known | -2 over the cap | the id of the job with this digest
+-- New jobs.
+-- ARGV: cap, then for each job: id prio first due_in_ms expires_in_ms max maxlost size digest window_ms
+--       payload
+-- reply for each job: 1 queued | 0 this id is known | -2 over the cap | the id of the job with this digest
 local out, left = {}, room(ARGV[1])
 local function at(ms) if tonumber(ms) > 0 then return whole(now + tonumber(ms)) end return '0' end
 for b = 1, #ARGV - 1, 11 do

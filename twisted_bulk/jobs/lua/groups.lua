@@ -1,6 +1,6 @@
--- Newest first. ARGV: state or '', owner or '', cursor or '', limit
--- reply: {cursor of what follows or '', id, ...}; of an owner's in one state fewer than there are
--- may come, as these are looked for.
+-- Ids of groups, newest first. ARGV: state or '', owner or '', cursor or '', limit
+-- reply: {cursor of the next page or '', id, ...}. Where both state and owner are given, a page may
+-- have fewer than the limit though more follow: the owner's groups are searched, 1000 at a time.
 local state, owner, limit = ARGV[1], ARGV[2], tonumber(ARGV[4])
 local top = ARGV[3] == '' and '+inf' or '(' .. ARGV[3]
 local index = (owner ~= '' and 'go:' .. owner) or (state ~= '' and 'gs:' .. state) or 'groups'

@@ -1,4 +1,4 @@
--- One job as it stands. ARGV: id      reply: {} | {now, skew, place in line or -1, {its fields...}}
+-- One job. ARGV: id      reply: {} it is unknown | {now, skew, place in line or -1, {its fields ...}}
 local key = P .. 'j:' .. ARGV[1]
 local state = call('HGET', key, 'state')
 if not state then return {} end

@@ -1,18 +1,27 @@
--- What time brings: due jobs, lost leases, expiries, old records.
+-- A round of housekeeping: jobs that are due, leases that ran out, expiry, old records, and steps of
+-- the server's clock (see shared/clock.lua). Every node calls it each second.
 -- ARGV: limit keep_ms keep_count worker_dead_ms at elapsed_ms again
--- at: the queue's time as the caller was told by its last call, or 0; elapsed_ms: what its
--- monotonic clock has counted since; again: 1 if the call before was answered with {}
--- reply: {the queue's time, ms by which the server's clock was put forward (or back, below 0),
---         how many records went, groups to forget...}
---        | {} nothing was done: there may be a step, or this call was on its way for long
+--   limit           jobs of each kind that are handled in one call
+--   keep_ms, keep_count  how long records of ended jobs stay, and how many
+--   at              the queue's time in the reply to the caller's last call; 0: it is its first
+--   elapsed_ms      ms since then by the caller's monotonic clock
+--   again           1: the caller's last call was answered with {}
+-- reply: {the queue's time, ms by which the server's clock was put forward (below 0: back), how many
+--         records were removed, ids of groups to forget ...}
+--        | {} nothing was done: the server's clock was set, or this call took long; call again
 write_first()
 
--- Find a step of the server's clock. Only two clocks that disagree can tell it from an absence.
+local TRUST = 120000  -- ms without a leap, after which `aged` may catch up
+local CATCH_UP = 4    -- times as fast as `now` that `aged` then runs
+
+-- Find a step of the server's clock, and add it to `skew`. A large difference between `now` and `seen`
+-- may also mean that no node was there: the caller's clock tells the two apart. Returns the step in
+-- ms, or nil: the caller shall call again, as its message may just have been on its way for long.
 local function tick(at, elapsed, again)
   local told, mine, step = wall - skew, seen, 0
   if at > 0 then mine = math.max(seen, at + elapsed) end
-  if seen > 0 and told < seen - STEP then step = told - mine
-  elseif seen > 0 and at > 0 and told - seen > AHEAD and told - mine > STEP then
+  if seen > 0 and told < seen - MIN_STEP then step = told - mine
+  elseif seen > 0 and at > 0 and told - seen > MAX_AHEAD and told - mine > MIN_STEP then
     if not again then return nil end
     step = told - mine
   end
@@ -24,14 +33,14 @@ local function tick(at, elapsed, again)
   return step
 end
 
--- The time as retention sees it. It follows the queue's time, which after an absence may be wrong
--- by any amount: then it first goes on as if there had been none, and later catches up, so that
--- in an hour no more goes than else in CATCH_UP hours.
+-- The time by which retention counts. After an absence of all nodes the queue's time may be wrong by
+-- any amount. So `aged` first goes on as if there had been no absence. After TRUST it catches up,
+-- CATCH_UP times as fast, so that in an hour no more is removed than else in CATCH_UP hours.
 local function age()
   local aged, leapt = unpack(call('HMGET', CLOCK, 'aged', 'leapt'))
   aged, leapt = tonumber(aged or now), tonumber(leapt or 0)
   local passed = now - (seen > 0 and seen or now)
-  if passed > AHEAD then
+  if passed > MAX_AHEAD then
     leapt, passed = now, 0
     call('HSET', CLOCK, 'leapt', whole(now))
   end
@@ -43,7 +52,7 @@ end
 
 local step = tick(tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7] == '1')
 if not step then return {} end
--- What was reckoned from the time before the step was found.
+-- Times that were computed between a step and this moment are corrected.
 local doubt = call('ZRANGE', P .. 'doubt', 0, -1, 'WITHSCORES')
 for i = 1, #doubt, 2 do
   local id, off = doubt[i], skew - tonumber(doubt[i + 1])
@@ -82,9 +91,11 @@ for _, wid in ipairs(call('ZRANGEBYSCORE', P .. 'wk', '-inf', whole(now - tonumb
 end
 local reply = {whole(now), whole(step), gone}
 for _, gid in ipairs(call('ZRANGEBYSCORE', P .. 'gend', '-inf', whole(old), 'LIMIT', 0, 100)) do
-  -- A group whose following job has not ended stays, and then for as long again as others.
-  local f = call('HMGET', P .. 'g:' .. gid, 'after_queue', 'after', 'nonce', 'runs')
-  local after = f[2] and f[2] ~= '' and call('HMGET', f[1] .. 'j:' .. after_id(gid, f[3], f[4]), 'state', 'end')
+  -- A group stays while the job that follows it has not ended; after that failed, once more as long.
+  local after_queue, payload, nonce, runs = unpack(
+    call('HMGET', P .. 'g:' .. gid, 'after_queue', 'after', 'nonce', 'runs'))
+  local after = payload and payload ~= ''
+    and call('HMGET', after_queue .. 'j:' .. after_id(gid, nonce, runs), 'state', 'end')
   if after and after[1] and not after[2] then
     call('ZADD', P .. 'gend', whole(old + 60000), gid)  -- look again in a minute
   elseif after and after[1] == 'dead' and tonumber(after[2]) > old then

@@ -1,16 +1,17 @@
--- ARGV: worker id attempt delay_ms fatal error
--- reply: 1 tried again later | 3 it was the last try | 0 not yours any more
+-- An attempt at a job failed. ARGV: worker id attempt delay_ms fatal error
+-- reply: 1 it is tried again after delay_ms | 3 it is dead | 0 the worker does not hold it
 write_first()
 local wid, id = ARGV[1], ARGV[2]
 local key = P .. 'j:' .. id
-local j = call('HMGET', key, 'state', 'tries', 'wid', 'max', 'free', 'fails')
-if j[1] ~= 'doing' or not holds(j[2], j[3], wid, ARGV[3]) then return 0 end
--- One line for each of the last tries: when it failed (ms), and how.
-local fails = (j[6] or '') .. whole(now) .. ' ' .. string.gsub(string.sub(ARGV[6], 1, 200), '%c', ' ') .. '\n'
+local state, tries, holder, max, free, before = unpack(
+  call('HMGET', key, 'state', 'tries', 'wid', 'max', 'free', 'fails'))
+if state ~= 'doing' or not holds(tries, holder, wid, ARGV[3]) then return 0 end
+-- A line for each of the last 16 tries: when it failed (ms), and how (200 characters).
+local fails = (before or '') .. whole(now) .. ' ' .. string.gsub(string.sub(ARGV[6], 1, 200), '%c', ' ') .. '\n'
 local _, lines = string.gsub(fails, '\n', '')
 if lines > 16 then fails = string.gsub(fails, '^[^\n]*\n', '') end
 call('HSET', key, 'fails', fails)
-local last = tonumber(j[2]) - tonumber(j[5] or 0) >= tonumber(j[4] or MAX)
+local last = tonumber(tries) - tonumber(free or 0) >= tonumber(max or MAX_TRIES)
 if ARGV[5] == '1' or last then
   kill_job(id, ARGV[5] == '1' and 'fatal' or 'retries', ARGV[6])
   return finished(3)

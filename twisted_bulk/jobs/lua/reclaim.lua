@@ -1,6 +1,6 @@
--- A worker process is known to be dead: take its jobs back now, not at their lease's end.
--- ARGV: worker blamed, then pairs: id, its finished members that are on the disk
--- blamed: 1 if it died by itself, and nobody ended it      reply: how many
+-- A worker process is known to be dead: its jobs are taken back now, before their leases end.
+-- ARGV: worker blamed, then pairs: a job's id, and how many of its members are on the worker's disk
+-- blamed: 1: it died by itself, and nobody ended it      reply: how many jobs
 write_first()
 local ids = call('SMEMBERS', P .. 'w:' .. ARGV[1])
 local kept = {}

@@ -1,4 +1,5 @@
--- A report is no longer on its way: its reporter keeps the right to the next for a while, or not.
+-- A report is not on its way any more. Its reporter keeps the right to the next one for lease_ms; 0:
+-- it gives the right up.
 -- ARGV: gid reporter lease_ms      reply: 0
 write_first()
 local key = P .. 's:' .. ARGV[1]

@@ -1,13 +1,15 @@
--- Limits that several workers share, each as fairly as their wishes allow, never more in all.
--- ARGV: worker lease_ms, then per limit: name most using wanted
--- reply per limit: how many the worker may use until it asks again
--- Whoever has more than its share now keeps only what it uses; others get that as it is given up.
+-- Limits that several workers share: each gets a fair share, and all together never more than the
+-- limit. A worker that has more than its share keeps only those that it uses; others get these when
+-- it gives them up.
+-- ARGV: worker lease_ms, then for each limit: name most using wanted
+-- reply for each limit: how many the worker may use until it asks again
 write_first()
 local wid, lease, out = ARGV[1], tonumber(ARGV[2]), {}
-local turn = math.floor(now / 10000)
+local TURN = 10000
+local turn = math.floor(now / TURN)
 
--- What `wid` gets when all wishes are served evenly (max-min fairness). Where there is not even
--- one for each, they take turns.
+-- The share of `wid` by max-min fairness: all wishes are served evenly, the smallest first. Where
+-- there is not even one for each worker, they take turns of TURN ms.
 local function fair(wishes, most)
   table.sort(wishes, function(a, b) return a.wid < b.wid end)
   for n, wish in ipairs(wishes) do wish.place = (n + turn) % #wishes end

@@ -1,8 +1,8 @@
--- What an operator wants to see.
--- ARGV: minutes, workers at most, jobs shown of each
--- reply: {now, {todo, later, doing, done, dead}, suspects among the todo, backlog, empty since or -1, {settings...},
---         {minute, {events...}, ...newest first}, {worker, last beat, how many it holds, {ids...}, why it takes
---         nothing now, ...}}
+-- The state of a queue, for its operator.
+-- ARGV: minutes, workers at most, jobs shown of each worker
+-- reply: {now, {how many todo, later, doing, done, dead}, suspects among todo, backlog, empty since or -1,
+--         {settings ...}, {minute, {events ...}, ... the newest first}, {worker, last heartbeat, how many
+--         jobs it has, {their ids ...}, why it takes no job, ...}}
 local counts, minutes, workers = {}, {}, {}
 for i, state in ipairs({'todo', 'later', 'doing', 'done', 'dead'}) do counts[i] = call('ZCARD', P .. state) end
 local suspects = call('ZCARD', P .. 'suspect')

@@ -1,7 +1,7 @@
--- A group of jobs, whole or not at all.
+-- Queue a group of jobs, whole or not at all.
 -- ARGV: gid nonce digest spec total need cap prio expires_in_ms max maxlost
---       after_queue after_payload after_max owner, then per job: size attachment data payload
---       (attachment: of the key where its data is already; or data, to be stored here)
+--       after_queue after_payload after_max owner, then for each job: size attachment data payload
+--       (attachment: the key where its data was stored before; or data: the data, to be stored now)
 -- reply: {1, place in line} queued | {0, digest} this id is known, with that digest | {-2, ''} over
 --        the cap | {-3, ''} an attachment is gone
 local gid, nonce, total = ARGV[1], ARGV[2], tonumber(ARGV[5])
@@ -11,7 +11,7 @@ if known[1] and known[2] ~= 'deleted' then return {0, known[1]} end
 if total > room(ARGV[7]) then return {-2, ''} end
 local jobs = (#ARGV - 15) / 4
 for i = 1, jobs do
-  -- What was stored before may have gone: it was long ago, or the server's clock was put forward.
+  -- An attachment may have expired: it was stored long ago, or the server's clock was put forward.
   local att = ARGV[15 + (i - 1) * 4 + 2]
   if att ~= '' and call('EXISTS', P .. 'a:' .. att) == 0 then return {-3, ''} end
 end
@@ -38,6 +38,6 @@ for i = 1, jobs do
     call('PERSIST', P .. 'a:' .. att)
   end
   add(P, id, {prio = ARGV[8], exp = expires, max = ARGV[10], maxlost = ARGV[11],
-    size = ARGV[b + 1], few = total <= FEW and '1' or '0', gid = gid, att = att, payload = ARGV[b + 4]})
+    size = ARGV[b + 1], few = total <= SMALL_GROUP and '1' or '0', gid = gid, att = att, payload = ARGV[b + 4]})
 end
 return finished({1, place_of(job_id(gid, nonce, 1))})

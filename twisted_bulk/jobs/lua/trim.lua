@@ -1,11 +1,12 @@
--- Shorter results of a group that has ended. ARGV: gid run_nonce, then per job: result or ''
+-- Replace the results of an ended group's jobs by shorter ones.
+-- ARGV: gid nonce, then for each job: result or '' (it stays)      reply: 1 done | 0 it has not ended
 write_first()
 local gid, g = ARGV[1], P .. 'g:' .. ARGV[1]
-local f = call('HMGET', g, 'nonce', 'ended')
-if f[1] ~= ARGV[2] or not f[2] then return 0 end
+local nonce, ended = unpack(call('HMGET', g, 'nonce', 'ended'))
+if nonce ~= ARGV[2] or not ended then return 0 end
 for i = 3, #ARGV do
   if ARGV[i] ~= '' then
-    local key = P .. 'j:' .. job_id(gid, f[1], i - 2)
+    local key = P .. 'j:' .. job_id(gid, nonce, i - 2)
     call('HSET', key, 'res', ARGV[i])
     call('HDEL', key, 'progress', 'prev', 'prevok')
   end

@@ -1,6 +1,12 @@
-"""Who else on this machine may look into the data folder: nobody, or one group into ``public/``.
+"""The data folder: which formats stand in it, and who else on this machine may look into it.
 
-Zips, links, headers of batches and passwords of callbacks stand there.
+``formats.json`` in the data folder has the number of each format. A number goes up when a program
+of the version before could not read the new format, or would read it wrongly. A new field that
+older programs may ignore is no reason for another number: readers ignore unknown fields, so two
+versions can run side by side.
+
+Zips, links, headers of batches and passwords of callbacks stand in the folder. So nobody else may
+read it, or one group may read ``public/``.
 """
 
 import contextlib
@@ -8,18 +14,48 @@ import os
 import stat
 from pathlib import Path
 
+import msgspec
 from twisted.logger import Logger
 
 from twisted_bulk.errors import ConfigError
+from twisted_bulk.system.disk import replace_file
 
 log = Logger()
 
-UMASK = 0o077
-OTHERS = 0o077  # bits of a mode that let others in
+FORMATS_FILE = "formats.json"
+#: ``queue``: keys and records (jobs/lua/, jobs/model.py, batch/model.py); ``spool``: unfinished
+#: work and kept results (storage/, archive/journal.py, consumer/acks.py); ``manifest``: the
+#: manifest that lies beside a zip.
+FORMATS = {"queue": 1, "spool": 1, "manifest": 1}
+UMASK = 0o077  # of every process of ours: no bits for group and others
+OTHERS = 0o077  # bits of a file's mode that let others in
+
+
+def check_formats(data: Path) -> None:
+    """Refuse a folder that a newer program has written; write down this program's formats.
+
+    :raises ConfigError: says which format is too new
+    """
+    path = data / FORMATS_FILE
+    try:
+        found = msgspec.json.decode(path.read_bytes(), type=dict[str, int])
+    except FileNotFoundError:
+        found = {}
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise ConfigError(f"data: {path} cannot be read: not formats of bulkwav's") from None
+    for name, number in found.items():
+        known = FORMATS.get(name, 0)
+        if number > known:
+            raise ConfigError(
+                f"data: {data} was written by a newer bulkwav ({name} {number}, this one knows"
+                f" {known}): run that one, or give another --data"
+            )
+    if found != FORMATS:
+        replace_file(path, msgspec.json.encode(FORMATS) + b"\n")
 
 
 def share(path: Path, group: int | None) -> None:
-    """Let ``group`` read a file or folder of ``public/``, if there is to be one."""
+    """Let ``group`` read a file or folder of ``public/``; None: nobody."""
     if group is not None:
         mode = 0o750 if path.is_dir() else 0o640
         os.chown(path, -1, group)
@@ -27,7 +63,7 @@ def share(path: Path, group: int | None) -> None:
 
 
 def _close(path: Path, group: int | None, public: bool) -> bool:
-    """:returns: whether it was open to others"""
+    """:returns: whether others could read it"""
     found = path.lstat()
     if stat.S_ISLNK(found.st_mode) or stat.S_ISSOCK(found.st_mode):
         return False
@@ -41,7 +77,7 @@ def _close(path: Path, group: int | None, public: bool) -> bool:
 
 
 def tighten(data: Path, group: int | None) -> None:
-    """Close the data folder to others, and what stands in it if it had been open.
+    """Close the data folder to others; if it was open, close everything in it, too.
 
     :param group: may read ``public/``; None: nobody
     :raises ConfigError: this process may not give files to the group

@@ -1,0 +1,117 @@
+"""One job: its function is run, and the queue is told how it ended."""
+
+from collections.abc import Callable
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import TimeoutError as DeadlinePassed
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from twisted_bulk.consumer.acks import AckBuffer
+from twisted_bulk.consumer.task import Backoff, Fatal, Function, GiveBack, Result, Retry, Task
+from twisted_bulk.errors import Unavailable
+from twisted_bulk.jobs.model import Ack, Job
+from twisted_bulk.jobs.protocol import JobQueue
+from twisted_bulk.system.periodic import pause_after
+
+log = Logger()
+
+AWAY_PAUSES = (0.1, 0.5, 1.0, 2.0)  # seconds between tries while the queue is away
+ERROR_LENGTH = 500  # characters of an error that the queue keeps
+
+
+class Execution:
+    """Runs ``function`` on the jobs of one worker.
+
+    :param worker: id of this process
+    :param timeout: seconds that the function may take; 0: any time
+    :param backoff: the pause before a failed job is tried again
+    :param acks: takes the ends of jobs that are done
+    :param doubt: called when the queue may hold a job for this worker that the worker gave back
+    """
+
+    def __init__(
+        self,
+        queue: JobQueue,
+        function: Function,
+        clock: IReactorTime,
+        *,
+        worker: str,
+        timeout: float,
+        backoff: Backoff,
+        acks: AckBuffer,
+        doubt: Callable[[], object],
+    ) -> None:
+        self._queue = queue
+        self._function = function
+        self._clock = clock
+        self._worker = worker
+        self._timeout = timeout
+        self._backoff = backoff
+        self._acks = acks
+        self._doubt = doubt
+
+    async def run(self, task: Task) -> None:
+        """Run a job; returns once the queue knows its end, or will learn it.
+
+        :raises CancelledError: the task was cancelled
+        """
+        job = task.job
+        try:
+            result = await self._call(task)
+        except CancelledError as error:
+            if task.cancelled:
+                raise
+            await self._nack(job, brief(error), self._backoff(job.attempt))
+        except GiveBack as back:
+            if not back.delay:
+                log.warn("job {job} is given back: {why}", job=job.id, why=back)
+            self._doubt()  # the next reserve also gives back what a lost reply left here
+            await self._release(job, back.delay)
+        except Retry as again:
+            await self._nack(job, str(again), again.delay)
+        except Fatal as fatal:
+            await self._nack(job, str(fatal), 0.0, fatal=True)
+        except DeadlinePassed:
+            log.warn("job {job} took longer than {s} s", job=job.id, s=self._timeout)
+            late = f"took longer than {self._timeout:g} s"
+            await self._nack(job, late, self._backoff(job.attempt))
+        except Exception as error:
+            log.failure("job {job} failed, attempt {attempt}", job=job.id, attempt=job.attempt)
+            await self._nack(job, brief(error), self._backoff(job.attempt))
+        else:
+            task.over = True
+            await self._acks.add(Ack(job, result.ok, result.data), result.undo)
+
+    async def _call(self, task: Task) -> Result:
+        if not self._timeout:
+            return await self._function(task)
+
+        async def call() -> Result:
+            return await self._function(task)
+
+        return await Deferred.fromCoroutine(call()).addTimeout(self._timeout, self._clock)
+
+    async def _release(self, job: Job, delay: float) -> None:
+        try:
+            await self._queue.release(self._worker, [job], delay)
+        except Unavailable:
+            self._doubt()  # the next reserve gives it back
+
+    async def _nack(self, job: Job, error: str, delay: float, fatal: bool = False) -> None:
+        """Tell the queue that a job failed; tries until the queue is there."""
+        tries = 0
+        while True:
+            try:
+                await self._queue.nack(self._worker, job, delay, error, fatal)
+                return
+            except Unavailable:
+                await deferLater(self._clock, pause_after(AWAY_PAUSES, tries))
+                tries += 1
+
+
+def brief(error: BaseException) -> str:
+    """An exception in one line; one of the system without the paths that it names."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return f"{type(error).__name__}: {text}"[:ERROR_LENGTH]
