@@ -24,7 +24,7 @@ from bench.crowd import Crowd, Server, address, jain, rate_of, worst_second
 from bench.nginx import Nginx
 from tests.support.daemon import Daemon
 from tests.support.published_zip import publish
-from twisted_bulk.archive.folders import DataFolders
+from twisted_bulk.storage.folders import DataFolders
 
 RATE = 200_000
 WARM_UP = 3.0

@@ -16,7 +16,7 @@ from pathlib import Path
 from tests.support.daemon import Daemon
 from tests.support.published_zip import publish
 from tests.support.redis_servers import need
-from twisted_bulk.archive.folders import DataFolders
+from twisted_bulk.storage.folders import DataFolders
 
 WARM_UP = 1.0
 

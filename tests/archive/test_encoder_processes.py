@@ -23,33 +23,33 @@ from tests.support.reactor import reactor
 from tests.whole.test_daemon import DaemonTestCase, until
 from twisted_bulk.archive import encoder_processes as module
 from twisted_bulk.archive.encoder import (
-    ANSWER,
-    ASK,
     MODES,
-    SAMPLE,
-    SLOT,
+    REPLY,
+    REQUEST,
+    SAMPLE_BYTES,
+    SLOT_BYTES,
     Data,
     Encoded,
     Encoder,
     encode,
 )
 from twisted_bulk.archive.encoder_processes import Encoders, EncodingFailed
-from twisted_bulk.archive.member_sink import SMALL
+from twisted_bulk.archive.member_sink import MAX_IN_MEMORY
 from twisted_bulk.archive.zip_records import DEFLATED, STORED
 
-NOISE = random.Random(7).randbytes(SMALL - 1)
-TEXT = (b"all work and no play makes jack a dull boy\n" * 30_000)[: SMALL - 1]
+NOISE = random.Random(7).randbytes(MAX_IN_MEMORY - 1)
+TEXT = (b"all work and no play makes jack a dull boy\n" * 30_000)[: MAX_IN_MEMORY - 1]
 CONTENTS = {
     "nothing": b"",
     "a byte": b"a",
-    "a sample": TEXT[:SAMPLE],
-    "more than a sample": TEXT[: SAMPLE + 1],
+    "a sample": TEXT[:SAMPLE_BYTES],
+    "more than a sample": TEXT[: SAMPLE_BYTES + 1],
     "the largest": TEXT,
     "little noise": NOISE[:1000],
-    "a sample of noise": NOISE[:SAMPLE],
+    "a sample of noise": NOISE[:SAMPLE_BYTES],
     "the largest noise": NOISE,
-    "noise behind a sample of text": TEXT[:SAMPLE] + NOISE[SAMPLE:],
-    "text behind a sample of noise": NOISE[:SAMPLE] + TEXT[SAMPLE:],
+    "noise behind a sample of text": TEXT[:SAMPLE_BYTES] + NOISE[SAMPLE_BYTES:],
+    "text behind a sample of noise": NOISE[:SAMPLE_BYTES] + TEXT[SAMPLE_BYTES:],
 }
 
 
@@ -74,7 +74,7 @@ class EncodeTests(SynchronousTestCase):
             for data in CONTENTS.values():
                 encoded, packed = encode(mode, data)
                 self.check(encoded, packed, data)
-                self.assertLessEqual(len(packed), SLOT)
+                self.assertLessEqual(len(packed), SLOT_BYTES)
                 if mode == "auto":
                     self.assertLessEqual(len(packed), len(data))
 
@@ -134,7 +134,7 @@ class ProcessTests(TestCase):
                 self.assertEqual(again, data)
                 self.assertEqual(encoded, encode(mode, data)[0])
         self.assertEqual(len(self.pids()), 2)
-        self.assertEqual(len(self.encoders._free), module.SLOTS)
+        self.assertEqual(len(self.encoders._free), module.MAX_SLOTS)
 
     async def test_one_after_the_other(self) -> None:
         """Another process is for what comes at once."""
@@ -154,12 +154,12 @@ class ProcessTests(TestCase):
             await lost
         self.assertEqual((await kept)[1], NOISE)
         self.assertEqual((await self.encode(TEXT))[1], TEXT)
-        self.assertEqual(len(self.encoders._free), module.SLOTS)
+        self.assertEqual(len(self.encoders._free), module.MAX_SLOTS)
         self.assertNotIn(pid, self.pids())
 
     async def test_frozen(self) -> None:
         """One that does not answer is ended; one that has nothing to do is not."""
-        self.patch(module, "PATIENCE", 0.1)
+        self.patch(module, "REPLY_SECONDS", 0.1)
         await self.encode(TEXT)
         (pid,) = self.pids()
         await deferLater(reactor, 0.3)
@@ -167,7 +167,7 @@ class ProcessTests(TestCase):
         os.kill(pid, signal.SIGSTOP)
         with self.assertRaises(EncodingFailed):
             await self.encode(TEXT)
-        self.patch(module, "PATIENCE", 60)
+        self.patch(module, "REPLY_SECONDS", 60)
         self.assertEqual((await self.encode(TEXT))[1], TEXT)
 
     async def test_asked_in_vain(self) -> None:
@@ -176,8 +176,8 @@ class ProcessTests(TestCase):
         (process,) = self.encoders._processes
         transport: Any = process.transport
         transport.signalProcess("STOP")
-        transport.closeChildFD(module.ASKS)
-        while module.ASKS in transport.pipes:
+        transport.closeChildFD(module.REQUESTS)
+        while module.REQUESTS in transport.pipes:
             await deferLater(reactor, 0.001)
         lost, *others = [self.encode(TEXT) for _ in range(4)]
         with self.assertRaises(EncodingFailed):
@@ -194,7 +194,7 @@ class ProcessTests(TestCase):
         transport.signalProcess("STOP")
         lost, waiting = self.encode(TEXT), self.encode(NOISE)
         self.patch(process, "kill", lambda: setattr(process, "broken", True))
-        transport.closeChildFD(module.ANSWERS)
+        transport.closeChildFD(module.REPLIES)
         while not process.broken:
             await deferLater(reactor, 0.001)
         self.assertEqual((lost.called, self.encoders._free), (False, []))
@@ -230,8 +230,8 @@ class ProcessTests(TestCase):
         """What does not fit into a slot does not get into the next."""
         self.encoders._free = [1, 0]
         with self.assertRaises(ValueError):
-            await self.encode(bytes(SLOT + 1))
-        self.assertEqual((self.encoders._free, self.encoders._slots[SLOT]), ([1, 0], 0))
+            await self.encode(bytes(SLOT_BYTES + 1))
+        self.assertEqual((self.encoders._free, self.encoders._slots[SLOT_BYTES]), ([1, 0], 0))
 
     async def test_then_fails(self) -> None:
         """So does the whole; its slot is free."""
@@ -241,7 +241,7 @@ class ProcessTests(TestCase):
 
         with self.assertRaises(RuntimeError):
             await self.encoders.encode("store", [TEXT], then)
-        self.assertEqual(len(self.encoders._free), module.SLOTS)
+        self.assertEqual(len(self.encoders._free), module.MAX_SLOTS)
         self.assertEqual((await self.encode(NOISE))[1], NOISE)
 
     async def test_nobody_waits(self) -> None:
@@ -283,7 +283,7 @@ class ProcessTests(TestCase):
         refusing = self.patch(Encoders, "_spawn", refused)
         self.encoders._free = []
         waiting = [self.encode(b"a") for _ in range(1000)]
-        self.encoders._free = list(range(module.SLOTS))
+        self.encoders._free = list(range(module.MAX_SLOTS))
         self.encoders._begin()
         for done in waiting:
             self.failureResultOf(done, OSError)
@@ -292,7 +292,7 @@ class ProcessTests(TestCase):
         self.patch(Encoders, "_spawn", refused)
         self.assertEqual((await self.encode(NOISE))[1], NOISE)
         self.assertEqual((await kept)[1], TEXT)
-        self.assertEqual((len(self.pids()), len(self.encoders._free)), (1, module.SLOTS))
+        self.assertEqual((len(self.pids()), len(self.encoders._free)), (1, module.MAX_SLOTS))
 
     async def test_not_begun(self) -> None:
         """What nobody waits for any more is not begun."""
@@ -332,9 +332,9 @@ class ChildTests(SynchronousTestCase):
 
     def test_parent_gone(self) -> None:
         """It ends with the pipe that it is asked through, also in the middle of a question."""
-        for rest in (b"", ASK.pack(0, 0, 0)[:3]):
+        for rest in (b"", REQUEST.pack(0, 0, 0)[:3]):
             with tempfile.TemporaryFile() as memory:
-                memory.truncate(SLOT)
+                memory.truncate(SLOT_BYTES)
                 words = [
                     sys.executable,
                     "-m",
@@ -344,10 +344,10 @@ class ChildTests(SynchronousTestCase):
                     "1",
                 ]
                 ended = subprocess.run(
-                    words, input=ASK.pack(0, 0, 0) + rest, stdout=subprocess.PIPE, check=True,
+                    words, input=REQUEST.pack(0, 0, 0) + rest, stdout=subprocess.PIPE, check=True,
                     env=environment(), pass_fds=[memory.fileno()], timeout=30,
                 )  # fmt: skip
-            self.assertEqual(len(ended.stdout), ANSWER.size)
+            self.assertEqual(len(ended.stdout), REPLY.size)
 
 
 class DaemonTests(DaemonTestCase):

@@ -32,13 +32,14 @@ from tests.support.redis_servers import need
 from twisted_bulk.archive import member_sink as member
 from twisted_bulk.archive import writer as module
 from twisted_bulk.archive.encoder import Encoder
-from twisted_bulk.archive.fair_queue import FAIR, FairQueue
+from twisted_bulk.archive.fair_queue import LONGEST_WAITING_EVERY, FairQueue
 from twisted_bulk.archive.journal import Journal
-from twisted_bulk.archive.member_sink import MEMORY, PIECE, SMALL, MemberSink
+from twisted_bulk.archive.member_sink import MAX_IN_MEMORY, MAX_MEMORY, PIECE_BYTES, MemberSink
 from twisted_bulk.archive.pack_threads import PackThreads
 from twisted_bulk.archive.spool import ReservedPlace, Scratch
-from twisted_bulk.archive.volume import Volume, ZipMember
+from twisted_bulk.archive.volume import Volume
 from twisted_bulk.archive.writer import Archive
+from twisted_bulk.archive.zip_member import ZipMember
 from twisted_bulk.archive.zip_records import (
     DEFLATED,
     MARK,
@@ -261,10 +262,10 @@ class VolumeTests(SynchronousTestCase):
         """All that was noted is there, and the rest can follow; also a second time."""
         noted = self.left()
         archive = self.archive(limit=250_000)
-        self.patch(module, "FOLLOW", 300_000)
-        self.assertEqual(archive.asides(), [])
+        self.patch(module, "HASH_BYTES", 300_000)
+        self.assertEqual(archive.background_work(), [])
         self.assertEqual(archive.resume(), noted)
-        self.assertEqual(archive.asides(), [archive._follow])
+        self.assertEqual(archive.background_work(), [archive._hash])
         self.assertEqual([one.verified for one in noted], [True, False, True])
         add(archive, b"d" * 100_000, "d")
         archive.abandon()
@@ -418,7 +419,7 @@ class PlacesTests(SynchronousTestCase):
             elif step == "free" and value < len(places):
                 places.pop(value)[2].close()
             elif step == "hash":
-                archive._follow()
+                archive._hash()
             elif step == "crash":
                 archive.abandon()
                 archive, places = Archive(folder, "store", limit), []
@@ -478,9 +479,9 @@ class PlacesTests(SynchronousTestCase):
         add(archive, NOISE, "first")
         place = archive.reserve("gone", 3000, 0)
         add(archive, NOISE, "behind")
-        archive._follow()
+        archive._hash()
         place.close()
-        archive._follow()
+        archive._hash()
         (found,) = finish(archive)
         self.assertEqual(set(streamed(found)), {"first", "behind", LAST})
 
@@ -647,11 +648,11 @@ class PlacesTests(SynchronousTestCase):
         leaving.start()
         leaving.join(0.1)
         self.assertTrue(leaving.is_alive())
-        self.assertFalse(archive._volumes[0].file.closed)
+        self.assertFalse(archive._volumes.latest[0].file.closed)
         go.set()
         adding.join(10)
         leaving.join(10)
-        self.assertTrue(archive._volumes[0].file.closed)
+        self.assertTrue(archive._volumes.latest[0].file.closed)
         return found[0]
 
     def test_waits_for_writers(self) -> None:
@@ -690,9 +691,12 @@ class TurnsTests(SynchronousTestCase):
         """The youngest has its turn, however many older ones come meanwhile."""
         turns: FairQueue[int] = FairQueue()
         turns.add("a", 99, 99)
-        for rank in range(FAIR):
+        for rank in range(LONGEST_WAITING_EVERY):
             turns.add("a", rank, rank)
-        self.assertEqual([turns.take() for _ in range(FAIR + 1)], [*range(FAIR - 1), 99, FAIR - 1])
+        self.assertEqual(
+            [turns.take() for _ in range(LONGEST_WAITING_EVERY + 1)],
+            [*range(LONGEST_WAITING_EVERY - 1), 99, LONGEST_WAITING_EVERY - 1],
+        )
 
 
 class WriteTests(SynchronousTestCase):
@@ -839,7 +843,7 @@ class SinkTests(TestCase):
             "empty": b"",
             "small": NOISE,
             "text": TEXT,
-            "edge": TEXT[:1] * SMALL,
+            "edge": TEXT[:1] * MAX_IN_MEMORY,
             "large": NOISE * 20,
             "large text": TEXT * 20,
         }
@@ -867,19 +871,23 @@ class SinkTests(TestCase):
         blocked = threads.run(go.wait, 10)
         sinks = [
             MemberSink(
-                threads, archives[number // 3], [f"{number}"], length=SMALL * 2, modified=0.0
+                threads,
+                archives[number // 3],
+                [f"{number}"],
+                length=MAX_IN_MEMORY * 2,
+                modified=0.0,
             )
             for number in range(4)
         ]
         for number in (2, 0, 1, 3):
-            self.assertIsNone(sinks[number].write(b"x" * (SMALL + number)))
+            self.assertIsNone(sinks[number].write(b"x" * (MAX_IN_MEMORY + number)))
         go.set()
         await blocked
         while any(sink._flushing for sink in sinks):
             await deferLater(reactor, 0.001)
         for sink in sinks:
             sink.discard()
-        self.assertEqual([size - SMALL for size in sizes], [0, 3, 1, 2])
+        self.assertEqual([size - MAX_IN_MEMORY for size in sizes], [0, 3, 1, 2])
         for archive in archives:
             await threads.run(archive.abandon)
 
@@ -890,9 +898,9 @@ class SinkTests(TestCase):
             raise OSError("full")
 
         self.archive._room = full
-        sink = self.sink("a", length=SMALL * 4)
-        sink.write(b"x" * SMALL)
-        busy = sink.write(b"x" * SMALL)
+        sink = self.sink("a", length=MAX_IN_MEMORY * 4)
+        sink.write(b"x" * MAX_IN_MEMORY)
+        busy = sink.write(b"x" * MAX_IN_MEMORY)
         assert busy is not None
         with self.assertRaises(OSError):
             await busy
@@ -901,12 +909,12 @@ class SinkTests(TestCase):
     async def test_disk_keeps_up(self) -> None:
         """What was written goes to the disk, and is hashed, before the end."""
         asked: list[int] = []
-        self.patch(module, "SYNC", 2 * len(NOISE))
-        self.patch(module, "FOLLOW", 2 * len(NOISE))
+        self.patch(module, "SYNC_BYTES", 2 * len(NOISE))
+        self.patch(module, "HASH_BYTES", 2 * len(NOISE))
         self.patch(module, "begin_writing", asked.append)
         for number in range(8):
             await self.put(self.sink(str(number)), NOISE)
-            while self.archive.syncing or self.archive.following:
+            while self.archive.syncing or self.archive.hashing:
                 await deferLater(reactor, 0.001)
         self.assertEqual(len(asked), 4)
         (volume,) = self.archive._volumes
@@ -924,8 +932,8 @@ class SinkTests(TestCase):
                 if busy is not None:
                     await busy
         # Beyond the limit each may have one piece in hand and one being written.
-        self.assertGreater(most, MEMORY)
-        self.assertLess(most, MEMORY + 80 * 2 * 100_000)
+        self.assertGreater(most, MAX_MEMORY)
+        self.assertLess(most, MAX_MEMORY + 80 * 2 * 100_000)
         for sink in sinks:
             await sink.finish()
         self.assertEqual(await self.content(), {str(n): NOISE[:100_000] * 9 for n in range(80)})
@@ -934,11 +942,11 @@ class SinkTests(TestCase):
         """Of one that is known to be large little is kept while it waits to be written."""
         go = threading.Event()
         blocked = [self.threads.run(go.wait, 10) for _ in range(2)]
-        sink = self.sink("a", length=SMALL * 9)
+        sink = self.sink("a", length=MAX_IN_MEMORY * 9)
         written = 0
         while (busy := sink.write(NOISE[:50_000])) is None:
             written += 50_000
-        self.assertLess(written, 2 * PIECE + 50_000)
+        self.assertLess(written, 2 * PIECE_BYTES + 50_000)
         go.set()
         for each in blocked:
             await each
@@ -959,7 +967,7 @@ class SinkTests(TestCase):
 
     async def test_discarded(self) -> None:
         """Nothing is left of an attempt that failed half-way."""
-        for size in (1000, 5 * SMALL):
+        for size in (1000, 5 * MAX_IN_MEMORY):
             sink = self.sink("gone", length=size)
             for _ in range(size // 2000):
                 busy = sink.write(NOISE[:1000])
@@ -972,7 +980,7 @@ class SinkTests(TestCase):
 
     async def test_reserved(self) -> None:
         """A place is kept for what is stored, is not too large, and tells how large it is."""
-        self.patch(member, "RESERVED", 20 * len(NOISE))
+        self.patch(member, "MAX_RESERVED", 20 * len(NOISE))
         for length, data, kind in (
             (None, NOISE, Scratch),
             (20 * len(NOISE), TEXT, Scratch),
@@ -980,7 +988,7 @@ class SinkTests(TestCase):
             (20 * len(NOISE) + 1, NOISE, Scratch),
         ):
             sink = self.sink("a", length=length)
-            sink.write(data * (1 + SMALL // len(data)))
+            sink.write(data * (1 + MAX_IN_MEMORY // len(data)))
             while sink._spool is None:
                 await deferLater(reactor, 0.001)
             self.assertIsInstance(sink._spool, kind)
@@ -1020,7 +1028,7 @@ class SinkTests(TestCase):
         started, go = threading.Event(), threading.Event()
 
         def claim(size: int) -> None:
-            if size > 5 * SMALL:
+            if size > 5 * MAX_IN_MEMORY:
                 started.set()
                 go.wait(10)
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from tests.support.daemon import Daemon
 from tests.support.published_zip import publish, sha256_of
 from tests.support.redis_servers import need
-from twisted_bulk.archive.folders import DataFolders
+from twisted_bulk.storage.folders import DataFolders
 
 SIZE, RATE = 3_000_000, 4_000_000
 AT_ONCE = 6

@@ -20,16 +20,16 @@ from twisted_bulk.http_client.resolver import look_up
 from twisted_bulk.jobs import scripted
 from twisted_bulk.jobs.scripts import SCRIPTS
 from twisted_bulk.node import worker_processes as workers
-from twisted_bulk.notify import notifier as notify
+from twisted_bulk.notify import last_callbacks as notify
 from twisted_bulk.parts import maker as part
 
 
 def shorten(lease: float) -> None:
     """Leases of so many seconds, with heartbeats and pauses to match."""
-    vars(scripted)["LEASE"] = lease
-    vars(runner)["BEAT"] = lease / 8
-    gap = f"local GAP, HOLD = {round(lease * 300)}, {round(lease * 500)}"
-    rewrite("local GAP, HOLD = 5000, 8000", gap)
+    vars(scripted)["LEASE_SECONDS"] = lease
+    vars(runner)["BEAT_SECONDS"] = lease / 8
+    rewrite("local SILENCE = 5000", f"local SILENCE = {round(lease * 300)}")
+    rewrite("local GRACE = 8000", f"local GRACE = {round(lease * 500)}")
 
 
 def rewrite(old: str, new: str, *names: str) -> None:
@@ -60,10 +60,10 @@ def sabotage(what: str) -> None:
         # Whoever says that a job is done is believed, whatever became of it meanwhile; and
         # nobody is told that a job is not his any more.
         rewrite("lost[#lost + 1] = id", "", "beat")
-        rewrite("or j[1] == 'dead' then reply = 0", "then reply = 0", "ack")
-        rewrite("elseif j[1] == 'done' then reply = 2", "", "ack")
-        rewrite("if not j[1] or j[1] == 'done' or", "if not j[1] or", "ack")
-        rewrite("return j_tries == attempt and j_wid == wid end", "return true end", "ack")
+        rewrite("or state == 'dead' then reply = 0", "then reply = 0", "ack")
+        rewrite("elseif state == 'done' then reply = 2", "", "ack")
+        rewrite("if not old or old == 'done' or", "if not old or", "ack")
+        rewrite("return job_tries == attempt and job_wid == wid end", "return true end", "ack")
     elif what == "renewal":
         rewrite("call('ZADD', P .. 'doing', whole(now + lease), id)", "", "beat")
     elif what == "reporter":

@@ -30,16 +30,17 @@ from tests.jobs.test_rate import Timed
 from tests.support.certificates import authority, issue
 from tests.support.origin_server import Exchange, Site, ok, respond
 from tests.support.reactor import reactor
-from twisted_bulk import download
 from twisted_bulk.batch.model import Member
 from twisted_bulk.download import Downloader
-from twisted_bulk.downloads import host_backoff as backoff
-from twisted_bulk.downloads.attempt import Fetch, Fetcher
+from twisted_bulk.downloads import attempt_runner, host_backoff, host_trouble, retries
+from twisted_bulk.downloads.attempt import Fetcher
 from twisted_bulk.downloads.body import BodyLimits
-from twisted_bulk.downloads.fetch_queue import ALL, Speed
+from twisted_bulk.downloads.fetch import Content, Fetch
+from twisted_bulk.downloads.fetch_queue import ALL
 from twisted_bulk.downloads.host_backoff import HostBackoff
 from twisted_bulk.downloads.limits import Limits
 from twisted_bulk.downloads.part_fetches import PartFetches
+from twisted_bulk.downloads.queue_state import Speed
 from twisted_bulk.errors import MemberError, QueueUnavailable
 from twisted_bulk.http_client.agent import GuardedAgent
 from twisted_bulk.http_client.guard import Guard
@@ -134,7 +135,7 @@ class DownloadTestCase(TestCase):
 
     def setUp(self) -> None:
         self.site = Site(self)
-        self.patch(download, "BACKOFF", (0.01,))
+        self.patch(retries, "PAUSES", (0.01,))
         self.sinks: list[Bucket] = []
         self.errors: dict[str, MemberError | None] = {}
 
@@ -184,7 +185,7 @@ class DownloadTestCase(TestCase):
         assert error is not None
         self.assertFalse(any(sink.finished for sink in self.sinks))
         self.assertTrue(all(sink.discarded for sink in self.sinks))
-        return error.code, fetch.attempts
+        return error.code, fetch.tries.attempts
 
 
 class DownloadTests(DownloadTestCase):
@@ -196,7 +197,9 @@ class DownloadTests(DownloadTestCase):
         fetch = self.one("/a", headers={"x-own": "o"})
         await self.get(fetch)
         self.assertEqual((self.sinks[0].data, self.errors), (b"hello", {"/a": None}))
-        self.assertEqual((fetch.verified, fetch.length, fetch.modified), (True, 5, 784111777))
+        self.assertEqual(
+            (fetch.reception.verified, fetch.reception.content), (True, Content(5, 784111777))
+        )
         headers = self.site.headers()
         self.assertEqual((headers["x-batch"], headers["x-own"]), ("b", "o"))
         self.assertEqual(headers["accept-encoding"], "identity")
@@ -235,7 +238,7 @@ class DownloadTests(DownloadTestCase):
         )
         fetch = self.one("/a")
         await self.get(fetch)
-        self.assertEqual((self.sinks[0].data, fetch.verified), (b"abc", True))
+        self.assertEqual((self.sinks[0].data, fetch.reception.verified), (b"abc", True))
 
     async def test_until_close(self) -> None:
         """A body that ends with the connection is not certain."""
@@ -247,7 +250,7 @@ class DownloadTests(DownloadTestCase):
         self.site.answers["/a"] = answer
         fetch = self.one("/a")
         await self.get(fetch)
-        self.assertEqual((self.sinks[0].data, fetch.verified), (b"abc", False))
+        self.assertEqual((self.sinks[0].data, fetch.reception.verified), (b"abc", False))
 
     async def test_slow_sink(self) -> None:
         """A busy sink pauses the server; nothing is lost or doubled."""
@@ -267,7 +270,7 @@ class DownloadTests(DownloadTestCase):
 
     async def test_throttled(self) -> None:
         """Who says "not now" is asked again more often than who breaks, but not for ever."""
-        self.patch(download, "THROTTLED", 4)
+        self.patch(retries, "MAX_THROTTLED", 4)
         for answer in (respond("429 No"), respond("503 No", b"", "Retry-After: 0")):
             self.site.answers["/a"] = answer
             self.assertEqual(await self.fails("/a"), ("http_throttled", 7))
@@ -373,7 +376,7 @@ class DownloadTests(DownloadTestCase):
             self.site.answers[url] = ok(b"a", header)
             fetch = self.one(url)
             await self.get(fetch)
-            self.assertEqual((self.errors[url], fetch.modified), (None, None))
+            self.assertEqual((self.errors[url], fetch.reception.content.modified), (None, None))
         self.sinks.clear()
         for target in ("http://[foo/", "http://[1.2.3.4]/"):
             self.site.answers["/l"] = respond("302 F", b"", f"Location: {target}")
@@ -486,7 +489,9 @@ class DownloadTests(DownloadTestCase):
             fetch = self.one(url)
             await self.get(fetch, authorities=[ca], retries=0)
             found = self.errors[url]
-            self.assertEqual((found.code if found else None, fetch.verified), (error, False))
+            self.assertEqual(
+                (found.code if found else None, fetch.reception.verified), (error, False)
+            )
 
     async def test_names_that_idna_refuses(self) -> None:
         """DNS has them, and certificates, too."""
@@ -574,9 +579,9 @@ class AwayTests(DownloadTestCase):
             async def run(self, *words: Any, **options: Any) -> Any:
                 raise QueueUnavailable("away")
 
-        self.patch(backoff, "FIRST", 0.02)
-        self.patch(backoff, "LAST", 0.05)
-        self.patch(backoff, "EVERY", 0.05)
+        self.patch(host_trouble, "FIRST_PAUSE", 0.02)
+        self.patch(host_trouble, "LAST_PAUSE", 0.05)
+        self.patch(host_backoff, "EXCHANGE_SECONDS", 0.05)
         found = HostBackoff(Cluster(Nobody()), reactor, 8)  # type: ignore[arg-type]
         found.startService()
         self.addCleanup(found.stopService)
@@ -688,7 +693,10 @@ class ResumeTests(DownloadTestCase):
         self.assertEqual(self.errors, {"/a": None})
         self.assertEqual(self.sinks[-1].data, self.body)
         self.assertTrue(all(sink.discarded for sink in self.sinks[:-1]))
-        self.assertEqual((fetch.received, fetch.length), (len(self.body), len(self.body)))
+        self.assertEqual(
+            (fetch.reception.received, fetch.reception.content.length),
+            (len(self.body), len(self.body)),
+        )
         return [self.site.headers(n).get("range", "") for n in range(len(self.site.requests))]
 
     async def test_continues(self) -> None:
@@ -773,7 +781,7 @@ class ResumeTests(DownloadTestCase):
 
     async def test_partials_are_bounded(self) -> None:
         """Of what waits for its next try only so much is kept: each may hold a file."""
-        self.patch(download, "PARTIALS", 2)
+        self.patch(attempt_runner, "MAX_PARTIALS", 2)
         for name in "abcd":
             self.site.answers[f"/{name}"] = [self.file('"v1"'), ok(self.body)]
         downloader = self.start()

@@ -189,7 +189,7 @@ class PaceTests(SynchronousTestCase):
         self.away(a)
         a.bad("other", 1, 100)
         run, vars(self.store)["run"] = self.store.run, unavailable
-        a._look()
+        a._exchange_now()
         self.assertEqual(changed, [1])  # time passes for who waits, though nobody can be asked
         self.store.now += 40
         vars(self.store)["run"] = run

@@ -9,10 +9,10 @@ from twisted.internet.task import deferLater
 from tests.downloads.test_downloader import DownloadTestCase
 from tests.support.origin_server import Exchange, Site, ok, respond
 from tests.support.reactor import reactor
-from twisted_bulk import download
-from twisted_bulk.downloads.attempt import Fetch
+from twisted_bulk.downloads import retries
+from twisted_bulk.downloads.fetch import Fetch
 from twisted_bulk.downloads.host_backoff import HostBackoff
-from twisted_bulk.downloads.part_fetches import PartFetches
+from twisted_bulk.downloads.part_fetches import MAX_REDIRECTS_WAITING, PartFetches
 
 
 class HopTests(DownloadTestCase):
@@ -51,7 +51,7 @@ class HopTests(DownloadTestCase):
         await self.get(*fetches, concurrency=24, per_host=4)
         self.assertEqual(set(self.errors.values()), {None})
         self.assertEqual(self.most, 4)
-        self.assertEqual({fetch.attempts for fetch in fetches}, {1})
+        self.assertEqual({fetch.tries.attempts for fetch in fetches}, {1})
         self.assertEqual(len(self.site.requests), 24)
 
     async def test_blame(self) -> None:
@@ -68,7 +68,7 @@ class HopTests(DownloadTestCase):
     async def test_expired(self) -> None:
         """Where a redirect had to wait, and what it names has expired, it is asked for anew, and
         that costs no try; nothing else is."""
-        self.patch(download, "FRESH", 0.1)
+        self.patch(retries, "EXPIRY_SECONDS", 0.1)
         fetches = self.redirecting(4)
         late = [respond("403 Forbidden"), ok(b"hello")]
         for number in range(2):
@@ -77,12 +77,12 @@ class HopTests(DownloadTestCase):
         self.going = 2
         await self.get(*fetches, per_host=2, retries=0)
         self.assertEqual(set(self.errors.values()), {None})
-        self.assertEqual([fetch.attempts for fetch in fetches], [1, 1, 2, 1])
+        self.assertEqual([fetch.tries.attempts for fetch in fetches], [1, 1, 2, 1])
         self.assertEqual(len(self.other.requests), 5)
 
     async def test_both_ways(self) -> None:
         """Two hosts that redirect to each other, with all their places taken, come to an end."""
-        self.patch(download, "FRESH", 0.05)
+        self.patch(retries, "EXPIRY_SECONDS", 0.05)
         hosts = self.site, self.other
         fetches = []
         for site, target in (hosts, hosts[::-1]):
@@ -107,7 +107,7 @@ class HopTests(DownloadTestCase):
     async def test_held_back(self) -> None:
         """While a host is busy, its redirectors are not asked for more than it can take soon; one
         that hangs does not keep those from others that lead elsewhere."""
-        self.patch(download, "FRESH", 0.2)
+        self.patch(retries, "EXPIRY_SECONDS", 0.2)
         fetches = self.redirecting(60)
         for number in range(60):
             self.other.answers[f"/{number}"] = lambda exchange: None
@@ -120,7 +120,7 @@ class HopTests(DownloadTestCase):
         going = Deferred.fromCoroutine(downloader.fetch(PartFetches(left=61), [*fetches, last]))
         going.addErrback(lambda _: None)
         await deferLater(reactor, 0.1)
-        self.assertLess(len(self.site.requests), 3 * (download.BEYOND + 4))
+        self.assertLess(len(self.site.requests), 3 * (MAX_REDIRECTS_WAITING + 4))
         while url not in self.errors:
             await deferLater(reactor, 0.05)
         self.assertIsNone(self.errors[url])

@@ -24,7 +24,6 @@ from tests.support.certificates import authority, issue
 from tests.support.published_zip import publish
 from tests.support.reactor import reactor
 from tests.support.redis_servers import need
-from twisted_bulk.archive.folders import DataFolders
 from twisted_bulk.files.open_zips import Zips
 from twisted_bulk.files.resource import Files, disposition
 from twisted_bulk.files.timer import ThrottleTimer
@@ -32,6 +31,7 @@ from twisted_bulk.http_server.clients import Clients
 from twisted_bulk.http_server.connection_limits import ConnectionLimits
 from twisted_bulk.http_server.site import BoundedSite
 from twisted_bulk.node.values import networks
+from twisted_bulk.storage.folders import DataFolders
 from twisted_bulk.system.net import Network
 from twisted_bulk.throttle import Throttle
 

@@ -21,13 +21,13 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.files.test_resource import BODY, FilesTestCase
 from tests.support.published_zip import publish
 from tests.support.reactor import reactor
-from twisted_bulk.archive.folders import DataFolders
 from twisted_bulk.files import transfer
 from twisted_bulk.files.resource import Files
 from twisted_bulk.files.timer import ThrottleTimer
 from twisted_bulk.files.transfer import SLOWEST, STALL, SWEEP
 from twisted_bulk.http_server.clients import Clients
 from twisted_bulk.http_server.site import BoundedSite
+from twisted_bulk.storage.folders import DataFolders
 from twisted_bulk.throttle import Throttle
 
 RATE = 100_000

@@ -13,9 +13,15 @@ from twisted.web._newclient import HTTP11ClientProtocol, Request
 from twisted.web.http_headers import Headers
 
 from tests.support.reactor import reactor
-from twisted_bulk.http_client import pool as connection
+from twisted_bulk.http_client import connection
+from twisted_bulk.http_client.connection import (
+    MAX_HEADER_BYTES,
+    PIECE_BYTES,
+    SMALL_BODY_BYTES,
+    Connection,
+)
+from twisted_bulk.http_client.ending import ending_of
 from twisted_bulk.http_client.endpoints import RECEIVE_BUFFER
-from twisted_bulk.http_client.pool import MAX_HEADERS, STEP, WHOLE, _Connection
 from twisted_bulk.http_client.response import explain
 from twisted_bulk.system.tcp import prompt, steady
 
@@ -96,7 +102,7 @@ class AnswerTests(SynchronousTestCase):
             ways += [(answer, b""), tuple(answer[n : n + 1] for n in range(len(answer)))]
             for pieces in ways:
                 whole = [piece for piece in pieces if piece]
-                expected, got = said(HTTP11ClientProtocol, whole), said(_Connection, whole)
+                expected, got = said(HTTP11ClientProtocol, whole), said(Connection, whole)
                 if name in TOO_MUCH:
                     del expected[-3:], got[-3:]
                 self.assertEqual(got, expected, (name, whole))
@@ -104,9 +110,9 @@ class AnswerTests(SynchronousTestCase):
     def test_the_same_in_steps(self) -> None:
         """Where a step ends makes no difference, but that more than was asked for closes."""
         for step in range(1, 80):
-            self.patch(connection, "STEP", step)
+            self.patch(connection, "PIECE_BYTES", step)
             for name, answer in ANSWERS.items():
-                expected, got = said(HTTP11ClientProtocol, [answer]), said(_Connection, [answer])
+                expected, got = said(HTTP11ClientProtocol, [answer]), said(Connection, [answer])
                 if name in TOO_MUCH:
                     del expected[-3:], got[-3:]
                 self.assertEqual(got, expected, (name, step))
@@ -116,8 +122,8 @@ class AnswerTests(SynchronousTestCase):
         none, two = b"HTTP/1.1 200 OK\r\nContent-Length: ", b"HTTP/1.1 200 OK\r\nContent-Length: 2"
         for answer in (ANSWERS["nothing"], none + b"0\r\n\r\n", two + b"\r\n\r\nab"):
             for step in range(1, len(answer) + 3):
-                self.patch(connection, "STEP", step)
-                for more in (b"", b"c", b"c" * STEP):
+                self.patch(connection, "PIECE_BYTES", step)
+                for more in (b"", b"c", b"c" * PIECE_BYTES):
                     said = self.overlong(answer + more)
                     self.assertEqual(said, [bool(more), bool(more), not more], (answer, step))
 
@@ -125,7 +131,7 @@ class AnswerTests(SynchronousTestCase):
         """Whether that is known at the end of the body, it closes, and is used again."""
         idle: list[Any] = []
         heard: list[bool] = []
-        client, transport = _Connection(idle.append), StringTransport()
+        client, transport = Connection(idle.append), StringTransport()
         client.makeConnection(transport)
 
         class Ending(Protocol):
@@ -133,7 +139,7 @@ class AnswerTests(SynchronousTestCase):
                 self.response = response
 
             def connectionLost(self, reason: Any = None) -> None:
-                heard.append(getattr(self.response, "overlong", False))
+                heard.append(ending_of(self.response).overlong)
 
         def answered(response: Any) -> None:
             response.deliverBody(Ending(response))
@@ -150,7 +156,7 @@ class AnswerTests(SynchronousTestCase):
             b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 50_000,
         ):
             seen: list[bytes] = []
-            client, failed = _Connection(lambda idle: None), list[Failure]()
+            client, failed = Connection(lambda idle: None), list[Failure]()
             client.makeConnection(StringTransport())
             client.request(asking()).addErrback(failed.append)
             parser: Any = client._parser
@@ -163,13 +169,13 @@ class AnswerTests(SynchronousTestCase):
             parser.lineReceived = noted
             client.dataReceived(endless)
             self.assertEqual(explain(failed[0]).code, "headers_too_large")
-            self.assertLess(sum(map(len, seen)), MAX_HEADERS + STEP)
+            self.assertLess(sum(map(len, seen)), MAX_HEADER_BYTES + PIECE_BYTES)
 
     def test_copied_once(self) -> None:
         """The parser has nothing of a body before its headers are through: it is in one piece."""
         lines: list[int] = []
         pieces: list[bytes] = []
-        client = _Connection(lambda idle: None)
+        client = Connection(lambda idle: None)
         client.makeConnection(StringTransport())
         taken = Taken([])
         vars(taken)["dataReceived"] = pieces.append
@@ -198,7 +204,7 @@ class AnswerTests(SynchronousTestCase):
                 copied.append(len(part))
                 return part
 
-        client = _Connection(lambda idle: None)
+        client = Connection(lambda idle: None)
         client.makeConnection(StringTransport())
         client.request(asking()).addErrback(lambda _: None)
         data = Data(b"HTTP/1.1 100 \r\n\r\n" * 2000 + ANSWERS["length"] + b"x" * 500_000)
@@ -209,22 +215,22 @@ class AnswerTests(SynchronousTestCase):
     def test_read_at_once(self) -> None:
         """A small body in one go; of larger ones, and of those without a length, less."""
         idle: list[Any] = []
-        client, transport = _Connection(idle.append), StringTransport()
+        client, transport = Connection(idle.append), StringTransport()
         client.makeConnection(transport)
 
         def size(headers: bytes) -> int:
             asked = client.request(asking())
-            self.assertEqual(vars(transport)["bufferSize"], WHOLE)
+            self.assertEqual(vars(transport)["bufferSize"], SMALL_BODY_BYTES)
             asked.addCallback(lambda response: response.deliverBody(Taken([])))
             client.dataReceived(b"HTTP/1.1 200 OK\r\n" + headers + b"\r\n\r\n")
             found: int = vars(transport)["bufferSize"]
             return found
 
-        self.assertEqual(size(b"Content-Length: %d" % WHOLE), WHOLE)
-        client.dataReceived(b"x" * WHOLE)
-        self.assertEqual(size(b"Content-Length: %d" % (WHOLE + 1)), RECEIVE_BUFFER)
-        client.dataReceived(b"x" * (WHOLE + 1))
-        self.assertEqual(size(b"Content-Length: 0"), WHOLE)
+        self.assertEqual(size(b"Content-Length: %d" % SMALL_BODY_BYTES), SMALL_BODY_BYTES)
+        client.dataReceived(b"x" * SMALL_BODY_BYTES)
+        self.assertEqual(size(b"Content-Length: %d" % (SMALL_BODY_BYTES + 1)), RECEIVE_BUFFER)
+        client.dataReceived(b"x" * (SMALL_BODY_BYTES + 1))
+        self.assertEqual(size(b"Content-Length: 0"), SMALL_BODY_BYTES)
         self.assertEqual(size(b"Transfer-Encoding: chunked"), RECEIVE_BUFFER)
         self.assertEqual(len(idle), 3)
 

@@ -10,8 +10,8 @@ from tests.downloads.test_downloader import DownloadTestCase
 from tests.support.origin_server import Exchange, ok, respond
 from tests.support.reactor import reactor
 from twisted_bulk.downloads.part_fetches import PartFetches
-from twisted_bulk.http_client import pool as connection
-from twisted_bulk.http_client.pool import UNWANTED
+from twisted_bulk.http_client import discard
+from twisted_bulk.http_client.discard import MAX_BYTES
 
 
 class UnwantedTests(DownloadTestCase):
@@ -29,7 +29,7 @@ class UnwantedTests(DownloadTestCase):
         await self.get(*fetches, per_host=8)
         good = [url for url, error in self.errors.items() if error is None]
         self.assertEqual((len(good), len(self.site.requests)), (100, 200))
-        self.assertEqual({fetch.attempts for fetch in fetches}, {1})
+        self.assertEqual({fetch.tries.attempts for fetch in fetches}, {1})
         self.assertLessEqual(self.site.connections, 8)
 
     async def check_kept(self, first: bytes, kept: bool, url: str = "/a") -> None:
@@ -52,11 +52,11 @@ class UnwantedTests(DownloadTestCase):
 
     async def test_largest(self) -> None:
         """So is the largest."""
-        await self.check_kept(respond("404 Not Found", b"x" * UNWANTED), True)
+        await self.check_kept(respond("404 Not Found", b"x" * MAX_BYTES), True)
 
     async def test_large(self) -> None:
         """A large one costs its connection, whether it is there already or not."""
-        await self.check_kept(respond("404 Not Found", b"x" * (UNWANTED + 1)), False)
+        await self.check_kept(respond("404 Not Found", b"x" * (MAX_BYTES + 1)), False)
 
     async def test_large_chunked(self) -> None:
         """So does one whose size is not announced."""
@@ -85,7 +85,7 @@ class UnwantedTests(DownloadTestCase):
 
     async def test_stops(self) -> None:
         """A body that does not go on holds its download for a moment only."""
-        self.patch(connection, "UNWANTED_FOR", 0.1)
+        self.patch(discard, "MAX_SECONDS", 0.1)
         await self.check_kept(b"HTTP/1.1 404 No\r\nContent-Length: 9\r\n\r\nabc", False)
 
     async def test_cancelled(self) -> None:
@@ -123,7 +123,7 @@ class StaleTests(DownloadTestCase):
         fetches = [self.one(f"/{n}") for n in range(6)]
         await self.get(*fetches, per_host=1, retries=0)
         self.assertEqual(set(self.errors.values()), {None})
-        self.assertEqual(sum(fetch.attempts for fetch in fetches), len(self.site.requests))
+        self.assertEqual(sum(fetch.tries.attempts for fetch in fetches), len(self.site.requests))
         # The host gets no kept connection after that: one such request, and no more.
         self.assertEqual(len(self.site.requests), 7)
 

@@ -18,16 +18,18 @@ from tests.support.reactor import reactor
 from tests.support.redis_servers import RedisTestCase
 from twisted_bulk.consumer.task import Fatal, GiveBack, Result, Retry, Task
 from twisted_bulk.errors import ConfigError, Unavailable
-from twisted_bulk.http_client import pool as connection
+from twisted_bulk.http_client import discard
 from twisted_bulk.http_client.agent import AnyEncodingAgent, GuardedAgent
 from twisted_bulk.http_client.guard import Guard
 from twisted_bulk.jobs.group_model import Group, GroupPart
 from twisted_bulk.jobs.groups import GroupQueue
 from twisted_bulk.jobs.model import Ack
 from twisted_bulk.jobs.scripted import ScriptedQueue
+from twisted_bulk.notify import last_callbacks
 from twisted_bulk.notify import notifier as notify
-from twisted_bulk.notify.notifier import SCHEDULE, TRIES, Notifier
-from twisted_bulk.notify.receivers import MOST
+from twisted_bulk.notify.last_callbacks import MAX_TRIES, SCHEDULE
+from twisted_bulk.notify.notifier import Notifier
+from twisted_bulk.notify.receivers import MAX_PER_HOST
 from twisted_bulk.notify.sender import Sender
 from twisted_bulk.notify.signer import load_signer
 
@@ -68,7 +70,13 @@ class NotifyTests(RedisTestCase):
         part = GroupPart(size=4, attachment="", payload=b"")
         await self.queue.submit(
             Group(
-                id=name, digest="", spec=spec, need=1, parts=[part], after=b"b", after_tries=TRIES
+                id=name,
+                digest="",
+                spec=spec,
+                need=1,
+                parts=[part],
+                after=b"b",
+                after_tries=MAX_TRIES,
             )
         )
         return (await self.queue.reserve("w", 1)).jobs[0]
@@ -76,7 +84,7 @@ class NotifyTests(RedisTestCase):
     async def last(self) -> Result:
         """Deliver the last callback as its consumer would."""
         (job,) = (await self.calls.reserve("w", 1)).jobs
-        return await self.notifier.deliver(Task(job))
+        return await self.notifier.last.deliver(Task(job))
 
     def received(self, number: int = -1) -> dict[str, Any]:
         """A callback's body, if its signature is right."""
@@ -138,7 +146,7 @@ class NotifyTests(RedisTestCase):
         while min(self.told().count(batch) for batch in told) < 3:
             await deferLater(reactor, 0.01)
         holes = [request for request in self.site.requests if request[0] == "/hole"]
-        self.assertEqual(len(holes), MOST - 1)
+        self.assertEqual(len(holes), MAX_PER_HOST - 1)
         self.assertEqual(job.attempt, 1)
         self.notifier.stopService()
 
@@ -149,45 +157,44 @@ class NotifyTests(RedisTestCase):
             self.reporting.add((f"g{number}", "good"))
         self.notifier.startService()
         await self.posts(1)
-        self.notifier._ticking.stop()
+        self.notifier._looks.stopService()
         while len(set(self.told())) < 20:
             await deferLater(reactor, 0.01)
-        self.notifier._ticking.start(60)
         self.notifier.stopService()
 
     async def test_last_at_once(self) -> None:
         """So many last callbacks go to one host; the others wait for a place, in order."""
         waiting: list[Exchange] = []
         self.site.answers["/n"] = waiting.append
-        for number in range(2 * MOST):
+        for number in range(2 * MAX_PER_HOST):
             await self.queue.ack("w", [Ack(await self.begin(name=f"b{number}"), 4, b"")])
-        going = [Deferred.fromCoroutine(self.last()) for _ in range(2 * MOST)]
-        await self.posts(MOST)
+        going = [Deferred.fromCoroutine(self.last()) for _ in range(2 * MAX_PER_HOST)]
+        await self.posts(MAX_PER_HOST)
         await deferLater(reactor, 0.1)
-        self.assertEqual(len(waiting), MOST)
-        for number in range(2 * MOST):
-            await self.posts(min(MOST + number, 2 * MOST))
+        self.assertEqual(len(waiting), MAX_PER_HOST)
+        for number in range(2 * MAX_PER_HOST):
+            await self.posts(min(MAX_PER_HOST + number, 2 * MAX_PER_HOST))
             waiting[number].write(ok(b""))
         self.assertEqual({(await one).data for one in going}, {b"HTTP 200"})
-        self.assertEqual(self.notifier._places, {})
+        self.assertEqual(self.notifier.last._places, {})
 
     async def test_last_without_a_place(self) -> None:
         """Of a slow host, or one in trouble, they are given back, and lose no try."""
-        self.patch(notify, "PATIENCE", 0.1)
+        self.patch(last_callbacks, "PLACE_SECONDS", 0.1)
         self.site.answers["/n"] = lambda exchange: None
-        for number in range(MOST + 2):
+        for number in range(MAX_PER_HOST + 2):
             await self.queue.ack("w", [Ack(await self.begin(name=f"b{number}"), 4, b"")])
-        going = [Deferred.fromCoroutine(self.last()) for _ in range(MOST)]
-        await self.posts(MOST)
+        going = [Deferred.fromCoroutine(self.last()) for _ in range(MAX_PER_HOST)]
+        await self.posts(MAX_PER_HOST)
         with self.assertRaises(GiveBack) as caught:
             await self.last()
         self.assertGreater(caught.exception.delay, 1)
         self.notifier._receivers.begin(self.host)
         self.notifier._receivers.end(self.host, 0, answered=False)
-        self.patch(notify, "PATIENCE", 60)
+        self.patch(last_callbacks, "PLACE_SECONDS", 60)
         with self.assertRaises(GiveBack):
             await self.last()
-        self.assertEqual((len(self.site.requests), self.notifier._places), (MOST, {}))
+        self.assertEqual((len(self.site.requests), self.notifier.last._places), (MAX_PER_HOST, {}))
         for one in going:
             one.addErrback(lambda failure: failure.trap(Retry))
             one.cancel()
@@ -202,7 +209,7 @@ class NotifyTests(RedisTestCase):
         await self.queue.ack("w", [Ack(await self.begin(), 4, b"")])
         (job,) = (await self.calls.reserve("w", 1)).jobs
         task: Any = Task(job)
-        task.running = Deferred.fromCoroutine(self.notifier.deliver(task))
+        task.running = Deferred.fromCoroutine(self.notifier.last.deliver(task))
         await self.posts(1)
         task.cancel()
         with self.assertRaises(CancelledError):
@@ -222,12 +229,12 @@ class NotifyTests(RedisTestCase):
         for number, expected in enumerate((5, 300, 1800, 7200)):
             attempt = type(job)(id=job.id, attempt=number + 1, attachment="", payload=b"")
             with self.assertRaises(Retry) as caught:
-                await self.notifier.deliver(Task(attempt))
+                await self.notifier.last.deliver(Task(attempt))
             self.assertTrue(0.8 * expected <= caught.exception.delay <= 1.2 * expected)
-        self.assertEqual((await self.notifier.deliver(Task(job))).data, b"HTTP 200")
+        self.assertEqual((await self.notifier.last.deliver(Task(job))).data, b"HTTP 200")
         self.assertEqual(len({self.site.headers(n)["webhook-id"] for n in range(5)}), 1)
         self.assertEqual(len({self.site.requests[n][2] for n in range(5)}), 1)
-        self.assertEqual(len(SCHEDULE) + 1, TRIES)
+        self.assertEqual(len(SCHEDULE) + 1, MAX_TRIES)
 
     async def test_last_has_its_own_connection(self) -> None:
         """A last callback uses no kept connection, so it is sent once a try.
@@ -238,10 +245,10 @@ class NotifyTests(RedisTestCase):
         self.site.answers["/n"] = [lambda exchange: exchange.abort(), ok(b"")]
         (job,) = (await self.calls.reserve("w", 1)).jobs
         with self.assertRaises(Retry):
-            await self.notifier.deliver(Task(job))
+            await self.notifier.last.deliver(Task(job))
         self.assertEqual(len(self.site.requests), 1)
         for _ in range(2):
-            self.assertEqual((await self.notifier.deliver(Task(job))).data, b"HTTP 200")
+            self.assertEqual((await self.notifier.last.deliver(Task(job))).data, b"HTTP 200")
         self.assertEqual((len(self.site.requests), self.site.connections), (3, 3))
         self.assertEqual(self.site.headers()["connection"], "close")
 
@@ -252,34 +259,33 @@ class NotifyTests(RedisTestCase):
         self.reporting.add(("b", "host"))
         self.notifier.startService()
         await self.posts(1)
-        self.notifier._ticking.stop()
-        while self.notifier._posting:
+        self.notifier._looks.stopService()
+        while self.notifier._sending:
             await deferLater(reactor, 0.001)
-        self.notifier._tick()
+        self.notifier._look()
         await self.posts(3)
-        while self.notifier._posting:
+        while self.notifier._sending:
             await deferLater(reactor, 0.001)
         self.assertEqual([self.received(n)["seq"] for n in range(3)], [1, 2, 3])
         self.assertEqual(self.site.connections, 2)
-        self.notifier._ticking.start(60, now=False)
         self.notifier.stopService()
 
     async def test_tried_again_meanwhile(self) -> None:
         """A last callback that had to wait is not sent once its batch runs again."""
         waiting: list[Exchange] = []
         self.site.answers["/n"] = waiting.append
-        for number in range(MOST + 1):
+        for number in range(MAX_PER_HOST + 1):
             await self.queue.ack("w", [Ack(await self.begin(name=f"b{number}"), 1, b"")])
-        going = [Deferred.fromCoroutine(self.last()) for _ in range(MOST + 1)]
-        await self.posts(MOST)
+        going = [Deferred.fromCoroutine(self.last()) for _ in range(MAX_PER_HOST + 1)]
+        await self.posts(MAX_PER_HOST)
         await deferLater(reactor, 0.1)
-        (late,) = {f"b{number}" for number in range(MOST + 1)} - set(self.told())
+        (late,) = {f"b{number}" for number in range(MAX_PER_HOST + 1)} - set(self.told())
         self.assertEqual(await self.queue.again(late), 1)
         for exchange in waiting:
             exchange.write(ok(b""))
         results = sorted([(await one).data for one in going])
-        self.assertEqual(results, [b""] + [b"HTTP 200"] * MOST)
-        self.assertEqual(len(self.site.requests), MOST)
+        self.assertEqual(results, [b""] + [b"HTTP 200"] * MAX_PER_HOST)
+        self.assertEqual(len(self.site.requests), MAX_PER_HOST)
 
     async def test_progress_is_not_repeated(self) -> None:
         """One without an answer is not sent again: each number comes once."""
@@ -312,12 +318,12 @@ class NotifyTests(RedisTestCase):
 
     async def test_line(self) -> None:
         """So many wait here for one host; what more there is waits in the queue."""
-        self.patch(notify, "LINE", 1)
+        self.patch(last_callbacks, "MAX_WAITING", 1)
         self.site.answers["/n"] = lambda exchange: None
-        for number in range(MOST + 2):
+        for number in range(MAX_PER_HOST + 2):
             await self.queue.ack("w", [Ack(await self.begin(name=f"b{number}"), 4, b"")])
-        going = [Deferred.fromCoroutine(self.last()) for _ in range(MOST + 1)]
-        await self.posts(MOST)
+        going = [Deferred.fromCoroutine(self.last()) for _ in range(MAX_PER_HOST + 1)]
+        await self.posts(MAX_PER_HOST)
         more = Deferred.fromCoroutine(self.last())
         await deferLater(reactor, 0.3)
         self.assertTrue(more.called)  # and has not waited for its patience to end
@@ -329,7 +335,7 @@ class NotifyTests(RedisTestCase):
 
     async def test_any_reply(self) -> None:
         """Once it is 2xx nothing that follows changes that: an encoding, or a body that stops."""
-        self.patch(connection, "UNWANTED_FOR", 0.1)
+        self.patch(discard, "MAX_SECONDS", 0.1)
         for reply in (
             respond("200 OK", b"no gzip", "Content-Encoding: gzip"),
             lambda exchange: exchange.write(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc"),
@@ -345,7 +351,7 @@ class NotifyTests(RedisTestCase):
         part = GroupPart(size=4, payload=b"")
         await self.queue.submit(
             Group(id="b", digest="", spec=json.dumps(spec).encode(), need=1, parts=[part],
-                  after=b"b", after_tries=TRIES)
+                  after=b"b", after_tries=MAX_TRIES)
         )  # fmt: skip
         (job,) = (await self.queue.reserve("w", 1)).jobs
         await self.queue.ack("w", [Ack(job, 4, b"")])
@@ -363,12 +369,12 @@ class NotifyTests(RedisTestCase):
 
         self.patch(self.queue, "group", away)
         with self.assertRaises(GiveBack):
-            await self.notifier.deliver(Task(job))
+            await self.notifier.last.deliver(Task(job))
 
     async def test_kills_cost_no_try(self) -> None:
         """Nor do workers that die with it."""
         await self.queue.ack("w", [Ack(await self.begin(), 4, b"")])
-        for number in range(2 * TRIES):
+        for number in range(2 * MAX_TRIES):
             (job,) = (await self.calls.reserve(f"w{number}", 1)).jobs
             self.assertEqual(job.attempt, 1)
             await self.calls.reclaim(f"w{number}")
@@ -415,10 +421,10 @@ class NotifyTests(RedisTestCase):
         await self.queue.ack("w", [Ack(job, 4, b"")])
         (job,) = (await self.calls.reserve("w", 1)).jobs
         with self.assertRaises(GiveBack):
-            await self.notifier.deliver(Task(job))
+            await self.notifier.last.deliver(Task(job))
         self.assertEqual(self.site.requests, [])
         await self.queue.release_report("b", "other", 60)
-        await self.notifier.deliver(Task(job))
+        await self.notifier.last.deliver(Task(job))
         self.assertEqual(self.received()["seq"], 2)
 
     async def test_another_node_goes_on(self) -> None:
@@ -439,7 +445,7 @@ class NotifyTests(RedisTestCase):
     async def test_late(self) -> None:
         """What could not be sent in its time is not sent."""
         await self.begin()
-        self.patch(notify, "LEASE", notify.MARGIN)
+        self.patch(notify, "LEASE_SECONDS", notify.MARGIN)
         self.reporting.add(("b", "host"))
         self.notifier.startService()
         await deferLater(reactor, 0.2)

@@ -5,13 +5,13 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_bulk.notify.receivers import (
-    FAILURES,
-    KNOWN,
-    LEAST,
-    LONGEST,
-    MOST,
-    PAUSE,
-    TROUBLED,
+    FIRST_PAUSE,
+    LAST_PAUSE,
+    MAX_FAILURES,
+    MAX_HOSTS,
+    MAX_PER_HOST,
+    MAX_TO_FAILING,
+    MIN_PER_PROCESS,
     Receivers,
 )
 
@@ -29,7 +29,7 @@ class ReceiverTests(SynchronousTestCase):
 
     def test_at_once(self) -> None:
         """So many to one host; one place is kept for last callbacks."""
-        for _ in range(MOST - 1):
+        for _ in range(MAX_PER_HOST - 1):
             self.assertTrue(self.all.allows_progress("a", 0))
             self.all.begin("a")
         self.assertFalse(self.all.allows_progress("a", 0))
@@ -40,11 +40,14 @@ class ReceiverTests(SynchronousTestCase):
 
     def test_processes(self) -> None:
         """The processes of a node share the places, as far as each needs two."""
-        self.assertEqual([Receivers(n).most for n in (1, 2, 3, 9)], [MOST, MOST // 2, LEAST, LEAST])
+        self.assertEqual(
+            [Receivers(n).most for n in (1, 2, 3, 9)],
+            [MAX_PER_HOST, MAX_PER_HOST // 2, MIN_PER_PROCESS, MIN_PER_PROCESS],
+        )
 
-    def test_doubtful(self) -> None:
+    def test_many_that_fail(self) -> None:
         """Hosts that fail have so many places together; for the others there are always some."""
-        hosts = [f"h{n}" for n in range(TROUBLED)]
+        hosts = [f"h{n}" for n in range(MAX_TO_FAILING)]
         for host in hosts:
             self.fail(host, 1)
         for host in hosts:
@@ -62,11 +65,11 @@ class ReceiverTests(SynchronousTestCase):
 
     def test_breaker(self) -> None:
         """After some failures nothing for a while, then one at a time, less and less often."""
-        self.fail("a", FAILURES - 1)
+        self.fail("a", MAX_FAILURES - 1)
         self.assertTrue(self.all.allows_progress("a", 0))
         self.fail("a", 1)
         now = 0.0
-        for pause in (PAUSE, 2 * PAUSE, 4 * PAUSE):
+        for pause in (FIRST_PAUSE, 2 * FIRST_PAUSE, 4 * FIRST_PAUSE):
             self.assertFalse(self.all.allows_progress("a", now + pause - 0.1))
             self.assertTrue(self.all.allows_last("a"))
             now += pause
@@ -75,26 +78,26 @@ class ReceiverTests(SynchronousTestCase):
             self.assertFalse(self.all.allows_progress("a", now))
             self.all.end("a", now, answered=False)
         self.fail("a", 50, now)
-        self.assertTrue(self.all.allows_progress("a", now + LONGEST))
+        self.assertTrue(self.all.allows_progress("a", now + LAST_PAUSE))
         self.all.begin("a")
         self.all.end("a", now, answered=True)
         self.assertTrue(self.all.allows_progress("a", now))
 
     def test_nothing_learnt(self) -> None:
         """What was never sent says nothing of the host."""
-        self.fail("a", FAILURES)
+        self.fail("a", MAX_FAILURES)
         self.all.begin("a")
-        self.all.end("a", PAUSE, answered=None)
-        self.assertTrue(self.all.allows_progress("a", PAUSE))
+        self.all.end("a", FIRST_PAUSE, answered=None)
+        self.assertTrue(self.all.allows_progress("a", FIRST_PAUSE))
 
     def test_memory(self) -> None:
         """Hosts in order are forgotten at once, of the others so many are remembered."""
         self.all.begin("a")
         self.all.end("a", 0, answered=True)
         self.assertEqual(len(self.all), 0)
-        for number in range(KNOWN + 10):
+        for number in range(MAX_HOSTS + 10):
             self.fail(f"{number}", 1)
-        self.assertEqual(len(self.all), KNOWN)
+        self.assertEqual(len(self.all), MAX_HOSTS)
 
     @settings(max_examples=200)
     @given(st.lists(st.tuples(st.floats(0, 20), st.sampled_from(["ok", "fail", "nothing"]))))
@@ -107,15 +110,15 @@ class ReceiverTests(SynchronousTestCase):
             if self.all.allows_progress("a", now):
                 self.all.begin("a")
                 going += 1
-                self.assertLessEqual(going, 1 if row >= FAILURES else MOST)
+                self.assertLessEqual(going, 1 if row >= MAX_FAILURES else MAX_PER_HOST)
             else:
-                self.assertTrue(row >= FAILURES or going >= MOST - 1)
+                self.assertTrue(row >= MAX_FAILURES or going >= MAX_PER_HOST - 1)
             if going:
                 answered = {"ok": True, "fail": False, "nothing": None}[how]
                 self.all.end("a", now, answered)
                 going -= 1
                 row = {True: 0, False: row + 1, None: row}[answered]
-            self.assertTrue(self.all.allows_progress("a", now + LONGEST) or going)
+            self.assertTrue(self.all.allows_progress("a", now + LAST_PAUSE) or going)
         for _ in range(going):
             self.all.end("a", now, answered=True)
         self.setUp()

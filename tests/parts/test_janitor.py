@@ -9,10 +9,11 @@ from twisted.internet.task import deferLater
 
 from tests.support.brokers import OnMemory, Queues
 from tests.support.reactor import reactor
-from twisted_bulk.archive.folders import LEFT, DataFolders
 from twisted_bulk.jobs.group_model import Group, GroupPart
 from twisted_bulk.parts import janitor
-from twisted_bulk.parts.janitor import SWEEP, Janitor
+from twisted_bulk.parts.janitor import SWEEP_ROUNDS, Janitor
+from twisted_bulk.storage.folders import DataFolders
+from twisted_bulk.storage.names import LEFT
 
 
 class JanitorTests(OnMemory, Queues):
@@ -54,7 +55,7 @@ class JanitorTests(OnMemory, Queues):
         (folder / "sub.zip" / "x").touch()
         os.utime(folder, (1, 1))
         gone = self.leave("other@1.1")
-        for _ in range(SWEEP):
+        for _ in range(SWEEP_ROUNDS):
             await self.janitor._round()
         self.assertEqual(len(self.flushLoggedErrors()), 1)
         self.assertFalse(gone.exists())
@@ -67,7 +68,7 @@ class JanitorTests(OnMemory, Queues):
             await gate
 
         self.patch(self.janitor, "_sweep", slow)
-        self.patch(janitor, "MAINTAIN", 0.01)
+        self.patch(janitor, "ROUND_SECONDS", 0.01)
         self.janitor.startService()
         seen = []
         for _ in range(5):
@@ -97,7 +98,7 @@ class JanitorTests(OnMemory, Queues):
         await self.janitor._round()
         there = {name: folder.exists() for name, folder in folders.items()}
         self.assertEqual(there, {"failed": True, "cancelled": False})
-        self.janitor._tight = lambda: True
+        self.janitor._is_disk_tight = lambda: True
         await self.janitor._clear()
         self.assertFalse(folders["failed"].exists())
 
@@ -111,7 +112,7 @@ class JanitorTests(OnMemory, Queues):
             folder = workspace.make_folder(job.id)
             (folder / "journal").write_text("{}\n" * lines)
             os.close(workspace._lock)  # as at kill -9
-            await self.janitor._bury_workers()
+            await self.janitor._reclaim_dead()
         record = await self.queue.job(job.id)
         assert record is not None
         self.assertEqual((record.state, record.lost, record.tries), ("todo", 0, 3))

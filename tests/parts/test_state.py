@@ -5,7 +5,7 @@ from typing import Any, cast
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_bulk.archive.volume import ZipMember
+from twisted_bulk.archive.zip_member import ZipMember
 from twisted_bulk.batch.model import Member, PartSpec
 from twisted_bulk.errors import MemberError
 from twisted_bulk.parts.state import PartState

@@ -46,7 +46,9 @@ def die(code: int) -> None:
 def orphan(path: str) -> None:
     """Leave a process behind that has all our descriptors, and die."""
     if not os.fork():
-        Path(path).write_text(str(os.getpid()))
+        new = Path(f"{path}.new")  # its reader must not find it empty
+        new.write_text(str(os.getpid()))
+        new.rename(path)
         time.sleep(60)
         os._exit(0)
     while not Path(path).exists() or not Path(path).read_text():

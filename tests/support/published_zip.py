@@ -3,7 +3,7 @@
 import hashlib
 from pathlib import Path
 
-from twisted_bulk.archive.folders import DataFolders
+from twisted_bulk.storage.folders import DataFolders
 
 
 def publish(folders: DataFolders, body: bytes | int) -> str:

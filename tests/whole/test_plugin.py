@@ -54,7 +54,7 @@ class PluginTests(SynchronousTestCase):
         names = set(zipfile.ZipFile(wheel).namelist())
         for name in (
             "twisted/plugins/bulkwav.py",
-            "twisted_bulk/jobs/lua/common.lua",
+            "twisted_bulk/jobs/lua/shared/keys.lua",
             "twisted_bulk/py.typed",
         ):
             self.assertIn(name, names)

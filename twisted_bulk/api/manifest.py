@@ -5,12 +5,12 @@ from itertools import islice
 
 import msgspec
 
-from twisted_bulk.archive.folders import DataFolders
 from twisted_bulk.batch.manifest_file import RUNNING, read_so_far, read_whole
 from twisted_bulk.batch.model import PartProgress, PartResult
 from twisted_bulk.batch.names import MANIFEST
 from twisted_bulk.errors import Elsewhere, Gone
 from twisted_bulk.jobs.group_model import GroupRecord, PartRecord
+from twisted_bulk.storage.folders import DataFolders
 
 AT_ONCE = 200  # lines in one piece
 

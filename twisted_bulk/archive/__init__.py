@@ -1,7 +1,7 @@
-"""The zip writer: members in, published files out; the data folder. Knows nothing of the network.
+"""The zip writer: members in, finished zips out, on threads and processes of its own.
 
-For others: writer.Archive, member_sink.MemberSink, pack_threads.PackThreads, folders,
-volume.ZipMember.
+For others: writer.Archive, volumes.ClosedZip, member_sink.MemberSink, pack_threads.PackThreads,
+zip_member.ZipMember.
 
-``encoder`` is also a program of its own, which imports nothing of Twisted.
+``encoder`` is also a program, which imports nothing of Twisted.
 """

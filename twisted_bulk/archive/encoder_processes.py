@@ -1,14 +1,12 @@
-"""Processes that encode members, beside the one that fetches them.
+"""Processes that encode members, beside the process that fetches them.
 
-In threads this work would have to wait for the interpreter's lock at each step, and the fetching
-for it. A member's bytes are put into a slot of memory that all share; which slot, and what came
-of it, goes through pipes. What a process keeps is nothing: it may end at any time, and costs the
-attempts whose members it had.
+Threads would wait for the interpreter's lock at each step, and so would the fetching. A member's
+bytes are put into a slot of shared memory; requests and replies go through pipes. A process keeps
+no state. When it ends, the attempts fail whose members it had.
 """
 
 import mmap
 import os
-import sys
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -18,28 +16,28 @@ from typing import Any, BinaryIO
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from twisted_bulk.archive.encoder import ANSWER, ASK, FAILED, MODES, SLOT, Encoded
+from twisted_bulk.archive.encoder import FAILED, MODES, REPLY, REQUEST, SLOT_BYTES, Encoded
+from twisted_bulk.system.child_process import ChildProcess
 
 log = Logger()
 
-SLOTS = 16  # members that are encoded, or wait for that or for being written, at once
-PATIENCE = 60.0  # seconds without an answer after which a process that was asked is ended
-MEMORY, ASKS, ANSWERS = 3, 4, 5  # descriptors in a child
+MAX_SLOTS = 16  # members at once that are encoded, or wait for that or for being written
+REPLY_SECONDS = 60.0  # that a process may take for a reply; then it is killed
+MEMORY, REQUESTS, REPLIES = 3, 4, 5  # descriptors in a child
 
 Then = Callable[[Encoded, memoryview], Deferred[Any]]
 
 
 class EncodingFailed(Exception):
-    """The process could not do it, or ended before it had answered."""
+    """The process could not encode the member, or ended before its reply."""
 
 
 @dataclass
 class _Member:
-    """One that is to be encoded, and what is done with it then."""
+    """A member that is to be encoded, and the function that takes the result."""
 
     mode: str
     pieces: Iterable[bytes]
@@ -47,11 +45,13 @@ class _Member:
     done: Deferred[Any] = field(default_factory=Deferred)
 
 
-class _Process(ProcessProtocol):
-    """One process, from the parent's side.
+class _Process(ChildProcess):
+    """One process.
 
-    :param on_answer: told of each slot, and what came of its content: None if it failed
-    :param on_end: told that it is gone, and why
+    ``broken``: it will not reply any more, but may still work. ``asked``: its slots.
+
+    :param on_answer: called with each slot and its member; None: it could not be encoded
+    :param on_end: called when it has ended, with how
     """
 
     def __init__(
@@ -60,8 +60,8 @@ class _Process(ProcessProtocol):
         on_answer: Callable[[int, Encoded | None], object],
         on_end: Callable[["_Process", str], object],
     ) -> None:
-        self.ended: Deferred[None] = Deferred()
-        self.broken = False  # it will answer no more, but may be at work
+        super().__init__()
+        self.broken = False
         self.asked: set[int] = set()
         self._clock = clock
         self._alarm: IDelayedCall | None = None
@@ -70,65 +70,63 @@ class _Process(ProcessProtocol):
         self._received = b""
 
     def ask(self, number: int, mode: str, size: int) -> None:
-        """Have it encode what is in a slot."""
+        """Let it encode the content of a slot."""
         assert self.transport is not None
         self.asked.add(number)
         if self._alarm is None:
-            self._alarm = self._clock.callLater(PATIENCE, self.kill)
+            self._alarm = self._clock.callLater(REPLY_SECONDS, self.kill)
         try:
-            self.transport.writeToChild(ASKS, ASK.pack(number, MODES.index(mode), size))
-        except Exception:  # its end, where the pipe is closed already, tells who waits for it
+            self.transport.writeToChild(REQUESTS, REQUEST.pack(number, MODES.index(mode), size))
+        except Exception:  # the pipe is closed: the end of the process fails its members
             self.kill()
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:
         data = self._received + data
-        whole = len(data) - len(data) % ANSWER.size
+        whole = len(data) - len(data) % REPLY.size
         self._received = data[whole:]
-        for number, method, crc, size, packed, sha256 in ANSWER.iter_unpack(data[:whole]):
+        for number, method, crc, size, packed, sha256 in REPLY.iter_unpack(data[:whole]):
             self.asked.remove(number)
             encoded = Encoded(method, crc, size, packed, sha256.hex())
             self._on_answer(number, None if method == FAILED else encoded)
-        self._calm()
+        self._stop_alarm()
         if self.asked:
-            self._alarm = self._clock.callLater(PATIENCE, self.kill)
+            self._alarm = self._clock.callLater(REPLY_SECONDS, self.kill)
 
-    def _calm(self) -> None:
+    def _stop_alarm(self) -> None:
         alarm, self._alarm = self._alarm, None
         if alarm is not None and alarm.active():
             alarm.cancel()
 
     def childConnectionLost(self, childFD: int) -> None:
-        if childFD == ANSWERS:
+        if childFD == REPLIES:
             self.kill()
 
     def processEnded(self, reason: Failure) -> None:
-        self._calm()
+        self._stop_alarm()
         self._on_end(self, reason.getErrorMessage())
-        self.ended.callback(None)
+        self.ended.callback(reason.getErrorMessage())
 
     def kill(self) -> None:
-        """End it now. Until it has ended its slots are not another's: it may write to them."""
-        assert self.transport is not None
+        """SIGKILL. Its slots are free only when it has ended: until then it may write to them."""
         self.broken = True
-        if self.transport.pid:
-            self.transport.signalProcess("KILL")
+        super().kill()
 
 
 class Encoders(Service):
-    """Up to ``count`` such processes, begun when there is work for them, and kept."""
+    """Up to ``count`` processes, which are started when there is work for them, and kept."""
 
     def __init__(self, reactor: Any, count: int) -> None:
         self._reactor = reactor
         self._count = count
-        self._free = list(range(SLOTS))
+        self._free = list(range(MAX_SLOTS))
         self._under_way: dict[int, _Member] = {}
         self._waiting: deque[_Member] = deque()
         self._processes: list[_Process] = []
 
     def startService(self) -> None:
         super().startService()
-        self._memory = _shared_memory(SLOTS * SLOT)
-        self._slots = memoryview(mmap.mmap(self._memory.fileno(), SLOTS * SLOT))
+        self._memory = _shared_memory(MAX_SLOTS * SLOT_BYTES)
+        self._slots = memoryview(mmap.mmap(self._memory.fileno(), MAX_SLOTS * SLOT_BYTES))
 
     def stopService(self) -> Deferred[None]:
         super().stopService()
@@ -143,13 +141,13 @@ class Encoders(Service):
             await process.ended
 
     def encode(self, mode: str, pieces: Iterable[bytes], then: Then) -> Deferred[Any]:
-        """Encode a member, call ``then`` with what came of it, and wait for what that returns.
+        """Encode a member, and call ``then`` with the numbers and the encoded bytes.
 
-        Until that fires its data is ``then``'s, also when nobody waits any more.
+        The bytes are valid until the Deferred of ``then`` fires, also if the caller has given up.
 
-        :param pieces: together shorter than a slot
-        :returns: ``then``'s result; fails with :class:`EncodingFailed`, or OSError where no
-            process can be made
+        :param pieces: the content, together shorter than a slot
+        :returns: fires with the result of ``then``; fails with :class:`EncodingFailed`, or with
+            OSError if no process can be made
         """
         member = _Member(mode, pieces, then)
         self._waiting.append(member)
@@ -159,7 +157,7 @@ class Encoders(Service):
     def _begin(self) -> None:
         while self.running and self._free and self._waiting:
             member = self._waiting.popleft()
-            if member.done.called:  # nobody waits any more
+            if member.done.called:  # the caller has given up
                 continue
             number = self._free[-1]
             try:
@@ -172,18 +170,18 @@ class Encoders(Service):
             process.ask(number, member.mode, size)
 
     def _fill(self, number: int, pieces: Iterable[bytes]) -> int:
-        """Copy into a slot; returns how much it is."""
+        """Copy pieces into a slot; returns how many bytes they are."""
         slot, at = self._slot(number), 0
         for piece in pieces:
-            slot[at : at + len(piece)] = piece  # refuses what would be too long
+            slot[at : at + len(piece)] = piece  # ValueError if they are too long
             at += len(piece)
         return at
 
     def _slot(self, number: int) -> memoryview:
-        return self._slots[number * SLOT : (number + 1) * SLOT]
+        return self._slots[number * SLOT_BYTES : (number + 1) * SLOT_BYTES]
 
     def _process(self) -> _Process:
-        """The one that has least to do; another, as long as all have something."""
+        """The process that has least to do; a new one while all have something to do."""
         alive = [process for process in self._processes if not process.broken]
         least = min(alive, key=lambda process: len(process.asked), default=None)
         if least is None or (least.asked and len(alive) < self._count):
@@ -196,17 +194,10 @@ class Encoders(Service):
 
     def _spawn(self) -> _Process:
         process = _Process(self._reactor, self._encoded, self._lost)
-        words = [
-            sys.executable,
-            "-m",
-            "twisted_bulk.archive.encoder",
-            f"{MEMORY}",
-            f"{ASKS}",
-            f"{ANSWERS}",
-        ]
+        words = ["-m", "twisted_bulk.archive.encoder", f"{MEMORY}", f"{REQUESTS}", f"{REPLIES}"]
         memory = self._memory.fileno()
-        descriptors = {0: "w", 1: 1, 2: 2, MEMORY: memory, ASKS: "w", ANSWERS: "r"}
-        self._reactor.spawnProcess(process, sys.executable, words, env=None, childFDs=descriptors)
+        descriptors = {0: "w", 1: 1, 2: 2, MEMORY: memory, REQUESTS: "w", REPLIES: "r"}
+        process.start(self._reactor, words, descriptors=descriptors)
         self._processes.append(process)
         return process
 
@@ -216,7 +207,7 @@ class Encoders(Service):
             return
         then = self._under_way[number].then
         data = self._slot(number)[: encoded.packed]
-        # Whoever does not wait any more may be at work in the slot all the same.
+        # `then` may still use the slot though the caller has given up.
         maybeDeferred(then, encoded, data).addBoth(self._ended, number)
 
     def _lost(self, process: _Process, why: str) -> None:
@@ -230,12 +221,12 @@ class Encoders(Service):
         member = self._under_way.pop(number)
         self._free.append(number)
         self._begin()
-        if self.running:  # when it stops, nobody is there any more who waits
+        if self.running:  # after a stop nobody waits for a result
             member.done.callback(result)
 
 
 def _shared_memory(size: int) -> BinaryIO:
-    """Memory that other processes can have too, as a file without a name."""
+    """Memory that other processes can share, as a file without a name."""
     if hasattr(os, "memfd_create"):
         file: Any = open(os.memfd_create("members"), "r+b", buffering=0)  # noqa: SIM115
     else:

@@ -1,7 +1,7 @@
-"""What is done next of what many wait for: owners take turns, each with its oldest first.
+"""A fair queue of work: owners take turns; within one owner the lowest rank is first.
 
-So that the youngest do not wait for all the others, every :data:`FAIR`-th turn of an owner
-is that of the item that has waited longest.
+So that items of a high rank do not wait for ever, every :data:`LONGEST_WAITING_EVERY`-th turn of an
+owner goes to its item that has waited longest.
 """
 
 import heapq
@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-FAIR = 8
+LONGEST_WAITING_EVERY = 8
 
 
 class FairQueue(Generic[T]):
@@ -26,16 +26,16 @@ class FairQueue(Generic[T]):
         self._owners: OrderedDict[Hashable, list[tuple[int, int, T]]] = OrderedDict()
 
     def add(self, owner: Hashable, rank: int, item: T) -> None:
-        """Put an item in front of those of its owner that have a higher rank."""
+        """Put an item before those of its owner that have a higher rank."""
         with self._lock:
             heapq.heappush(self._owners.setdefault(owner, []), (rank, next(self._added), item))
 
     def take(self) -> T:
-        """The next item. There has to be one."""
+        """Take the next item; there must be one."""
         with self._lock:
             owner, items = next(iter(self._owners.items()))
             self._taken[owner] += 1
-            if self._taken[owner] % FAIR:
+            if self._taken[owner] % LONGEST_WAITING_EVERY:
                 item = heapq.heappop(items)[2]
             else:
                 item = items.pop(min(range(len(items)), key=lambda at: items[at][1]))[2]

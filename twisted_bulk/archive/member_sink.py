@@ -1,8 +1,8 @@
 """A member on its way into an archive.
 
-Small ones pass through memory. Large ones are written to their place in the archive as they
-come, if it is known how large they will be there, or else to a file of their own beside it. A
-busy writer says so, and the reading of the socket waits.
+A small member passes through memory. A large one is written as it comes: to its place in the
+archive if its size there is known, else to a file of its own. While the writer is busy the
+reading of the socket waits.
 """
 
 import threading
@@ -13,28 +13,37 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from twisted_bulk.archive.encoder import SAMPLE, Data, Encoded, Encoder, encode
+from twisted_bulk.archive.encoder import SAMPLE_BYTES, Data, Encoded, Encoder, encode
 from twisted_bulk.archive.pack_threads import PackThreads
 from twisted_bulk.archive.spool import ReservedPlace, Scratch, Spool
-from twisted_bulk.archive.volume import ZipMember
 from twisted_bulk.archive.writer import Archive
+from twisted_bulk.archive.zip_member import ZipMember
 from twisted_bulk.archive.zip_records import STORED
 from twisted_bulk.errors import MemberError
 
-SMALL = 1 << 20  # larger members do not wait in memory
-PIECE = 512 << 10  # bytes of a large one that are written together
-MEMORY = 48 << 20  # bytes of members in memory on this node, beyond which small ones do not
-ARRIVALS = count()
-RESERVED = 4 << 30  # the largest for which room is kept: who knows whether all of it comes
+MAX_IN_MEMORY = (
+    1 << 20
+)  # bytes of a member that waits in memory; a larger one is written as it comes
+PIECE_BYTES = 512 << 10  # of a large member that are written together
+#: Bytes of all members in memory in this process. Beyond it small ones are written as they come,
+#: too.
+MAX_MEMORY = 48 << 20
+#: The largest announced size for which a place in the zip is reserved; perhaps less comes.
+MAX_RESERVED = 4 << 30
+_ARRIVALS = count()
 
 
 class MemberSink:
-    """One attempt's bytes on their way into an archive.
+    """Takes the bytes of one attempt, or of several that continue each other.
 
-    :param names: under which it goes in
-    :param length: what the server said, if it did
-    :param sha256: what the content must hash to, or empty
-    :param about: whether its end was certain, and how many attempts it took; asked at the end
+    ``placed`` has the member as it stands in the archive, for each of its names.
+
+    :param names: under which the member goes in
+    :param length: in bytes, as the server announced it; None: it did not
+    :param modified: seconds since 1970
+    :param sha256: of the content, in hexadecimal digits; empty: any
+    :param about: returns whether its end was certain, and how many attempts it took; called at the
+        end
     """
 
     def __init__(
@@ -48,34 +57,37 @@ class MemberSink:
         sha256: str = "",
         about: Callable[[], tuple[bool, int]] = lambda: (True, 1),
     ) -> None:
-        self._arrival = next(ARRIVALS)
+        self._arrival = next(_ARRIVALS)
         self._threads = threads
         self._archive = archive
         self._names = names
         self._about = about
         self.placed: list[ZipMember] = []
         self._modified = modified
-        self._wanted = sha256.lower()
+        self._sha256 = sha256.lower()
         self._encoder = Encoder(archive.mode)
         self._pieces: list[bytes] = []
         self._buffered = 0
         self._length = length
-        self._spooling = length is not None and length > SMALL
+        self._spooling = length is not None and length > MAX_IN_MEMORY
         self._spool: Spool | None = None
-        self._lock = threading.Lock()  # of the spool: an attempt may be dropped while it writes
+        self._lock = threading.Lock()  # of the spool: the attempt may be dropped during a write
         self._discarded = self._finishing = False
         self._flushing: Deferred[None] | None = None
 
     def write(self, data: bytes) -> Deferred[None] | None:
         self._pieces.append(data)
-        self._hold(len(data))
-        if self._buffered < (PIECE if self._spooling else SMALL) and self._threads.held < MEMORY:
+        self._buffer(len(data))
+        if (
+            self._buffered < (PIECE_BYTES if self._spooling else MAX_IN_MEMORY)
+            and self._threads.held < MAX_MEMORY
+        ):
             return None
         self._spooling = True
         if self._flushing is None:
             self._flush()
             return None
-        # One piece is being written and the next is full: wait for the first.
+        # One piece is being written, and the next one is full: wait for the first.
         resumed: Deferred[None] = Deferred()
 
         def passed(result: Any) -> Any:
@@ -88,7 +100,7 @@ class MemberSink:
         self._flushing.addBoth(passed)
         return resumed
 
-    def _hold(self, count: int) -> None:
+    def _buffer(self, count: int) -> None:
         self._buffered += count
         self._threads.held += count
 
@@ -99,7 +111,7 @@ class MemberSink:
     def _flush(self) -> None:
         count = self._buffered
         self._buffered = 0
-        # The archive's SHA-256 follows in its order: what stands first is to be whole first.
+        # The archive is hashed in its order, so its first members should be whole first.
         self._flushing = flushing = self._threads.run_in_turn(
             self._archive, self._arrival, self._to_spool, self._take()
         )
@@ -108,14 +120,14 @@ class MemberSink:
             self._threads.held -= count
             if self._flushing is flushing and result is None:
                 self._flushing = None
-                self._aside()
+                self._do_background_work()
             return result
 
         flushing.addBoth(flushed)
 
-    def _aside(self) -> None:
-        for work in self._archive.asides():
-            self._threads.run_aside(work)
+    def _do_background_work(self) -> None:
+        for work in self._archive.background_work():
+            self._threads.run_in_background(work)
 
     async def finish(self) -> None:
         """Put the member into the archive.
@@ -127,33 +139,33 @@ class MemberSink:
         try:
             await self._put()
         finally:
-            self._hold(-self._buffered)
-        self._aside()
+            self._buffer(-self._buffered)
+        self._do_background_work()
 
     async def _put(self) -> None:
         self._finishing = True
         if self._spooling:
             await self._threads.run_long(self._finish_spool, self._take())
-        elif self._buffered <= SAMPLE:
+        elif self._buffered <= SAMPLE_BYTES:
             await self._threads.run_small(self._finish_memory, self._take())
-        elif self._archive.mode == "store":  # too little work to copy it for
+        elif self._archive.mode == "store":  # copying it for a process would be more work
             await self._threads.run(self._finish_memory, self._take())
         else:
             await self._threads.run_encoded(self._archive.mode, self._take(), self._put_whole)
 
     def discard(self) -> None:
-        """Nothing of this attempt stays; a thread still at work on it ends in vain."""
+        """Remove the bytes of this attempt; a thread that works on it ends with an error."""
         self._pieces = []
         self._discarded = True
-        self._hold(-self._buffered)
+        self._buffer(-self._buffered)
         if self._spooling:
             if self._flushing is not None:
                 self._flushing.addErrback(lambda _: None)
-            # While it is copied the lock is held for long; else the file is soon to be free.
+            # While the member is copied the lock is held for long; else it is free soon.
             run = self._threads.run_long if self._finishing else self._threads.run
             run(self._close_spool).addErrback(lambda _: None)
 
-    # What follows runs on the threads's threads.
+    # The methods below run on the threads that pack.
 
     def _finish_memory(self, pieces: list[bytes]) -> None:
         self._put_whole(*encode(self._archive.mode, b"".join(pieces)))
@@ -162,7 +174,7 @@ class MemberSink:
         self._add(encoded, lambda: [data])
 
     def _add(self, encoded: Encoded, pieces: Callable[[], Iterable[Data]]) -> None:
-        if self._wanted and self._wanted != encoded.sha256:
+        if self._sha256 and self._sha256 != encoded.sha256:
             raise MemberError("checksum_mismatch", f"its SHA-256 is {encoded.sha256}")
         verified, attempts = self._about()
         place = self._spool if isinstance(self._spool, ReservedPlace) else None
@@ -187,7 +199,7 @@ class MemberSink:
 
     def _open(self) -> Spool:
         length = self._length
-        if self._encoder.method == STORED and length is not None and length <= RESERVED:
+        if self._encoder.method == STORED and length is not None and length <= MAX_RESERVED:
             return self._archive.reserve(self._names[0], length, self._modified)
         return Scratch(self._archive.folder)
 

@@ -1,4 +1,4 @@
-"""Threads that pack: they write, and encode what ``encoder_processes.py`` does not."""
+"""The threads that pack: they write, and encode the members that no process encodes."""
 
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable
@@ -17,21 +17,23 @@ from twisted_bulk.archive.fair_queue import FairQueue
 
 R = TypeVar("R")
 
-AT_ONCE = 64  # small pieces of work that one turn of a thread takes
+BATCH_SIZE = 64  # small pieces of work that one turn of a thread takes
 
 
 def _outcome(work: Callable[[], Any]) -> Any:
-    """What ``work`` returned, or a Failure."""
+    """The result of ``work``, or a Failure."""
     try:
         return work()
-    except BaseException:  # whatever it is, it is told to whom it concerns
+    except BaseException:  # its Deferred gets it
         return Failure()
 
 
 class PackThreads(MultiService):
-    """The threads that pack, and the memory that members may use before they do.
+    """Runs functions on threads, for all archives of this process.
 
-    :param threads: of each kind; and processes that encode
+    ``held``: bytes of members in memory that wait for these threads.
+
+    :param threads: threads of each kind, and processes that encode
     """
 
     def __init__(self, reactor: Any, threads: int) -> None:
@@ -40,20 +42,20 @@ class PackThreads(MultiService):
         self._count = threads
         self._encoders = Encoders(reactor, threads)
         self._encoders.setServiceParent(self)
-        # Lighter than Twisted's, by a twentieth of the time for a batch of recordings.
+        # Twisted's pool would take a twentieth more of the time for a batch of recordings.
         self._threads = ThreadPoolExecutor(threads, "pack")
         self._copying = ThreadPoolExecutor(threads, "copy")
-        self._following = ThreadPoolExecutor(threads, "follow")
+        self._background = ThreadPoolExecutor(threads, "background")
         self.held = 0
         self._turns: FairQueue[tuple[Callable[[], Any], Deferred[Any]]] = FairQueue()
         self._small: deque[tuple[Callable[[], Any], Deferred[Any]]] = deque()
         self._busy = False
         self._results: deque[tuple[Deferred[Any], Any]] = deque()
-        self._told = False
+        self._waking = False
 
     def startService(self) -> None:
         super().startService()
-        # All of them now: later it could fail, and what was submitted would be done all the same.
+        # Start all threads now: later a start could fail, and its work would be done all the same.
         together = Barrier(self._count)
         for _ in range(self._count):
             self._threads.submit(together.wait)
@@ -62,17 +64,17 @@ class PackThreads(MultiService):
         stopped: Deferred[Any] = super().stopService()
         self._threads.shutdown()
         self._copying.shutdown()
-        self._following.shutdown()
+        self._background.shutdown()
         return stopped
 
     def run(self, work: Callable[..., R], *arguments: Any) -> Deferred[R]:
-        """Do ``work`` on one of the threads."""
+        """Run ``work`` on one of the threads; fires with its result."""
         return self._run_on(self._threads, work, *arguments)
 
     def run_in_turn(
         self, owner: Hashable, rank: int, work: Callable[..., R], *arguments: Any
     ) -> Deferred[R]:
-        """The same; owners take turns, and of each the lowest rank is first."""
+        """As :meth:`run`; owners take turns, and the lowest rank of each is first."""
         done: Deferred[R] = Deferred()
         self._turns.add(owner, rank, (partial(work, *arguments), done))
         self._submit(self._threads, self._take_turn)
@@ -82,23 +84,23 @@ class PackThreads(MultiService):
         self._do(*self._turns.take())
 
     def run_long(self, work: Callable[..., R], *arguments: Any) -> Deferred[R]:
-        """The same for what may take minutes: it has threads of its own."""
+        """As :meth:`run`, for work that may take minutes: it has threads of its own."""
         return self._run_on(self._copying, work, *arguments)
 
-    def run_aside(self, work: Callable[..., R], *arguments: Any) -> Deferred[R]:
-        """The same for what nobody waits for."""
-        return self._run_on(self._following, work, *arguments)
+    def run_in_background(self, work: Callable[..., R], *arguments: Any) -> Deferred[R]:
+        """As :meth:`run`, for work that nobody waits for: it has threads of its own."""
+        return self._run_on(self._background, work, *arguments)
 
     def run_encoded(
         self, mode: str, pieces: Iterable[bytes], work: Callable[[Encoded, memoryview], R]
     ) -> Deferred[R]:
-        """The same with what a process of its own made of ``pieces``, see :class:`Encoders`."""
+        """As :meth:`run`, with ``pieces`` encoded by a process, see :class:`Encoders`."""
         return self._encoders.encode(mode, pieces, partial(self.run, work))
 
     def run_small(self, work: Callable[..., R], *arguments: Any) -> Deferred[R]:
-        """The same for what takes less time than the way to a thread and back.
+        """As :meth:`run`, for work that takes less time than the way to a thread and back.
 
-        One thread does many such, one after the other, and answers for them together.
+        One thread does many pieces of such work, and returns their results together.
         """
         done: Deferred[R] = Deferred()
         self._small.append((partial(work, *arguments), done))
@@ -112,7 +114,7 @@ class PackThreads(MultiService):
 
     def _work(self) -> list[tuple[Deferred[Any], Any]]:
         results: list[tuple[Deferred[Any], Any]] = []
-        while self._small and len(results) < AT_ONCE:
+        while self._small and len(results) < BATCH_SIZE:
             work, done = self._small.popleft()
             results.append((done, _outcome(work)))
         return results
@@ -133,22 +135,22 @@ class PackThreads(MultiService):
     def _submit(
         self, threads: ThreadPoolExecutor, work: Callable[..., Any], *arguments: Any
     ) -> None:
-        if self.running:  # when it stops, nobody is there any more who waits
+        if self.running:  # after a stop nobody waits for a result
             threads.submit(work, *arguments)
 
     def _do(self, work: Callable[[], Any], done: Deferred[Any]) -> None:
-        """Do ``work`` on this thread, and let the reactor's thread know.
+        """Do ``work`` on this thread, and wake the reactor's thread.
 
-        Waking that takes a call of the system, and with it a fight for the interpreter's lock:
-        while it is on its way to the results nobody wakes it again.
+        That takes a system call, and the threads compete for the interpreter's lock. So the
+        reactor's thread is not woken again before it has taken the results.
         """
         self._results.append((done, _outcome(work)))
-        if not self._told:
-            self._told = True
+        if not self._waking:
+            self._waking = True
             self._reactor.callFromThread(self._tell)
 
     def _tell(self) -> None:
-        self._told = False  # first: what comes from now on may be too late for this turn
+        self._waking = False  # first: a result that comes from now on may be too late for this turn
         while self._results:
             done, result = self._results.popleft()
             done.callback(result)

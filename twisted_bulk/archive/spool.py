@@ -5,13 +5,14 @@ from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
-from twisted_bulk.archive.volume import BLOCK, Volume, ZipMember
+from twisted_bulk.archive.volume import Volume
+from twisted_bulk.archive.zip_member import BLOCK_BYTES, ZipMember
 from twisted_bulk.archive.zip_records import local_header
 from twisted_bulk.system.disk import write_at
 
 
 class Spool(Protocol):
-    """A member's bytes as they come. Its methods block."""
+    """Keeps a member's bytes as they come. Its methods block."""
 
     def write(self, data: bytes) -> None:
         """Append a piece."""
@@ -20,11 +21,11 @@ class Spool(Protocol):
         """All pieces."""
 
     def close(self) -> None:
-        """They are not needed any more."""
+        """The bytes are not needed any more."""
 
 
 class Scratch:
-    """A file of its own, in ``folder``: gone with its descriptor, whatever happens."""
+    """A file without a name, in ``folder``: it is gone when its descriptor is closed."""
 
     def __init__(self, folder: Path) -> None:
         path = folder / f"{id(self):x}.member"
@@ -37,7 +38,7 @@ class Scratch:
 
     def read(self) -> Iterator[bytes]:
         self.file.seek(0)
-        while block := self.file.read(BLOCK):
+        while block := self.file.read(BLOCK_BYTES):
             yield block
 
     def close(self) -> None:
@@ -45,10 +46,10 @@ class Scratch:
 
 
 class ReservedPlace:
-    """Its place in the archive, for one that is stored as it comes and whose size is known.
+    """The member's place in the zip, for a stored one of known size.
 
-    :param blank: what it will be, but for its checksums
-    :param work: held while the volume's file is used
+    :param blank: the member, without its checksums
+    :param work: a context manager in which the volume's file is used
     """
 
     def __init__(
@@ -70,9 +71,9 @@ class ReservedPlace:
         return self._volume.blocks(self._begin, self._end)
 
     def complete(self, placed: ZipMember) -> Volume:
-        """Write what stands before its data, now that the checksum is known.
+        """Write its local header, now that the checksum is known.
 
-        :returns: where it stands; :meth:`Volume.settle` is next
+        :returns: the volume that has it; :meth:`Volume.settle` is next
         """
         if not self._end == self.blank.end == placed.end:
             raise ValueError("fewer bytes than there is room for")
@@ -81,8 +82,8 @@ class ReservedPlace:
         return self._volume
 
     def close(self) -> None:
-        if self._open:  # a second time the place may be another's
+        if self._open:  # after a second call the place may be another member's
             self._open = False
-            # Where all is complete without it, or was given up, there is nothing to give back.
+            # In an archive that is complete, or was given up, nothing is given back.
             with suppress(ValueError), self._work():
                 self._volume.free(self.blank.offset)

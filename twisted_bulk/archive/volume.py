@@ -2,10 +2,8 @@
 
 import hashlib
 import os
-import struct
 import sys
 import threading
-import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice
 from pathlib import Path
@@ -15,59 +13,26 @@ import msgspec
 from isal import isal_zlib
 
 from twisted_bulk.archive.encoder import Data
+from twisted_bulk.archive.zip_member import BLOCK_BYTES, ZipMember
 from twisted_bulk.archive.zip_records import (
     DEFLATED,
-    Entry,
     central_header,
     end_records,
     local_header,
 )
 from twisted_bulk.system.disk import write_at
 
-BLOCK = 1 << 20
-LOOK_AT = 16  # gaps that are looked at for one that fits
+MAX_GAPS = 16  # gaps that are looked at for one that fits; then the end of the file is taken
 IsalError = cast(type[Exception], isal_zlib.error)
 
 
-class ZipMember(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A member that is in: a line of the journal.
-
-    :param volume: the file that has it, from 1
-    :param verified: its end was certain
-    """
-
-    name: str
-    volume: int
-    offset: int
-    method: int
-    crc: int
-    size: int
-    packed: int
-    modified: float
-    sha256: str
-    verified: bool = True
-    attempts: int = 1
-
-    @property
-    def end(self) -> int:
-        """Where its data ends."""
-        return self.entry.end
-
-    @property
-    def entry(self) -> Entry:
-        """Its line in the directory."""
-        return Entry(
-            self.name.encode(), self.method, self.crc, self.size, self.packed, self.modified,
-            self.offset,
-        )  # fmt: skip
-
-
 class Volume:
-    """One zip file. Places in it are given out, and filled by several threads at once.
+    """One zip file. Several threads fill places in it at once.
 
-    One that is given back leaves a gap, for the next that fits; what is left of gaps in the end
-    is closed by moving what stands behind them. The SHA-256 follows in the order of the file,
-    as far as it has no gap: a local header has the checksum of what comes after it.
+    A place that is given back leaves a gap, which the next member that fits gets. Gaps that are
+    left at the end are closed: the members behind them are moved. The SHA-256 of the file is
+    computed while it grows, in its order, up to the first gap: a local header has the checksum of
+    the data behind it, so it is written last.
     """
 
     def __init__(self, path: Path, mode: str) -> None:
@@ -86,12 +51,12 @@ class Volume:
     def take(self, size: int, limit: int, before: int = sys.maxsize) -> int | None:
         """Give out a place of ``size`` bytes, in a gap or at the end.
 
-        :param limit: bytes beyond which the file shall not grow, unless it is empty
-        :param before: the place has to begin before that
-        :returns: where it begins, or None
+        :param limit: bytes beyond which the file must not grow, unless it is empty
+        :param before: the offset before which the place must begin
+        :returns: the offset where it begins; None: there is no such place
         """
         with self._places:
-            for begin, end in islice(self._gaps.items(), LOOK_AT):
+            for begin, end in islice(self._gaps.items(), MAX_GAPS):
                 if end - begin >= size and begin < before:
                     del self._gaps[begin]
                     if end - begin > size:
@@ -106,7 +71,7 @@ class Volume:
             return begin
 
     def free(self, begin: int) -> None:
-        """A place is given back: what was to stand there does not come."""
+        """A place is given back: its member does not come."""
         with self._places:
             end = self._taken.pop(begin)
             end = self._gaps.pop(end, end)
@@ -126,7 +91,7 @@ class Volume:
             self.members[placed.offset] = placed
 
     def fill(self, placed: ZipMember, pieces: Iterable[Data]) -> None:
-        """Write what belongs into a place. Blocks, as do those that follow."""
+        """Write a member into its place. Blocks."""
         at, head = placed.offset, local_header(placed.entry)
         for piece in pieces:
             at, head = self.write(piece, at, head), b""
@@ -135,20 +100,22 @@ class Volume:
         assert at == placed.end
 
     def write(self, data: Data, at: int, head: bytes = b"") -> int:
-        """Write ``data`` there, behind ``head``; returns where it ends."""
-        with self._writing:  # the system would let one writer in at a time, and the others spin
+        """Write ``head`` and ``data`` at an offset; returns the offset behind them. Blocks."""
+        with self._writing:  # the kernel lets one writer in at a time, and the others would spin
             return write_at(self.file, data, at, head)
 
     @property
     def whole(self) -> int:
-        """Where what is there without a gap ends."""
+        """The offset of the first gap, or the file's end."""
         with self._places:
             return min(chain(self._taken, self._gaps), default=self.offset)
 
     def follow(self) -> bool:
-        """Hash the next piece of what is there without a gap, if there is one."""
+        """Hash the next block before the first gap; returns whether there was one. Blocks."""
         with self._hashing:
-            block = os.pread(self.file.fileno(), min(BLOCK, self.whole - self.hashed), self.hashed)
+            block = os.pread(
+                self.file.fileno(), min(BLOCK_BYTES, self.whole - self.hashed), self.hashed
+            )
             self._sha256.update(block)
             self.hashed += len(block)
             return bool(block)
@@ -156,18 +123,19 @@ class Volume:
     def accept(
         self,
         noted: Iterable[ZipMember],
-        wanted: Callable[[Iterable[Data]], Iterable[Data]],
+        while_open: Callable[[Iterable[Data]], Iterable[Data]],
         moved: Callable[[ZipMember], object],
     ) -> list[ZipMember]:
-        """Of what was written before, what is whole and right, joined; the rest goes.
+        """Keep the right members of an earlier attempt; the rest is removed. Blocks.
 
-        :param wanted: passes pieces on for as long as they are
+        :param noted: the members by the journal
+        :param while_open: wraps an iterator; raises ValueError once the archive is given up
         :param moved: see :meth:`join`
         """
         for one in sorted(noted, key=lambda one: one.offset):
             header = local_header(one.entry)
             found = os.pread(self.file.fileno(), len(header), one.offset)
-            if one.offset >= self.offset and found == header and self._check(one, wanted):
+            if one.offset >= self.offset and found == header and self._check(one, while_open):
                 self.members[one.offset] = one
                 self.offset = one.end
         self.join(moved)
@@ -175,11 +143,11 @@ class Volume:
         return list(self.members.values())
 
     def join(self, moved: Callable[[ZipMember], object]) -> None:
-        """Close the gaps; nobody writes any more.
+        """Close the gaps, when nobody writes any more. Blocks.
 
-        A crash costs the one member that is being moved, where it moves over itself.
+        A crash meanwhile costs one member: the one that is moved over a part of itself.
 
-        :param moved: told of each member that stands elsewhere now
+        :param moved: called with each member that has another offset now
         """
         at, joined = 0, dict[int, ZipMember]()
         for begin, one in sorted(self.members.items()):
@@ -196,18 +164,20 @@ class Volume:
             self._taken.clear()
 
     def blocks(self, begin: int, end: int) -> Iterator[bytes]:
-        """What stands there, as far as it goes."""
+        """The bytes from ``begin`` to ``end``, in blocks; fewer where the file is shorter."""
         while begin < end:
-            block = os.pread(self.file.fileno(), min(BLOCK, end - begin), begin)
+            block = os.pread(self.file.fileno(), min(BLOCK_BYTES, end - begin), begin)
             if not block:
                 return
             begin += len(block)
             yield block
 
-    def _check(self, one: ZipMember, wanted: Callable[[Iterable[Data]], Iterable[Data]]) -> bool:
+    def _check(
+        self, one: ZipMember, while_open: Callable[[Iterable[Data]], Iterable[Data]]
+    ) -> bool:
         inflate = isal_zlib.decompressobj(-15) if one.method == DEFLATED else None
         crc, size, end = 0, 0, one.end
-        for block in wanted(self.blocks(end - one.packed, end)):
+        for block in while_open(self.blocks(end - one.packed, end)):
             try:
                 for data in _inflated(inflate, block) if inflate else [block]:
                     crc, size = isal_zlib.crc32(data, crc), size + len(data)
@@ -219,9 +189,9 @@ class Volume:
         return (crc, size) == (one.crc, one.size)
 
     def close(self) -> tuple[int, str]:
-        """Write the directory and make all durable.
+        """Write the directory, and make the file durable. Blocks.
 
-        :returns: the file's size and SHA-256
+        :returns: the file's size, and its SHA-256 in hexadecimal digits
         """
         start = self.offset
         entries = [self.members[begin].entry for begin in sorted(self.members)]
@@ -237,21 +207,7 @@ class Volume:
 
 
 def _inflated(inflate: Any, block: Data) -> Iterator[bytes]:
-    """In pieces: a block of zeros may have been a thousand times as long."""
+    """Inflate a block in pieces: a block of deflated zeros becomes a thousand times as long."""
     while block:
-        yield inflate.decompress(block, BLOCK)
+        yield inflate.decompress(block, BLOCK_BYTES)
         block = inflate.unconsumed_tail
-
-
-def packed_data(file: BinaryIO, info: zipfile.ZipInfo) -> Iterator[bytes]:
-    """A member's data as it stands in a zip of ours."""
-    file.seek(info.header_offset + 26)
-    name, extra = struct.unpack("<2H", file.read(4))
-    file.seek(name + extra, os.SEEK_CUR)
-    left = info.compress_size
-    while left:
-        block = file.read(min(left, BLOCK))
-        if not block:
-            raise ValueError(f"{info.filename} is cut off")
-        left -= len(block)
-        yield block

@@ -1,13 +1,12 @@
-"""The zip writer: members in, one file out, or several where one would grow too large.
+"""The zip writer: members in, one zip out, or several if one would grow too large.
 
-A member gets its header, and its line in the directory, once it is whole and checked, so nothing
-truncated gets in; several may be written at once, each to a place of its own. What is whole is
-noted in a journal beside the files: after a crash an archive is read again, and goes on
-behind its members that are right.
+A member gets its header, and its entry in the directory, once it is whole and checked, so nothing
+truncated gets in. Several members may be written at once, each to a place of its own. A journal
+beside the files has the members that are whole: after a crash an archive is read again, and goes on
+behind those of them that are right.
 """
 
 import contextlib
-import sys
 import threading
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,23 +14,26 @@ from pathlib import Path
 
 import msgspec
 
-from twisted_bulk.archive.encoder import Data, Encoded, encode
+from twisted_bulk.archive.encoder import Data, Encoded
 from twisted_bulk.archive.journal import Journal
 from twisted_bulk.archive.spool import ReservedPlace
-from twisted_bulk.archive.volume import Volume, ZipMember, packed_data
-from twisted_bulk.archive.zip_records import MARK, STORED
+from twisted_bulk.archive.volume import Volume
+from twisted_bulk.archive.volumes import ClosedZip, Volumes
+from twisted_bulk.archive.zip_member import ZipMember, packed_data
 from twisted_bulk.system.disk import begin_writing
 
-FOLLOW = 8 << 20  # bytes between two times that what was written is hashed
-SYNC = 64 << 20  # bytes between two times that the disk is asked to keep up
+HASH_BYTES = 8 << 20  # written between two times that the zips are hashed
+SYNC_BYTES = 64 << 20  # written between two times that the kernel begins to write to the disk
 
 
 class Archive:
-    """The zips of one part, being written into ``folder``. Its methods block.
+    """The zips of one part, in ``folder``. Its methods block; threads may share it.
 
-    :param mode: how members are compressed, see :func:`encode`
+    ``claimed``: bytes for which room was asked.
+
+    :param mode: how members are compressed, see :func:`~twisted_bulk.archive.encoder.encode`
     :param limit: bytes beyond which the next member begins another file
-    :param claim: asked for room before each write
+    :param claim: asked for room before each write; raises OSError where there is none
     """
 
     def __init__(
@@ -45,71 +47,30 @@ class Archive:
         self._room = claim
         self.folder = folder
         self.mode = mode
-        self._limit = limit
         self._lock = threading.Lock()
         self._left = threading.Condition(self._lock)
         self._at_work = 0  # threads that use the files
-        self._volumes: list[Volume] = []
         self._closed = self._abandoned = False
-        self._whole = self._followed = 0
-        self._synced = 0
-        self.following = self.syncing = False
+        self._written = self._hashed = self._synced = 0  # bytes
+        self.hashing = self.syncing = False
         self._journal = Journal(folder)
+        self._volumes = Volumes(folder, limit, self._journal, self._while_open)
 
     def claim(self, size: int) -> None:
-        """Before ``size`` bytes are written.
-
-        :raises OSError: there is no room for them
-        """
+        """Ask for room before ``size`` bytes are written. :raises OSError: there is none"""
         self.claimed += size
         self._room(size)
 
     def resume(self) -> list[ZipMember]:
-        """What an attempt before this one had put in, as far as it is right."""
+        """The members that an earlier attempt had put in, as far as they are right."""
         with self._work():
-            return self._resume(self._journal.read())
-
-    def _resume(self, noted: dict[int, dict[str, ZipMember]]) -> list[ZipMember]:
-        right: list[ZipMember] = []
-        for number in sorted(noted):
-            if self._path(number).exists():
-                right += self._resume_volume(self._path(number), noted[number].values())
-        for path in self.folder.glob("*.zip"):
-            if path not in [volume.path for volume in self._volumes]:
-                path.unlink()
-        self._journal.restart(right)
-        return right
-
-    def _resume_volume(self, path: Path, noted: Iterable[ZipMember]) -> list[ZipMember]:
-        """What is right in one file; those without anything do not count."""
-        volume = Volume(path, "r+b")
-        try:
-            right = volume.accept(noted, self._wanted, self._journal.note)
-        except BaseException:
-            volume.file.close()
-            raise
-        if not right:
-            volume.file.close()
-            return []
-        self._volumes.append(volume)
-        self._whole += volume.offset
-        number = len(self._volumes)
-        right = [msgspec.structs.replace(one, volume=number) for one in right]
-        if path != self._path(number):
-            for one in right:  # first: after a crash between the two, the old lines still hold
-                self._journal.note(one)
-            volume.path = path.rename(self._path(number))
-        return right
-
-    def _path(self, number: int) -> Path:
-        return self.folder / f"{number}.zip"
+            right = self._volumes.resume(self._journal.read())
+            self._written += sum(volume.offset for volume in self._volumes)
+            return right
 
     def reserve(self, name: str, size: int, modified: float) -> ReservedPlace:
-        """Room for a member that shall be stored, of ``size`` bytes."""
-        blank = ZipMember(
-            name=name, volume=0, offset=0, method=STORED, crc=0, size=size, packed=size,
-            modified=modified, sha256="",
-        )  # fmt: skip
+        """A place for a member of ``size`` bytes that is stored."""
+        blank = ZipMember.stored(name, size, modified)
         with self._work():
             return ReservedPlace(*self._take(blank), self._work)
 
@@ -126,8 +87,10 @@ class Archive:
     ) -> list[ZipMember]:
         """Put one whole member in, under each of its names.
 
-        :param pieces: its encoded form
-        :param place: where it stands already, for its first name
+        :param pieces: returns its encoded form
+        :param modified: seconds since 1970
+        :param place: where its data stands already, for its first name
+        :raises ValueError: the archive was given up
         """
         new = ZipMember(
             name="", volume=0, offset=0, method=encoded.method, crc=encoded.crc,
@@ -142,15 +105,14 @@ class Archive:
         return placed
 
     def copy(self, path: Path, about: Callable[[str], ZipMember | None]) -> list[ZipMember]:
-        """Append members of another zip as they are, without decompressing.
+        """Add members of another zip, without decompressing them.
 
-        :param about: what to note of a member by its name; None leaves it out
+        :param about: what the journal notes of a member, by its name; None leaves it out
         """
         copied = []
         with zipfile.ZipFile(path) as found, open(path, "rb") as file:
             for info in found.infolist():
-                wanted = about(info.filename)
-                if wanted is not None:
+                if (wanted := about(info.filename)) is not None:
                     new = msgspec.structs.replace(
                         wanted, method=info.compress_type, crc=info.CRC, size=info.file_size,
                         packed=info.compress_size,
@@ -160,7 +122,7 @@ class Archive:
 
     @contextlib.contextmanager
     def _work(self) -> Iterator[None]:
-        """While a thread uses the files they are not closed under it.
+        """A thread uses the files: they are not closed meanwhile.
 
         :raises ValueError: they are closed
         """
@@ -180,7 +142,7 @@ class Archive:
         with self._work():
             volume, placed = self._take(new)
             try:
-                volume.fill(placed, self._wanted(pieces))
+                volume.fill(placed, self._while_open(pieces))
                 self._done(volume, placed)
             except BaseException:
                 volume.free(placed.offset)
@@ -195,120 +157,89 @@ class Archive:
         return placed
 
     def _take(self, new: ZipMember) -> tuple[Volume, ZipMember]:
-        size = new.end
-        # In a file's first 4 GiB every reader finds a member whose size is the mark of zip64.
-        # Behind these unzip 6.00 does not, though its header is as APPNOTE 4.5.3 says.
-        before = MARK if MARK in (new.size, new.packed) else sys.maxsize
         with self._lock:
-            for number, volume in enumerate(self._volumes, 1):
-                limit = self._limit if number == len(self._volumes) else 0
-                offset = volume.take(size, limit, before)
-                if offset is not None:
-                    break
-            else:
-                number = len(self._volumes) + 1
-                volume = Volume(self._path(number), "x+b")
-                self._volumes.append(volume)
-                offset = volume.take(size, self._limit)
-            assert offset is not None
-            return volume, msgspec.structs.replace(new, volume=number, offset=offset)
+            return self._volumes.take(new)
 
     def _done(self, volume: Volume, placed: ZipMember) -> None:
         with self._lock:
             self._journal.note(placed)
-            self._whole += placed.packed
+            self._written += placed.packed
         volume.settle(placed)
 
-    def asides(self) -> list[Callable[[], None]]:
-        """What shall be called now, on other threads, as so much was written since."""
+    def background_work(self) -> list[Callable[[], None]]:
+        """Functions to call now on other threads, as so much was written since the last call."""
         due: list[Callable[[], None]] = []
-        if self._whole - self._followed >= FOLLOW and not self.following:
-            self.following = True
-            due.append(self._follow)
-        if self.claimed - self._synced >= SYNC and not self.syncing:
+        if self._written - self._hashed >= HASH_BYTES and not self.hashing:
+            self.hashing = True
+            due.append(self._hash)
+        if self.claimed - self._synced >= SYNC_BYTES and not self.syncing:
             self.syncing = True
             due.append(self._sync)
         return due
 
-    def _follow(self) -> None:
-        """Hash what was written, so that closing need not."""
-        # Given up meanwhile; or closing will meet the same error.
+    def _hash(self) -> None:
+        """Hash the bytes that were written, so that closing need not."""
+        # ValueError: the archive was given up meanwhile. OSError: closing will meet it, too.
         with contextlib.suppress(ValueError, OSError), self._work():
-            self._followed = self._whole
-            for volume in self._volumes[-2:]:
+            self._hashed = self._written
+            for volume in self._volumes.latest:
                 while not self._closed and volume.follow():
                     pass
-        self.following = False
+        self.hashing = False
 
     def _sync(self) -> None:
-        """Let what was written begin its way to the disk; closing has to wait for the rest."""
+        """Let the kernel begin to write to the disk: closing waits for the rest only."""
         with contextlib.suppress(ValueError), self._work():
             self._synced = self.claimed
-            for volume in self._volumes[-2:]:
+            for volume in self._volumes.latest:
                 begin_writing(volume.file.fileno())
         self.syncing = False
 
-    def _wanted(self, pieces: Iterable[Data]) -> Iterator[Data]:
+    def _while_open(self, pieces: Iterable[Data]) -> Iterator[Data]:
+        """Pass pieces on.
+
+        :raises ValueError: the archive is given up
+        """
         for piece in pieces:
             if self._abandoned:
                 raise ValueError("the archive has been given up")
             yield piece
 
     def used(self) -> list[int]:
-        """The numbers of the files that have members; all but these go when it is closed."""
-        return [number for number, volume in enumerate(self._volumes, 1) if volume.members]
+        """The numbers of the files that have members; :meth:`close` removes the others."""
+        return self._volumes.used
 
-    def close(self, last: str, content: bytes, modified: float) -> list[tuple[Path, int, str, int]]:
-        """Append one more member to each file, write the directories, make all durable.
+    def close(self, last: str, content: bytes, modified: float) -> list[ClosedZip]:
+        """Add one more member to each file, write the directories, make all durable.
 
-        :returns: of each file: where it is, its size, its SHA-256, and how many members it has
+        :param last: the name of that member
+        :param modified: its date, in seconds since 1970
         """
-        encoded, packed = encode("deflate", content)
-        closed = []
         with self._alone():
-            for volume in self._volumes:
-                if not volume.members:
-                    volume.file.close()
-                    volume.path.unlink()
-                    continue
-                volume.join(self._journal.note)
-                members = len(volume.members)
-                note = ZipMember(
-                    name=last, volume=0, offset=volume.offset, method=encoded.method,
-                    crc=encoded.crc, size=encoded.size, packed=encoded.packed, modified=modified,
-                    sha256="",
-                )  # fmt: skip
-                volume.take(note.end - note.offset, sys.maxsize)
-                volume.fill(note, [packed])
-                volume.settle(note)
-                closed.append((volume.path, *volume.close(), members))
+            closed = self._volumes.close(last, content, modified)
             self._journal.close()
             self._journal.remove()
         return closed
 
-    def drop(self) -> list[tuple[Path, int, str, int]]:
-        """Nothing of it is wanted.
-
-        :returns: the files that are left: none
-        """
+    def drop(self) -> list[ClosedZip]:
+        """Give up, and remove all files; returns the files that are left: none."""
         self.abandon()
         for path in self.folder.iterdir():
             path.unlink()
         return []
 
     def abandon(self) -> None:
-        """Give up; writes that are on their way end with an error. The files stay."""
+        """Give up; writes that are under way end with an error. The files stay."""
         self._abandoned = True
         with self._left:
             self._closed = True
             self._left.wait_for(lambda: not self._at_work)
             self._journal.close()
-            for volume in self._volumes:
-                volume.file.close()
+            self._volumes.close_files()
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
-        """From now on nobody else uses the files.
+        """No other thread uses the files from now on.
 
         :raises ValueError: they are closed
         """

@@ -1,7 +1,7 @@
-"""Members on their way here: one attempt, whose turn it is, and how hosts behave.
+"""Fetching members: single attempts, which one begins next, and how hosts behave.
 
-For others: attempt, body.BodyLimits, part_fetches, limits, fetch_queue, attempt_watch.AttemptWatch,
-host_backoff.
+For others: attempt, attempt_runner, attempt_watch, body.BodyLimits, fetch, fetch_queue,
+host_backoff, limits, part_fetches, queue_state.Speed, retries.
 
 The door is :mod:`twisted_bulk.download`.
 """

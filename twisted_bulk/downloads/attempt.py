@@ -1,9 +1,9 @@
-"""One attempt at one member: the request, its redirects, what is continued, and deadlines."""
+"""One attempt at one member: the request, its redirects, the bytes it continues, its deadlines."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 from http.cookiejar import Cookie
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 from treq.client import HTTPClient
@@ -14,10 +14,13 @@ from twisted.python.failure import Failure
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IResponse
 
-from twisted_bulk.batch.model import Member, host_of, is_url
-from twisted_bulk.downloads.body import Body, BodyLimits, Sink
+from twisted_bulk.batch.model import host_of, is_url
+from twisted_bulk.downloads.body import Body, BodyLimits
+from twisted_bulk.downloads.fetch import Content, Fetch, Hop, Partial, Reception, Sink
 from twisted_bulk.errors import MemberError
-from twisted_bulk.http_client.pool import StaleConnection, drop
+from twisted_bulk.http_client.connection import StaleConnection
+from twisted_bulk.http_client.discard import drop
+from twisted_bulk.http_client.ending import Ending, ending_of
 from twisted_bulk.http_client.response import (
     REDIRECTS,
     digest,
@@ -31,18 +34,19 @@ from twisted_bulk.http_client.response import (
 )
 from twisted_bulk.http_client.url import plain, take_userinfo
 
-MAX_REDIRECTS = 5
-SECRETS = frozenset(("authorization", "cookie", "x-api-key"))
+MAX_REDIRECTS = 5  # of one request; then `too_many_redirects`
+#: Headers that a redirect to another origin does not take along.
+SECRET_HEADERS = frozenset(("authorization", "cookie", "x-api-key"))
 
 
 class _NoCookies(IndexableCookieJar):
-    """A jar that stays empty: what one server sets is no other request's business."""
+    """A jar that stays empty: no request gets a cookie that another response has set."""
 
     def add_cookie_header(self, request: Any) -> None:
-        """There is none."""
+        """Nothing: there are none."""
 
     def extract_cookies(self, response: Any, request: Any) -> None:
-        """None is kept."""
+        """Nothing: none is kept."""
 
     def __iter__(self) -> Iterator[Cookie]:
         return iter(())
@@ -51,201 +55,114 @@ class _NoCookies(IndexableCookieJar):
 NO_COOKIES = _NoCookies()
 
 
-@dataclass
-class Partial:
-    """What has come of a member; with a ``validator`` the next attempt may continue it."""
-
-    sink: Sink
-    validator: str
-
-
 class Redirected(Exception):
     """The attempt goes on at another host, which has limits of its own."""
 
-
-@dataclass(frozen=True)
-class Hop:
-    """Where an attempt goes on.
-
-    :param number: of redirects so far
-    :param since: when the redirect came, on the clock
-    """
-
-    url: str
-    headers: dict[str, str]
-    number: int
-    since: float
-
-
-class Target(Protocol):
-    """Where a member goes."""
-
-    def open(self, fetch: "Fetch") -> Sink:
-        """A sink for one attempt; the fetch's length, date and digest are known by then."""
-
-    def ended(self, fetch: "Fetch", error: MemberError | None) -> None:
-        """Told once: it is there, or why not."""
-
-
-@dataclass(eq=False, slots=True)
-class Fetch:
-    """One member on its way.
-
-    :param modified: what the server said, in seconds since 1970
-    :param digest: the SHA-256 that the server said, or empty
-    :param throttled: attempts that were answered with "not now"; ``stale``: attempts on a kept
-        connection that was closed
-    :param excused: attempts that failed while the host was away
-    :param busy_since: since when our own disk is what it waits for, on the clock, or None
-    :param held: seconds for which it had waited for that before
-    :param came: when its last byte had come, on the clock, or None
-    :param hop: where the attempt goes on, after a redirect to another host
-    :param renewed: how often a redirect was asked for anew, as what it named had expired
-    :param deadline: on the clock, for all attempts together; ``late``: it has passed
-    """
-
-    member: Member
-    headers: dict[str, str]
-    target: Target
-    attempts: int = 0
-    throttled: int = 0
-    stale: int = 0
-    excused: int = 0
-    received: int = 0
-    length: int | None = None
-    modified: int | None = None
-    digest: str = ""
-    hop: Hop | None = None
-    renewed: int = 0
-    verified: bool = False
-    finishing: bool = False
-    busy_since: float | None = None
-    held: float = 0.0
-    came: float | None = None
-    deadline: float | None = None
-    late: bool = False
-    partial: Partial | None = None
-
-    @property
-    def host(self) -> str:
-        """The host that is asked next."""
-        return host_of(self.member.url if self.hop is None else self.hop.url)
-
-    def forget(self) -> None:
-        """What has come is of no use."""
-        partial, self.partial = self.partial, None
-        self.received, self.length = 0, None
-        if partial is not None:
-            partial.sink.discard()
+    def __init__(self, hop: Hop) -> None:
+        super().__init__(hop.url)
+        self.hop = hop
 
 
 class Fetcher:
     """Makes attempts.
 
     :param header_timeout: seconds until the response's headers, from each host
-    :param patience: with its body
+    :param limits: of each body
     """
 
     def __init__(
-        self, agent: IAgent, clock: IReactorTime, header_timeout: float, patience: BodyLimits
+        self, agent: IAgent, clock: IReactorTime, header_timeout: float, limits: BodyLimits
     ) -> None:
         self._client = HTTPClient(agent, NO_COOKIES)
         self._clock = clock
         self._header_timeout = header_timeout
-        self._patience = patience
+        self._limits = limits
 
-    async def attempt(self, fetch: Fetch) -> None:
-        """Fetch a member, or the rest of it.
+    async def attempt(self, fetch: Fetch, hop: Hop | None = None) -> None:
+        """Fetch a member, or the rest of it. Changes the fetch's ``reception`` only.
 
-        :raises MemberError: it did not work; what has come stays where it can be continued
-        :raises Redirected: ``fetch.hop`` says where it goes on
+        :param hop: where the attempt goes on, after a redirect
+        :raises MemberError: it failed; received bytes are kept if the next attempt may continue
+        :raises Redirected: it goes on at another host
         """
-        fetch.finishing, fetch.busy_since, fetch.held, fetch.came = False, None, 0.0, None
+        reception = fetch.reception
+        reception.begin()
         try:
-            await self._attempt(fetch)
+            await self._attempt(fetch, hop)
         except Redirected:
             raise
         except MemberError as failed:
-            if not (failed.retry and fetch.partial and fetch.partial.validator):
-                fetch.forget()
+            if not (failed.retry and reception.partial and reception.partial.validator):
+                reception.forget()
             raise
         except BaseException:
-            fetch.forget()
+            reception.forget()
             raise
 
-    async def _attempt(self, fetch: Fetch) -> None:
-        response = await self._ask(fetch, self._clock.seconds() + self._header_timeout)
+    async def _attempt(self, fetch: Fetch, hop: Hop | None) -> None:
+        reception = fetch.reception
+        response = await self._ask(fetch, hop, self._clock.seconds() + self._header_timeout)
         try:
             sink = self._sink(fetch, response)
         except BaseException:
             await drop(response, self._clock)
             raise
-        body = Body(fetch, sink, self._clock, self._patience)
+        body = Body(reception, sink, self._clock, self._limits)
         try:
             response.deliverBody(body)
             certain = await body.done
-            self._check_length(fetch, response, certain)
-            fetch.verified = certain or bool(fetch.member.sha256 or fetch.digest)
-            fetch.finishing, fetch.came = True, self._clock.seconds()
+            _check_length(reception, ending_of(response), certain)
+            checked = bool(fetch.member.sha256 or reception.content.digest)
+            reception.verified = certain or checked
+            reception.finishing, reception.came = True, self._clock.seconds()
             await sink.finish()
         except BaseException:
             body.abort()
             raise
-        fetch.partial = None
-
-    def _check_length(self, fetch: Fetch, response: IResponse, certain: bool) -> None:
-        """A body that ended well by its own framing may still not be the member's."""
-        original: Any = getattr(response, "original", response)
-        got, length = fetch.received, fetch.length
-        if getattr(original, "overlong", False) or (length is not None and got > length):
-            fetch.forget()
-            raise MemberError("body_long", "more bytes than the headers announced")
-        if length is not None and got < length:
-            fetch.forget()
-            raise MemberError("body_short", f"the answers ended after {got} bytes of {length}")
-        if not certain and getattr(original, "broken", False):
-            raise MemberError("body_short", f"the connection broke after {got} bytes")
+        reception.partial = None
 
     def _sink(self, fetch: Fetch, response: IResponse) -> Sink:
-        """A new sink; or that of the attempt that this one continues."""
+        """A new sink; or that of the attempt which this one continues."""
+        reception = fetch.reception
         if response.code == 206:
-            assert fetch.partial is not None
-            named = fetch.partial.validator
+            assert reception.partial is not None
+            named, length = reception.partial.validator, reception.content.length
             try:
-                fetch.length = total_from(response, fetch.received, named, fetch.length)
+                length = total_from(response, reception.received, named, length)
             except MemberError:
-                fetch.forget()
+                reception.forget()
                 raise
-            return fetch.partial.sink
-        fetch.forget()
-        fetch.length = response.length if isinstance(response.length, int) else None
-        if fetch.length is not None and fetch.length > self._patience.most:
-            what = f"{fetch.length} bytes, at most {self._patience.most} are taken"
+            reception.content = replace(reception.content, length=length)
+            return reception.partial.sink
+        reception.forget()
+        length = response.length if isinstance(response.length, int) else None
+        if length is not None and length > self._limits.most:
+            what = f"{length} bytes, at most {self._limits.most} are taken"
             raise MemberError("too_large", what)
-        fetch.modified, fetch.digest = modified(response), digest(response)
+        reception.content = Content(length, modified(response), digest(response))
         sink = fetch.target.open(fetch)
-        fetch.partial = Partial(sink, validator(response))
+        reception.partial = Partial(sink, validator(response))
         return sink
 
-    async def _ask(self, fetch: Fetch, deadline: float) -> IResponse:
+    async def _ask(self, fetch: Fetch, hop: Hop | None, deadline: float) -> IResponse:
         """The final response, after redirects within one host.
 
-        :raises Redirected: it is at another one
+        :raises Redirected: it is at another host
         """
-        hop, fetch.hop = fetch.hop or self._first(fetch), None
+        hop, reception = hop or self._first(fetch), fetch.reception
         url, headers = hop.url, hop.headers
         for number in range(hop.number, MAX_REDIRECTS + 1):
             url, authorization = take_userinfo(url.partition("#")[0])
             if authorization:
                 headers = headers | {"Authorization": authorization}
             response = await self._get(url, headers, deadline)
-            if response.code == 200 or (response.code == 206 and fetch.partial is not None):
+            if response.code == 200 or (response.code == 206 and reception.partial is not None):
                 return response
             target = location(response)
             await drop(response, self._clock)
-            if response.code == 416 and fetch.partial is not None:
-                fetch.forget()
-                return await self._ask(fetch, deadline)
+            if response.code == 416 and reception.partial is not None:
+                reception.forget()
+                return await self._ask(fetch, None, deadline)
             if response.code not in REDIRECTS or not target:
                 raise refusal(response)
             try:
@@ -255,18 +172,20 @@ class Fetcher:
             if not is_url(target):
                 raise MemberError("bad_response", "redirected to something that is not a URL")
             if urlsplit(target)[:2] != urlsplit(url)[:2]:
-                headers = {k: v for k, v in headers.items() if k.lower() not in SECRETS}
+                headers = {k: v for k, v in headers.items() if k.lower() not in SECRET_HEADERS}
             if host_of(target) != host_of(url) and number < MAX_REDIRECTS:
-                fetch.hop = Hop(target, headers, number + 1, self._clock.seconds())
-                raise Redirected
+                raise Redirected(Hop(target, headers, number + 1, self._clock.seconds()))
             url = target
         raise MemberError("too_many_redirects", f"more than {MAX_REDIRECTS} redirects")
 
     def _first(self, fetch: Fetch) -> Hop:
-        """Where an attempt begins."""
-        headers = fetch.headers | fetch.member.headers
-        if fetch.partial is not None:
-            headers |= {"Range": f"bytes={fetch.received}-", "If-Range": fetch.partial.validator}
+        """The first request of an attempt."""
+        headers, reception = fetch.headers | fetch.member.headers, fetch.reception
+        if reception.partial is not None:
+            headers |= {
+                "Range": f"bytes={reception.received}-",
+                "If-Range": reception.partial.validator,
+            }
         return Hop(fetch.member.url, headers, 0, self._clock.seconds())
 
     async def _get(self, url: str, headers: dict[str, str], deadline: float) -> IResponse:
@@ -295,3 +214,21 @@ class Fetcher:
                 raise CancelledError() from problem
             raise explain(Failure(problem)) from problem
         return response
+
+
+def _check_length(reception: Reception, ending: Ending, certain: bool) -> None:
+    """Compare the received bytes with the announced length.
+
+    A body that ended well by its own framing may still be too long or too short.
+
+    :param certain: the end of the body was certain
+    """
+    received, length = reception.received, reception.content.length
+    if ending.overlong or (length is not None and received > length):
+        reception.forget()
+        raise MemberError("body_long", "more bytes than the headers announced")
+    if length is not None and received < length:
+        reception.forget()
+        raise MemberError("body_short", f"the answers ended after {received} bytes of {length}")
+    if not certain and ending.broken:
+        raise MemberError("body_short", f"the connection broke after {received} bytes")

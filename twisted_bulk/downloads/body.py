@@ -1,7 +1,7 @@
-"""A body on its way from a server to a sink: back-pressure, and when to give it up."""
+"""The body of a response on its way to a sink: back-pressure, and when it is given up."""
 
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import (
@@ -11,35 +11,24 @@ from twisted.internet.error import (
     ConnectionLost,
 )
 from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
-from twisted.internet.protocol import Protocol as TwistedProtocol
+from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
 from twisted.web.client import ResponseDone, ResponseFailed
 from twisted.web.http import PotentialDataLoss
 
+from twisted_bulk.downloads.fetch import Reception, Sink
 from twisted_bulk.errors import MemberError
 from twisted_bulk.http_client.response import explain
 
 
-class Sink(Protocol):
-    """Where a member's bytes go, of one attempt or of several that continue each other."""
-
-    def write(self, data: bytes) -> "Deferred[None] | None":
-        """Take a piece; with a Deferred, no more until it fires."""
-
-    async def finish(self) -> None:
-        """All has come. :raises MemberError: it is not what was asked for"""
-
-    def discard(self) -> None:
-        """It failed; nothing of it stays."""
-
-
 @dataclass(frozen=True)
 class BodyLimits:
-    """What a body may cost.
+    """Limits of one body; beyond them the attempt fails.
 
-    :param idle: seconds without a byte
-    :param speed: bytes a second that have to come in each ``window`` seconds
-    :param most: bytes in all
+    :param idle: seconds without a byte (``idle_timeout``)
+    :param speed: bytes a second that must come, over each window (``too_slow``); 0: any number
+    :param window: seconds
+    :param most: bytes in all (``too_large``)
     """
 
     idle: float = 30.0
@@ -48,73 +37,69 @@ class BodyLimits:
     most: int = 1 << 62
 
 
-class Count(Protocol):
-    """What is told while a body comes: bytes so far, of how many if that is known; since when our
-    own disk is waited for, or None, and for how many seconds it had been before."""
-
-    received: int
-    length: int | None
-    busy_since: float | None
-    held: float
-
-
 def _is_nonsense(reason: Failure) -> bool:
-    """Whether the connection did not just end, but said something that is not HTTP."""
+    """Whether the failure is something other than the end of the connection."""
     (first, *_) = getattr(reason.value, "reasons", [reason])
     return not first.check(ConnectionClosed, ConnectionDone, ConnectionLost, ConnectionAborted)
 
 
-class Body(TwistedProtocol):
-    """Hand a body to its sink; stop reading while the sink is busy.
+class Body(Protocol):
+    """Passes a body on to its sink, and stops reading while the sink is busy.
 
-    Time counts only while the server is what we wait for. ``done`` fires with whether the
-    body's end was certain.
+    The time for which the sink is busy does not count against the limits. ``done`` fires at the
+    end, with True if the end was certain: by Content-Length, by the last chunk or by TLS.
     """
 
-    def __init__(self, count: Count, sink: Sink, clock: IReactorTime, patience: BodyLimits) -> None:
+    def __init__(
+        self, reception: Reception, sink: Sink, clock: IReactorTime, limits: BodyLimits
+    ) -> None:
         self.done: Deferred[bool] = Deferred(lambda _: self.abort())
-        self._count = count
+        self._reception = reception
         self._sink = sink
         self._clock = clock
-        self._patience = patience
-        self._heard = self._from = clock.seconds()
-        self._had = count.received
+        self._limits = limits
+        self._heard = clock.seconds()  # when the last byte came
+        self._window_began = self._heard
+        self._window_received = reception.received
         self._timer: IDelayedCall | None = None
-        self._wait(patience.idle)
+        self._wait(limits.idle)
 
     def _wait(self, seconds: float) -> None:
-        left = max(0.01, self._from + self._patience.window - self._clock.seconds())
-        wait = min(seconds, left) if self._patience.speed else seconds
+        left = max(0.01, self._window_began + self._limits.window - self._clock.seconds())
+        wait = min(seconds, left) if self._limits.speed else seconds
         self._timer = self._clock.callLater(wait, self._check)
 
     def _check(self) -> None:
         self._timer = None
         now = self._clock.seconds()
-        if self._count.busy_since is not None:
-            self._wait(self._patience.idle)
+        if self._reception.busy_since is not None:
+            self._wait(self._limits.idle)
             return
-        if now - self._heard >= self._patience.idle:
-            self._fail(MemberError("idle_timeout", f"not a byte for {self._patience.idle:g} s"))
+        if now - self._heard >= self._limits.idle:
+            self._fail(MemberError("idle_timeout", f"not a byte for {self._limits.idle:g} s"))
             return
-        if now - self._from >= self._patience.window:
-            got = self._count.received - self._had
-            if got < self._patience.speed * (now - self._from):
-                speed = f"{got / (now - self._from):.0f} bytes a second"
-                self._fail(MemberError("too_slow", f"{speed}, over {self._patience.window:g} s"))
+        if now - self._window_began >= self._limits.window:
+            got = self._reception.received - self._window_received
+            if got < self._limits.speed * (now - self._window_began):
+                speed = f"{got / (now - self._window_began):.0f} bytes a second"
+                self._fail(MemberError("too_slow", f"{speed}, over {self._limits.window:g} s"))
                 return
-            self._from, self._had = now, self._count.received
-        self._wait(self._heard + self._patience.idle - now)
+            self._window_began, self._window_received = now, self._reception.received
+        self._wait(self._heard + self._limits.idle - now)
 
     def dataReceived(self, data: bytes) -> None:
         if self.done.called:
             return
         self._heard = self._clock.seconds()
-        self._count.received += len(data)
-        if self._count.received > self._patience.most:
-            self._fail(MemberError("too_large", f"more than {self._patience.most} bytes"))
+        self._reception.received += len(data)
+        if self._reception.received > self._limits.most:
+            self._fail(MemberError("too_large", f"more than {self._limits.most} bytes"))
             return
-        if self._count.length is not None and self._count.received > self._count.length:
-            self.done.callback(True)  # what it was counts as an end shows that it is too long
+        if (
+            self._reception.content.length is not None
+            and self._reception.received > self._reception.content.length
+        ):
+            self.done.callback(True)  # the length check of the attempt finds that it is too long
             self.abort()
             return
         try:
@@ -123,16 +108,16 @@ class Body(TwistedProtocol):
             self._fail(problem)
             return
         if busy is not None:
-            self._count.busy_since = self._heard
+            self._reception.busy_since = self._heard
             cast(IPushProducer, self.transport).pauseProducing()
             busy.addCallbacks(self._resume, self._fail)
 
     def _resume(self, _: None) -> None:
-        if self._count.busy_since is not None:
+        if self._reception.busy_since is not None:
             self._heard = self._clock.seconds()
-            self._from += self._heard - self._count.busy_since
-            self._count.held += self._heard - self._count.busy_since
-            self._count.busy_since = None
+            self._window_began += self._heard - self._reception.busy_since
+            self._reception.held += self._heard - self._reception.busy_since
+            self._reception.busy_since = None
         if self.transport is not None:
             cast(IPushProducer, self.transport).resumeProducing()
 
@@ -151,9 +136,9 @@ class Body(TwistedProtocol):
         elif reason.check(PotentialDataLoss):
             self.done.callback(False)
         elif reason.check(ResponseFailed) and not _is_nonsense(reason):
-            got = f"{self._count.received} bytes"
-            if self._count.length is not None:
-                got += f" of {self._count.length}"
+            got = f"{self._reception.received} bytes"
+            if self._reception.content.length is not None:
+                got += f" of {self._reception.content.length}"
             self.done.errback(MemberError("body_short", f"the connection ended after {got}"))
         else:
             self.done.errback(explain(reason))
@@ -164,7 +149,7 @@ class Body(TwistedProtocol):
         self._timer = None
 
     def abort(self) -> None:
-        """Stop for good and close the connection, if it is still there."""
+        """End the body; closes the connection if it is still open."""
         self._stop_timer()
         if self.transport is not None:
             self.transport.loseConnection()

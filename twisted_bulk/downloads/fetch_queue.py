@@ -1,64 +1,50 @@
-"""Who is fetched next: fair between owners, bounded for each host. Pure.
+"""Which download begins next: fair between owners, bounded for each host. Pure.
 
-An *owner* is a part of a batch; each has a lane for every host it fetches from. Owners take
-turns, and within one the hosts do, so a big batch or a slow host holds nobody up. There is
-always room for one more owner: none has more than :data:`GREED` times as many places as are
-free (dynamic thresholds; Choudhury and Hahne, 1998), and a new one has the first turn.
+An *owner* is a part of a batch. It has a line for each host that it fetches from. Owners take
+turns, and within one owner its hosts do, so a large batch or a slow host delays no other. A new
+owner has the first turn. An owner may have at most :data:`FREE_FACTOR` times as many places as
+are free, so there is always room for one more owner (dynamic thresholds; Choudhury and Hahne,
+1998).
 
-A *place* is for a download that gets on. One that waits for its host has none: it *cedes* its
-place, and others begin. So that hosts which do not answer cannot take all places in turns, a
-*new* host is asked by one at first, and new hosts together have a share of the places. A host
-that has not answered after a moment, or whose downloads trickle, is *slow*: these never have a
-place, and are bounded together.
+A *place* is for a download that makes progress. A download that waits for its host has none: it
+gives its place back, and another begins. Three rules keep hosts that do not answer from taking all
+places in turns:
+
+1. A *new* host, which has not answered yet, is asked by one download at first.
+2. Downloads from new hosts together may have one of :data:`NEW_SHARE` places.
+3. Downloads from a *slow* host never have a place. There may be :data:`MAX_WITHOUT` of them for
+   each place, in all; once half of these are taken, :data:`MAX_WITHOUT_OF_HOST` for each host.
 """
 
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Hashable
-from enum import Enum
 from itertools import islice
 from typing import Generic, NamedTuple, TypeVar
 
+from twisted_bulk.downloads.queue_state import HostSpeeds, Places, Speed, subtract
+
 T = TypeVar("T")
-K = TypeVar("K", bound=Hashable)
 
 ALL = "*"  # the name of the limit over all hosts
-GREED = 3
-LOOK_AT = 256  # hosts of one owner that are looked at for one that has room
-NEW_SHARE = 2  # of the places one in so many is for hosts that have not answered yet
-WAITING = 16  # downloads without a place, for each place that there is
-CROWDED = 2  # downloads without a place to one host, once half of what is bounded is taken
-KNOWN = 10_000  # hosts of which is remembered how they answer
-
-
-class Speed(Enum):
-    """How a host answers, as far as is known."""
-
-    NEW = "new"
-    SLOW = "slow"
-    FAST = "fast"
+FREE_FACTOR = 3  # see above
+LOOK_AT = 256  # owners, and hosts of one owner, that one look for the next download goes through
+NEW_SHARE = 2  # see above
+MAX_WITHOUT = 16  # see above
+MAX_WITHOUT_OF_HOST = 2  # see above
 
 
 class Taken(NamedTuple, Generic[T]):
-    """What may begin.
-
-    :param placed: it has a place
-    """
+    """A download that may begin, and whether it has a place."""
 
     item: T
     placed: bool
 
 
-def _less(counter: Counter[K], key: K, count: int = 1) -> None:
-    counter[key] -= count
-    if not counter[key]:
-        del counter[key]
-
-
 class FetchQueue(Generic[T]):
-    """Items waiting by owner and host.
+    """Items that wait, by owner and host, and the count of those that are under way.
 
-    :param allowed: items that may be out at once, of a host or of :data:`ALL`, over all owners; for
-        one of them it may be less than for others
+    :param allowed: how many items may be under way from a host, or in :data:`ALL`, over all owners,
+        as one owner sees it
     :param most_waiting: items without a place, at most, whatever the number of places
     """
 
@@ -67,53 +53,46 @@ class FetchQueue(Generic[T]):
     ) -> None:
         self._allowed = allowed
         self._most_waiting = most_waiting
-        self._out: Counter[str] = Counter()
-        self._owned: Counter[Hashable] = Counter()
-        self._placed = self._placed_new = self._waiting_out = 0
-        self._waiting: Counter[str] = Counter()
-        self._queue: dict[Hashable, OrderedDict[str, deque[T]]] = {}
+        self._speeds = HostSpeeds()
+        self._places = Places()
+        self._out: Counter[str] = Counter()  # items under way, by host
+        self._waiting: Counter[str] = Counter()  # items that wait, by host
+        self._lines: dict[Hashable, OrderedDict[str, deque[T]]] = {}
         self._turns: OrderedDict[Hashable, None] = OrderedDict()
-        # Owners of whose hosts none has room are not looked at until one has.
+        # Owners whose hosts are all at their limits, by host: they have no turn until one has room.
         self._blocked: dict[str, set[Hashable]] = {}
-        self._vain: Counter[Hashable] = Counter()  # hosts of an owner looked at in vain
-        self._speeds: OrderedDict[str, Speed] = OrderedDict()
+        self._looked: Counter[Hashable] = Counter()  # hosts of an owner that had no room in a row
 
     def __bool__(self) -> bool:
-        """Whether anything waits or is out."""
-        return bool(self._queue or self._out)
+        """Whether an item waits or is under way."""
+        return bool(self._lines or self._out)
 
     def add(self, owner: Hashable, host: str, item: T, first: bool = False) -> None:
-        """Put an item at the end of its lane, or at its head."""
-        if owner not in self._queue:
-            self._queue[owner] = OrderedDict()
+        """Put an item at the end of its line, or at its head."""
+        if owner not in self._lines:
+            self._lines[owner] = OrderedDict()
             self._turns[owner] = None
             self._turns.move_to_end(owner, last=False)
-        lane = self._queue[owner].setdefault(host, deque())
-        (lane.appendleft if first else lane.append)(item)
+        line = self._lines[owner].setdefault(host, deque())
+        (line.appendleft if first else line.append)(item)
         self._waiting[host] += 1
         self._turns.setdefault(owner)
 
     def speed(self, host: str) -> Speed:
         """How a host answers."""
-        return self._speeds.get(host, Speed.NEW)
+        return self._speeds.of(host)
 
     def note(self, host: str, speed: Speed) -> bool:
-        """A host has answered, and how.
-
-        :returns: whether that was not known
-        """
-        news = self._speeds.get(host) is not speed
+        """A host has answered; returns whether its speed was another one before."""
+        news = self._speeds.note(host, speed)
         if news:
-            self._speeds[host] = speed
-            self._unblock(host)
-            if len(self._speeds) > KNOWN:
-                self._speeds.popitem(last=False)
+            self.look_at(host)
         return news
 
     def take(self) -> Taken[T] | None:
-        """The next item whose host has room, or None. :meth:`release` it later."""
+        """The next item whose host has room; None: no item may begin. :meth:`release` it later."""
         places = self._allowed(ALL, None)
-        free = places - self._placed
+        free = places - self._places.taken
         blocked: list[Hashable] = []
         found = None
         for owner in islice(self._turns, LOOK_AT):
@@ -124,85 +103,82 @@ class FetchQueue(Generic[T]):
                 blocked.append(owner)
         for owner in blocked:
             del self._turns[owner]
-            for host in self._queue[owner]:
+            for host in self._lines[owner]:
                 self._blocked.setdefault(host, set()).add(owner)
         return self._pop(*found) if found is not None else None
 
     def _look(
         self, owner: Hashable, places: int, free: int
     ) -> tuple[tuple[Hashable, str, Speed] | None, bool]:
-        """What of an owner may begin; and whether something may, once there is a place."""
-        hosts, may_come = self._queue[owner], False
+        """The owner's host whose item may begin; and whether one may once a place is free."""
+        hosts, may_come = self._lines[owner], False
         many = len(hosts) > LOOK_AT
-        greedy = self._owned[owner] >= GREED * free
+        has_many = self._places.of(owner) >= FREE_FACTOR * free
         for host in islice(hosts, LOOK_AT):
             speed = self.speed(host)
             if self._out[host] >= self._limit(owner, host, speed, places):
                 continue
             may_come = True
             if speed is Speed.SLOW:
-                room = self._waiting_out < self._most(places)
+                room = self._places.without < self._most_without(places)
             elif speed is Speed.NEW:
-                room = not greedy and self._placed_new < max(1, places // NEW_SHARE)
+                room = not has_many and self._places.new < max(1, places // NEW_SHARE)
             else:
-                room = not greedy
+                room = not has_many
             if room and (free > 0 or speed is Speed.SLOW):
                 return (owner, host, speed), True
         if many and not may_come:
-            return None, self._turn(owner, hosts)
+            return None, self._rotate(owner, hosts)
         return None, may_come
 
-    def _turn(self, owner: Hashable, hosts: OrderedDict[str, deque[T]]) -> bool:
-        """Others of its many hosts come to the head.
-
-        :returns: whether not all have been looked at in vain by now
-        """
+    def _rotate(self, owner: Hashable, hosts: OrderedDict[str, deque[T]]) -> bool:
+        """Bring others of an owner's many hosts to the head; returns whether some are unseen."""
         for host in list(islice(hosts, LOOK_AT)):
             hosts.move_to_end(host)
-        self._vain[owner] += LOOK_AT
-        if self._vain[owner] < len(hosts):
+        self._looked[owner] += LOOK_AT
+        if self._looked[owner] < len(hosts):
             return True
-        del self._vain[owner]
+        del self._looked[owner]
         return False
 
     def _limit(self, owner: Hashable, host: str, speed: Speed, places: int) -> int:
-        """How many may be out to a host."""
+        """How many items may be under way from a host."""
         allowed = self._allowed(host, owner)
         if speed is Speed.NEW:
             return min(allowed, 1)
-        if speed is Speed.SLOW and self._waiting_out * 2 >= self._most(places):
-            return min(allowed, CROWDED)
+        if speed is Speed.SLOW and self._places.without * 2 >= self._most_without(places):
+            return min(allowed, MAX_WITHOUT_OF_HOST)
         return allowed
 
-    def _most(self, places: int) -> int:
-        """How many may be out without a place."""
-        return min(WAITING * places, self._most_waiting)
+    def _most_without(self, places: int) -> int:
+        """How many items may be under way without a place."""
+        return min(MAX_WITHOUT * places, self._most_waiting)
 
     def gets_on(self, owner: Hashable) -> bool:
-        """Whether something of it has a place, or may have one soon."""
-        return bool(self._owned[owner]) or owner in self._turns
+        """Whether an item of the owner has a place, or may have one soon."""
+        return bool(self._places.of(owner)) or owner in self._turns
 
     def demand(self) -> dict[str, tuple[int, int]]:
-        """By host, and of :data:`ALL`: how many are out, and how many wait."""
+        """By host, and of :data:`ALL`: how many items are under way, and how many wait."""
         shown = {host: (out, self._waiting[host]) for host, out in self._out.items()}
         shown |= {host: (self._out[host], waiting) for host, waiting in self._waiting.items()}
-        return shown | {ALL: (self._placed, self._waiting.total())}
+        return shown | {ALL: (self._places.taken, self._waiting.total())}
 
     def hosts(self, owner: Hashable) -> list[str]:
-        """For which hosts something of it waits, :data:`LOOK_AT` at most."""
-        return list(islice(self._queue.get(owner, ()), LOOK_AT))
+        """The hosts for which items of the owner wait, :data:`LOOK_AT` at most."""
+        return list(islice(self._lines.get(owner, ()), LOOK_AT))
 
     def _pop(self, owner: Hashable, host: str, speed: Speed) -> Taken[T]:
-        hosts = self._queue[owner]
-        self._vain.pop(owner, None)
+        hosts = self._lines[owner]
+        self._looked.pop(owner, None)
         item = hosts[host].popleft()
         self._out[host] += 1
         placed = speed is not Speed.SLOW
         if placed:
-            self._place(owner, speed is Speed.NEW, 1)
+            self._places.change(owner, speed is Speed.NEW, 1)
         else:
-            self._waiting_out += 1
-        _less(self._waiting, host)
+            self._places.without += 1
+        subtract(self._waiting, host)
         hosts.move_to_end(host)
         self._turns.move_to_end(owner)
         if not hosts[host]:
@@ -210,75 +186,65 @@ class FetchQueue(Generic[T]):
         self._forget_if_empty(owner)
         return Taken(item, placed)
 
-    def _place(self, owner: Hashable, new: bool, change: int) -> None:
-        self._placed += change
-        self._placed_new += change * new
-        self._owned[owner] += change
-        if not self._owned[owner]:
-            del self._owned[owner]
-
     def cede(self, owner: Hashable, new: bool) -> None:
-        """An item that is out waits for its host: others have its place.
+        """An item that is under way waits for its host: it gives its place back.
 
-        :param new: its host was new when it was taken
+        :param new: its host was new when it began
         """
-        self._place(owner, new, -1)
-        self._waiting_out += 1
+        self._places.change(owner, new, -1)
+        self._places.without += 1
 
-    def known(self) -> None:
-        """The host of an item that has a place is new no more."""
-        self._placed_new -= 1
+    def host_answered(self) -> None:
+        """The host of an item that has a place is not new any more."""
+        self._places.new -= 1
 
     def resume(self, owner: Hashable) -> None:
-        """It gets on again, and has a place, though there may be none free."""
-        self._place(owner, False, 1)
-        self._waiting_out -= 1
+        """An item without a place makes progress: it has one, even if none was free."""
+        self._places.change(owner, False, 1)
+        self._places.without -= 1
 
     def release(self, owner: Hashable, host: str, placed: bool, new: bool) -> None:
-        """An item is not out any more."""
+        """An item is not under way any more."""
         if placed:
-            self._place(owner, new, -1)
+            self._places.change(owner, new, -1)
         else:
-            self._waiting_out -= 1
-        _less(self._out, host)
-        self._unblock(host)
-
-    def _unblock(self, host: str) -> None:
-        for owner in self._blocked.pop(host, ()):
-            if owner in self._queue:
-                self._turns.setdefault(owner)
+            self._places.without -= 1
+        subtract(self._out, host)
+        self.look_at(host)
 
     def look_at(self, host: str) -> None:
-        """The limits of one host have changed."""
-        self._unblock(host)
+        """The limit of a host may be another one: owners that were blocked have a turn again."""
+        for owner in self._blocked.pop(host, ()):
+            if owner in self._lines:
+                self._turns.setdefault(owner)
 
     def look_again(self) -> None:
-        """Limits have changed."""
+        """All limits may be other ones."""
         for host in list(self._blocked):
-            self._unblock(host)
+            self.look_at(host)
 
     def drop(self, owner: Hashable) -> list[T]:
-        """Take away everything of ``owner`` that still waits."""
-        hosts = self._queue.pop(owner, OrderedDict())
+        """Take away all items of ``owner`` that wait."""
+        hosts = self._lines.pop(owner, OrderedDict())
         self._turns.pop(owner, None)
-        self._vain.pop(owner, None)
-        for host, lane in hosts.items():
-            _less(self._waiting, host, len(lane))
-        return [item for lane in hosts.values() for item in lane]
+        self._looked.pop(owner, None)
+        for host, line in hosts.items():
+            subtract(self._waiting, host, len(line))
+        return [item for line in hosts.values() for item in line]
 
     def drop_host(self, host: str, wanted: Callable[[Hashable], bool]) -> list[T]:
-        """Take away everything for ``host`` that still waits, of the owners that are wanted."""
+        """Take away all items for ``host`` that wait, of the owners that are wanted."""
         dropped: list[T] = []
-        for owner in [owner for owner, hosts in self._queue.items() if host in hosts]:
+        for owner in [owner for owner, hosts in self._lines.items() if host in hosts]:
             if wanted(owner):
-                lane = self._queue[owner].pop(host)
-                _less(self._waiting, host, len(lane))
-                dropped += lane
+                line = self._lines[owner].pop(host)
+                subtract(self._waiting, host, len(line))
+                dropped += line
                 self._forget_if_empty(owner)
         return dropped
 
     def _forget_if_empty(self, owner: Hashable) -> None:
-        if not self._queue[owner]:
-            del self._queue[owner]
+        if not self._lines[owner]:
+            del self._lines[owner]
             self._turns.pop(owner, None)
-            self._vain.pop(owner, None)
+            self._looked.pop(owner, None)

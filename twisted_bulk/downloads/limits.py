@@ -1,31 +1,30 @@
 """How many downloads there may be at once, in all and to one host."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
-from twisted.application.service import Service
+from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from twisted_bulk.downloads.fetch_queue import ALL
 from twisted_bulk.errors import Unavailable
 from twisted_bulk.jobs.cluster import Cluster, Wish
+from twisted_bulk.system.periodic import Periodic
 
 log = Logger()
 
-EVERY = 1.0  # seconds between questions
-LEASE = 10.0  # seconds that a share is kept for a process that does not ask any more
-AT_ONCE = 256  # limits in one question
-SOON = 0.005  # seconds: hosts of one batch are asked for together
+ASK_SECONDS = 1.0  # between two questions to the queue
+LEASE_SECONDS = 10.0  # that a share is kept for a process that does not ask any more
+BATCH_SIZE = 256  # limits in one question; further ones follow in the next
+GATHER_SECONDS = 0.005  # that new hosts are gathered before they are asked for together
 
 
 class Limits:
-    """Those of one process.
+    """The limits of a node that is one process.
 
     :param concurrency: downloads at once
-    :param per_host: of these to a host, for one batch
+    :param per_host: how many of these may go to a host, as one batch sees it
     """
 
     def __init__(self, concurrency: int, per_host: Callable[[str, int], int]) -> None:
@@ -33,20 +32,29 @@ class Limits:
         self.per_host = per_host
 
     def allowed(self, name: str, batch: int) -> int:
-        """How many there may be to host ``name``, or in :data:`ALL`, as ``batch`` sees it; 0 as
-        any batch does."""
+        """How many downloads there may be at once.
+
+        :param name: a host, or :data:`ALL` for all together
+        :param batch: the number of the batch that asks; 0: any
+        """
         return self.concurrency if name == ALL else self.per_host(name, batch)
 
     def connect(
         self, demand: Callable[[], Mapping[str, tuple[int, int]]], changed: Callable[[], object]
     ) -> None:
-        """Learn who asks: what is used and wanted by name; and whom to tell of changes."""
+        """:param demand: by name: how many downloads are under way, and how many wait
+        :param changed: called when a limit may be another one
+        """
 
 
-class SharedLimits(Service, Limits):
-    """Those of a node, shared by its processes: each has the others' leave for what it uses.
+class SharedLimits(MultiService, Limits):
+    """The limits of a node that has several processes.
 
-    :param scope: what the processes that share have in common
+    A process uses only the share that the queue has granted it. While the queue is away the granted
+    shares hold: no other process is granted more.
+
+    :param scope: a name that the processes of the node have in common
+    :param worker: id of this process
     """
 
     def __init__(
@@ -58,6 +66,7 @@ class SharedLimits(Service, Limits):
         concurrency: int,
         per_host: Callable[[str, int], int],
     ) -> None:
+        MultiService.__init__(self)
         Limits.__init__(self, concurrency, per_host)
         self._cluster = cluster
         self._scope = scope
@@ -65,8 +74,9 @@ class SharedLimits(Service, Limits):
         self._clock = clock
         self._granted: dict[str, int] = {}
         self._new: set[str] = set()
-        self._asking = LoopingCall(self._ask_soundly)
-        self._asking.clock = clock
+        Periodic(
+            log, clock, ASK_SECONDS, self._ask_for_all, name="asking for limits", at_once=False
+        ).setServiceParent(self)
 
     def connect(
         self, demand: Callable[[], Mapping[str, tuple[int, int]]], changed: Callable[[], object]
@@ -74,20 +84,12 @@ class SharedLimits(Service, Limits):
         self._demand = demand
         self._changed = changed
 
-    def startService(self) -> None:
-        super().startService()
-        self._asking.start(EVERY, now=False)
-
-    def stopService(self) -> None:
-        super().stopService()
-        self._asking.stop()
-
     def allowed(self, name: str, batch: int) -> int:
-        """What was granted; nothing for a host that was not asked for yet."""
+        """The granted share; 0 for a host that was not asked for yet."""
         if name not in self._granted and name not in self._new:
             if not self._new:
-                self._clock.callLater(SOON, self._ask_for_new)
-            if len(self._new) < AT_ONCE:
+                self._clock.callLater(GATHER_SECONDS, self._ask_for_new)
+            if len(self._new) < BATCH_SIZE:
                 self._new.add(name)
         return min(self._granted.get(name, 0), super().allowed(name, batch))
 
@@ -95,24 +97,22 @@ class SharedLimits(Service, Limits):
         names, self._new = self._new, set()
         if self.running:
             asking = Deferred.fromCoroutine(self._ask(names))
-            asking.addErrback(self._failed)
+            asking.addErrback(
+                lambda f: (
+                    None if f.check(Unavailable) else log.failure("asking for limits failed", f)
+                )
+            )
 
-    def _ask_soundly(self) -> Deferred[None]:
-        # An error would end the LoopingCall.
-        return Deferred.fromCoroutine(self._ask(set(self._granted))).addErrback(self._failed)
-
-    def _failed(self, failure: Any) -> None:
-        # While the queue is away what was granted holds: nobody else is granted more.
-        if not failure.check(Unavailable):
-            log.failure("asking for limits failed", failure)
+    async def _ask_for_all(self) -> None:
+        await self._ask(set(self._granted))
 
     async def _ask(self, names: set[str]) -> None:
         demand = self._demand()
-        # Whose host is done with gives its share back.
+        # A host that is done with has no wish: its share is given back.
         wishes = [self._wish(name, *demand.get(name, (0, 0))) for name in names]
-        for begin in range(0, len(wishes), AT_ONCE):
-            some = wishes[begin : begin + AT_ONCE]
-            replies = await self._cluster.share(self._scope, self._worker, LEASE, some)
+        for begin in range(0, len(wishes), BATCH_SIZE):
+            some = wishes[begin : begin + BATCH_SIZE]
+            replies = await self._cluster.share(self._scope, self._worker, LEASE_SECONDS, some)
             for wish, granted in zip(some, replies, strict=True):
                 if wish.wanted:
                     self._granted[wish.name] = granted

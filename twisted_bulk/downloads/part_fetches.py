@@ -1,4 +1,4 @@
-"""The downloads of one part: what waits, what is on its way, and how to end them all."""
+"""The fetches of one part of a batch: those that wait, those under way, and their redirects."""
 
 from collections import deque
 from dataclasses import dataclass, field
@@ -6,19 +6,25 @@ from dataclasses import dataclass, field
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 
-from twisted_bulk.downloads.attempt import Fetch
+from twisted_bulk.downloads.fetch import Fetch
+
+#: Redirects of one host that may wait for other hosts, for each part. Then the host is not asked:
+#: further redirects would only grow old.
+MAX_REDIRECTS_WAITING = 8
 
 
 @dataclass(eq=False, slots=True)
 class Flight:
-    """One attempt on its way.
+    """One attempt that is under way; times are on the reactor's clock.
 
-    :param placed: it has a place; ``new``: its host had not answered yet when it began
-    :param began: on the clock
-    :param received: bytes that had come when it was last judged, at ``looked``; ``held``: seconds
-        for which it had waited for our own disk until then
+    :param placed: it has a place
+    :param new: its host had not answered yet when it began
+    :param began: when it began
+    :param looked: when its progress was judged last
+    :param received: bytes that had come by then
+    :param held: seconds for which its sink had been busy by then
     :param waited: seconds for which a redirect to its host had waited
-    :param free: fires when its place is another's
+    :param free: fires when its place is given to another
     """
 
     host: str
@@ -33,22 +39,22 @@ class Flight:
     running: Deferred[None] | None = None
 
     def cancel(self) -> None:
-        """End it."""
+        """End the attempt."""
         if self.running is not None:
             self.running.cancel()
 
-    def let_go(self) -> None:
-        """Its place is another's."""
+    def give_place(self) -> None:
+        """Another download may have its place."""
         if not self.free.called:
             self.free.callback(None)
 
 
 @dataclass(frozen=True)
 class Waits:
-    """A host that somebody waits for.
+    """A host for which a part waits; times are on the reactor's clock.
 
-    :param since: when it began to fail, or ``until``: when the pause ends that it asked for; on
-        the clock
+    :param since: when it began to fail; None: it asked for a pause
+    :param until: when that pause ends
     """
 
     host: str
@@ -58,20 +64,40 @@ class Waits:
 
 @dataclass(eq=False)
 class PartFetches:
-    """The fetches of one owner, and how to end them all.
+    """All fetches of one part; the owner of its items in the queue.
 
     :param left: fetches that have not ended
-    :param began: when its batch began, on the clock
+    :param began: when its batch began, on the reactor's clock
     :param batch: a number that tells its batch from others, above 0
-    :param beyond: by host: when fetches were redirected from it that wait for another one
-    :param stalled: since when nothing of it gets on, on the clock, or None
+    :param redirects: by host: when it redirected fetches that wait for another host since
+    :param done: fires when all fetches have ended; fails with what ends the part
+    :param stalled: since when no fetch makes progress, on the reactor's clock; None: one does
     """
 
     left: int
     began: float = 0.0
     batch: int = 1
-    beyond: dict[str, deque[float]] = field(default_factory=dict)
+    redirects: dict[str, deque[float]] = field(default_factory=dict)
     done: Deferred[None] = field(default_factory=Deferred)
     active: dict[Fetch, Flight] = field(default_factory=dict)
     pauses: dict[Fetch, IDelayedCall] = field(default_factory=dict)
     stalled: float | None = None
+
+    def has_many_redirects(self, host: str) -> bool:
+        """Whether so many redirects of ``host`` wait that it is not asked for more."""
+        return len(self.redirects.get(host, ())) >= MAX_REDIRECTS_WAITING
+
+    def note_redirect(self, host: str, now: float) -> None:
+        """``host`` has redirected a fetch to another host."""
+        self.redirects.setdefault(host, deque()).append(now)
+
+    def drop_redirects(self, host: str, until: float) -> bool:
+        """Redirects of ``host`` that came up to ``until`` do not wait any more, or do not count.
+
+        :returns: whether there were any
+        """
+        waiting = self.redirects[host]
+        before = len(waiting)
+        while waiting and waiting[0] <= until:
+            waiting.popleft()
+        return len(waiting) < before

@@ -5,8 +5,9 @@ import os
 import stat
 from typing import Any
 
-from twisted_bulk.archive.folders import DIGEST, FILE, FOLDER, DataFolders
 from twisted_bulk.http_server.preconditions import Representation
+from twisted_bulk.storage.folders import DataFolders
+from twisted_bulk.storage.names import DIGEST, PUBLIC_FOLDER, ZIP_FILE
 
 Identity = tuple[int, int]  # device and inode
 
@@ -57,7 +58,7 @@ class Zips:
         :raises FileNotFoundError: with the argument ``gone`` if it once was there
         """
         folder, _, name = path.removeprefix("/").partition("/")
-        if not FOLDER.fullmatch(folder) or not FILE.fullmatch(name):
+        if not PUBLIC_FOLDER.fullmatch(folder) or not ZIP_FILE.fullmatch(name):
             raise FileNotFoundError
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
         directory = os.open(self._folders.public / folder, flags)

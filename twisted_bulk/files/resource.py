@@ -13,7 +13,6 @@ from twisted.web.http import Request, datetimeToString, stringToDatetime
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
-from twisted_bulk.archive.folders import DataFolders
 from twisted_bulk.errors import (
     BulkError,
     Gone,
@@ -31,6 +30,7 @@ from twisted_bulk.http_server.connection_limits import RETRY_AFTER
 from twisted_bulk.http_server.preconditions import Answer, Conditions, Span, evaluate
 from twisted_bulk.http_server.problem import problem
 from twisted_bulk.http_server.site import BoundedRequest, abort, header
+from twisted_bulk.storage.folders import DataFolders
 
 log = Logger()
 

@@ -1,4 +1,5 @@
 """The guarded HTTP client that everything outgoing uses.
 
-For others: agent, guard.Guard, pool, response, url, proxy_url, resolver.OWNER.
+For others: agent, guard.Guard, pool.MAX_IDLE, connection.StaleConnection, discard.drop, ending,
+response, url, proxy_url, resolver.OWNER.
 """

@@ -1,7 +1,8 @@
-"""The one HTTP client that everything outgoing uses.
+"""The HTTP client of all outgoing requests.
 
-A host's name is resolved once; every address of the answer is checked, and the
-connection is made to one that was. It asks for no encoding and refuses an encoded body.
+A host's name is resolved once. Every address of the answer is checked, and the connection is made
+to one of these addresses, so no second look-up can lead elsewhere. Requests ask for no encoding,
+and encoded bodies are refused.
 """
 
 import re
@@ -18,9 +19,10 @@ from twisted.web.iweb import IAgent, IAgentEndpointFactory, IBodyProducer, IResp
 from zope.interface import implementer
 
 from twisted_bulk.errors import MemberError
+from twisted_bulk.http_client.discard import drop
 from twisted_bulk.http_client.endpoints import GuardedEndpoint, TLSEndpoint, TrustRoots
 from twisted_bulk.http_client.guard import Guard
-from twisted_bulk.http_client.pool import IDLE, Pool, drop
+from twisted_bulk.http_client.pool import MAX_IDLE, Pool
 from twisted_bulk.http_client.proxy_tunnel import Tunnel
 from twisted_bulk.http_client.proxy_url import Proxy
 from twisted_bulk.http_client.resolver import Resolver, look_up
@@ -28,14 +30,18 @@ from twisted_bulk.http_client.resolver import Resolver, look_up
 
 @implementer(IAgent, IAgentEndpointFactory)
 class GuardedAgent(Service):
-    """An HTTP client that dials only what the guard allows and never decodes bodies.
+    """An HTTP client that connects only where the guard allows it, and never decodes bodies.
 
-    :param per_host: idle connections kept to one host
-    :param dns_timeout: seconds; ``connect_timeout``: seconds for TCP, and again for TLS
-    :param authorities: certificates trusted beside the system's
-    :param proxy: what everything goes through
-    :param find: looks names up; blocks
-    :param idle: idle connections kept in all
+    Look-ups are fair between owners, see :mod:`~twisted_bulk.http_client.resolver`: whoever makes a
+    request sets ``resolver.OWNER`` in its context first.
+
+    :param per_host: idle connections that are kept to one host
+    :param dns_timeout: seconds to look a name up
+    :param connect_timeout: seconds for TCP, and again for TLS
+    :param authorities: certificates that are trusted beside the system's
+    :param proxy: all requests go through it; None: there is none
+    :param find: looks names up; it blocks, on a thread
+    :param idle: idle connections that are kept in all
     """
 
     def __init__(
@@ -49,7 +55,7 @@ class GuardedAgent(Service):
         authorities: Sequence[X509] = (),
         proxy: Proxy | None = None,
         find: Callable[[str], list[str]] = look_up,
-        idle: int = IDLE,
+        idle: int = MAX_IDLE,
     ) -> None:
         self._reactor = reactor
         self._guard = guard
@@ -66,7 +72,7 @@ class GuardedAgent(Service):
         agent = Agent.usingEndpointFactory(self._reactor, self, pool)
         if self._proxy is None:
             return agent, agent
-        through = self._dial(self._proxy.host, self._proxy.port, None)
+        through = self._endpoint(self._proxy.host, self._proxy.port, None)
         return ProxyAgent(through, self._reactor, pool), agent
 
     def startService(self) -> None:
@@ -79,15 +85,15 @@ class GuardedAgent(Service):
         closing: Deferred[None] = self._pool.closeCachedConnections()
         return closing
 
-    def _dial(self, host: str, port: int, guard: Guard | None) -> GuardedEndpoint:
+    def _endpoint(self, host: str, port: int, guard: Guard | None) -> GuardedEndpoint:
         return GuardedEndpoint(self._reactor, self._resolver, guard, host, port, self._timeout)
 
     def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
         host = uri.host.decode("ascii").strip("[]")
         if self._proxy is None:
-            endpoint: IStreamClientEndpoint = self._dial(host, uri.port, self._guard)
+            endpoint: IStreamClientEndpoint = self._endpoint(host, uri.port, self._guard)
         else:
-            through = self._dial(self._proxy.host, self._proxy.port, None)
+            through = self._endpoint(self._proxy.host, self._proxy.port, None)
             endpoint = Tunnel(self._reactor, through, self._proxy, host, uri.port, self._timeout)
         if uri.scheme == b"https":
             endpoint = TLSEndpoint(self._reactor, self._tls, uri, endpoint, self._timeout)
@@ -122,7 +128,7 @@ class GuardedAgent(Service):
         bodyProducer: IBodyProducer | None = None,
         keep: bool = True,
     ) -> Deferred[IResponse]:
-        """Send a request whose answer may have an encoded body.
+        """Send a request; the body of the response may be encoded.
 
         :param keep: False: on a connection of its own, which is closed after it
         """
@@ -148,10 +154,9 @@ class GuardedAgent(Service):
 
 @implementer(IAgent)
 class AnyEncodingAgent:
-    """The same agent for whom the body does not matter: it comes as it is, whatever it is.
+    """The same agent for callers that do not use the body: it may have any encoding.
 
-    :param keep: False: each request has a connection of its own, so that a kept one that was
-        closed meanwhile costs none
+    :param keep: False: each request has a connection of its own, as a kept one may be closed
     """
 
     def __init__(self, agent: GuardedAgent, keep: bool = True) -> None:
@@ -170,5 +175,5 @@ class AnyEncodingAgent:
 
 
 def _undeclared(response: IResponse) -> IResponse:
-    response.headers.removeHeader(b"Content-Encoding")  # treq would decode it
+    response.headers.removeHeader(b"Content-Encoding")  # else treq would decode the body
     return response

@@ -14,7 +14,6 @@ from twisted.internet.ssl import Certificate
 from twisted_bulk.api.intake import Intake
 from twisted_bulk.api.manifest import Manifests
 from twisted_bulk.api.tokens import Access
-from twisted_bulk.archive.folders import DataFolders, Workspace
 from twisted_bulk.archive.pack_threads import PackThreads
 from twisted_bulk.brokers.embedded import Embedded
 from twisted_bulk.brokers.redis import Redis
@@ -33,7 +32,7 @@ from twisted_bulk.files.status import FilePort
 from twisted_bulk.files.timer import ThrottleTimer
 from twisted_bulk.http_client.agent import AnyEncodingAgent, GuardedAgent
 from twisted_bulk.http_client.guard import Guard
-from twisted_bulk.http_client.pool import IDLE
+from twisted_bulk.http_client.pool import MAX_IDLE
 from twisted_bulk.http_client.proxy_url import parse_proxy
 from twisted_bulk.http_server.clients import Clients
 from twisted_bulk.http_server.connection_limits import Budget, ConnectionLimits
@@ -48,12 +47,15 @@ from twisted_bulk.node.listening import Listener, Ports
 from twisted_bulk.node.quarantine import Quarantine
 from twisted_bulk.node.settings import Settings
 from twisted_bulk.node.worker_processes import WorkerProcesses
-from twisted_bulk.notify.notifier import TRIES, Notifier
+from twisted_bulk.notify.last_callbacks import MAX_TRIES
+from twisted_bulk.notify.notifier import Notifier
 from twisted_bulk.notify.sender import Sender
 from twisted_bulk.notify.signer import load_signer
 from twisted_bulk.parts.janitor import Janitor
 from twisted_bulk.parts.maker import PartMaker
 from twisted_bulk.queue import store_service
+from twisted_bulk.storage.folders import DataFolders
+from twisted_bulk.storage.workspace import Workspace
 from twisted_bulk.system.access_log import AccessLog
 from twisted_bulk.system.disk_space import DiskSpace
 from twisted_bulk.system.process import files_allowed, share_files
@@ -106,8 +108,8 @@ class Wiring:
             reactor,
             settings.keep,
             {name: value for name, value in shared.items() if value},
-            tight=lambda: self.space.is_tight,
-            crowded=lambda: self.memory is not None and self.memory.is_short,
+            is_disk_tight=lambda: self.space.is_tight,
+            is_memory_short=lambda: self.memory is not None and self.memory.is_short,
         )
 
     def add(self, part: Any) -> None:
@@ -183,7 +185,7 @@ class Wiring:
             lambda: self._child(**more),
             settings.drain,
             self.folders.worker_of,
-            self.janitor.bury,
+            self.janitor.reclaim_from,
         )
         self.add(quarantine)
         self.daemon.warned.append(quarantine.warn)
@@ -216,7 +218,7 @@ class Wiring:
             connect_timeout=settings.connect_timeout,
             authorities=authorities,
             proxy=parse_proxy(settings.proxy) if settings.proxy else None,
-            idle=min(IDLE, self.shares.idle),
+            idle=min(MAX_IDLE, self.shares.idle),
         )
 
     def worker(self) -> None:
@@ -298,7 +300,7 @@ class Wiring:
         if not settings.quarantine:
             most = min(CALLBACKS_WAITING, self.shares.callbacks)
             slots = Slots(min(CALLBACKS, most), most)
-            last = Runner(self.callbacks, notifier.deliver, reactor, slots=slots, **common)
+            last = Runner(self.callbacks, notifier.last.deliver, reactor, slots=slots, **common)
             self.daemon.busy.append(lambda: (last.held, "callbacks"))
             self.add(last)
         self.add(notifier)
@@ -315,9 +317,9 @@ class Wiring:
             link_base=lambda: self.ports.link_base,
             part_files=settings.part_files,
             compress=settings.compress,
-            callback_tries=TRIES,
+            callback_tries=MAX_TRIES,
             keep=settings.keep,
-            deleted=self.janitor.poke,
+            deleted=self.janitor.note_change,
             manifests=Manifests(self.folders),
             check=self.space.check,
             claim=self.memory.claim if self.memory is not None else lambda size: None,

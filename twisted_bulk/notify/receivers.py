@@ -1,29 +1,38 @@
-"""How much is asked of each host that callbacks go to. Pure, over ``now``.
+"""How many callbacks each host gets at once, and when one that fails is asked again. Pure.
 
-One that does not answer shall cost a few sockets, and the others nothing. Progress stops for a
-while after some failures in a row, and then one callback at a time finds out whether the host is
-back (a circuit breaker, as in M. Nygard, Release It!); last callbacks have a schedule of their
-own, and are only kept from being too many at once.
+A host that does not answer shall cost a few sockets, and delay no other. Progress stops after some
+failures in a row. Then one callback at a time, after growing pauses, finds out whether the host is
+back (a circuit breaker, as in M. Nygard, Release It!). Last callbacks have a schedule of their own;
+here only their number at once is bounded.
 """
 
 from dataclasses import dataclass
 
-#: Callbacks on their way from one node to one host; of a process's one place is for last
-#: callbacks alone, so that it has two at least.
-MOST, LEAST = 4, 2
-FAILURES = 5  # in a row, after which progress is not sent for a while
-PAUSE, LONGEST = 10.0, 300.0  # seconds of that, doubled each time it was in vain
-TROUBLED = 100  # callbacks on their way to hosts that fail, all together: others have the rest
-KNOWN = 10_000  # hosts of which failures are remembered
+#: Callbacks at once from one node to one host; further ones wait.
+MAX_PER_HOST = 4
+#: The same from one process, where `--workers` makes several, at least: one place of a process is
+#: for last callbacks alone.
+MIN_PER_PROCESS = 2
+MAX_FAILURES = 5  # in a row, after which progress waits
+FIRST_PAUSE, LAST_PAUSE = 10.0, 300.0  # seconds of that, doubled with each further failure
+#: Callbacks at once to all hosts that fail together, so that the others have the rest.
+MAX_TO_FAILING = 100
+MAX_HOSTS = 10_000  # whose failures are remembered; of more those without callbacks are forgotten
 
 
 @dataclass(slots=True)
 class Receiver:
-    """One host: callbacks on their way, and of these those that were begun while it failed;
-    failures in a row, since when, and until when progress waits."""
+    """One host.
+
+    :param going: callbacks under way
+    :param begun_failing: those of them that began while the host failed
+    :param failures: failures in a row
+    :param since: when the first of these was
+    :param until: progress waits until then
+    """
 
     going: int = 0
-    doubtful: int = 0
+    begun_failing: int = 0
     failures: int = 0
     since: float = 0.0
     until: float = 0.0
@@ -32,13 +41,13 @@ class Receiver:
 class Receivers:
     """All hosts that callbacks go to.
 
-    :param processes: how many of the node send callbacks
+    :param processes: processes of this node that send callbacks
     """
 
     def __init__(self, processes: int = 1) -> None:
-        self.most = max(LEAST, MOST // processes)
+        self.most = max(MIN_PER_PROCESS, MAX_PER_HOST // processes)
         self._known: dict[str, Receiver] = {}
-        self._doubtful = 0
+        self._begun_failing = 0
 
     def __len__(self) -> int:
         return len(self._known)
@@ -48,53 +57,54 @@ class Receivers:
         found = self._known.get(host)
         if found is None:
             return True
-        return found.going < self.most and not (found.failures and self._doubtful >= TROUBLED)
+        too_many = found.failures and self._begun_failing >= MAX_TO_FAILING
+        return found.going < self.most and not too_many
 
     def away(self, host: str, now: float) -> float:
-        """Seconds since it has begun to fail."""
+        """Seconds since the host began to fail; 0: it does not."""
         found = self._known.get(host)
         return now - found.since if found is not None and found.failures else 0.0
 
     def fails(self, host: str) -> bool:
-        """Whether the last that is known of it is a failure."""
+        """Whether its last callback failed."""
         found = self._known.get(host)
         return found is not None and found.failures > 0
 
     def allows_progress(self, host: str, now: float) -> bool:
-        """Whether progress may be sent now."""
+        """Whether a progress callback may be sent now."""
         found = self._known.get(host)
         if found is None:
             return True
-        if found.failures >= FAILURES:
+        if found.failures >= MAX_FAILURES:
             return found.going == 0 and now >= found.until
         return found.going < self.most - 1
 
     def begin(self, host: str) -> None:
-        """A callback is on its way."""
+        """A callback begins."""
         found = self._known.setdefault(host, Receiver())
         found.going += 1
         if found.failures:
-            found.doubtful += 1
-            self._doubtful += 1
+            found.begun_failing += 1
+            self._begun_failing += 1
 
     def end(self, host: str, now: float, answered: bool | None) -> None:
-        """It has ended.
+        """A callback has ended.
 
-        :param answered: the host did not fail, whatever it thinks of the callback; None: it was
-            not asked
+        :param answered: True: the host works, whatever it thinks of the callback; False: it failed;
+            None: it was not asked
         """
         found = self._known[host]
         found.going -= 1
-        if found.doubtful:
-            found.doubtful -= 1
-            self._doubtful -= 1
+        if found.begun_failing:
+            found.begun_failing -= 1
+            self._begun_failing -= 1
         if answered:
             found.failures = 0
         elif answered is not None:
             found.since = found.since if found.failures else now
             found.failures += 1
-            vain = found.failures - FAILURES
-            if vain >= 0:
-                found.until = now + min(PAUSE * 2.0 ** min(vain, 10), LONGEST)
-        if not found.going and (not found.failures or len(self._known) > KNOWN):
+            beyond = found.failures - MAX_FAILURES
+            if beyond >= 0:
+                found.until = now + min(FIRST_PAUSE * 2.0 ** min(beyond, 10), LAST_PAUSE)
+        if not found.going and (not found.failures or len(self._known) > MAX_HOSTS):
             del self._known[host]

@@ -1,4 +1,4 @@
-"""One callback on its way: signed as Standard Webhooks say, as JSON or as a form."""
+"""Sends one callback: as JSON or as a form, signed by the Standard Webhooks specification."""
 
 import hashlib
 from datetime import UTC, datetime
@@ -12,7 +12,7 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IResponse
 
 from twisted_bulk.batch.model import Spec, host_of
-from twisted_bulk.http_client.pool import drop
+from twisted_bulk.http_client.discard import drop
 from twisted_bulk.http_client.resolver import OWNER
 from twisted_bulk.http_client.url import plain, take_userinfo
 from twisted_bulk.jobs.group_model import GroupRecord
@@ -22,8 +22,9 @@ from twisted_bulk.notify.signer import Signer
 class Sender:
     """Signed POSTs to callback URLs.
 
-    :param agent: for progress; ``last_agent``: for last callbacks. It keeps no connections: what
-        was sent on one that the receiver has closed would be sent twice, or not at all.
+    :param agent: for progress callbacks
+    :param last_agent: for last callbacks. It must keep no connections: a callback sent on one that
+        the receiver has closed would be sent twice, or not at all
     """
 
     def __init__(
@@ -36,10 +37,12 @@ class Sender:
     async def post(
         self, record: GroupRecord, body: dict[str, Any], kind: str, timeout: float
     ) -> IResponse:
-        """Send one callback; once there is a status, nothing that follows changes it.
+        """Send one callback; returns the response, whose body is dropped.
 
+        :param body: of the callback
         :param kind: its number, or ``last``
-        :raises StaleConnection: a kept connection was closed; the receiver may have it or not
+        :param timeout: seconds until the response's headers
+        :raises StaleConnection: a kept connection was closed; the receiver may have the callback
         """
         spec = msgspec.json.decode(record.spec, type=Spec)
         if spec.notify_format == "form":

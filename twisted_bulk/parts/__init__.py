@@ -1,4 +1,4 @@
-"""A part of a batch, from its job to its zip, and housekeeping.
+"""Making the parts of batches, and housekeeping.
 
 For others: maker.PartMaker, janitor.Janitor.
 """

@@ -1,19 +1,16 @@
-"""What has to be done now and then: lost leases, dead processes, old and orphaned files."""
+"""Housekeeping: jobs of dead processes, old records, old files, and files that no batch has."""
 
 import contextlib
 import shutil
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import msgspec
-from twisted.application.service import Service
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.application.service import MultiService
+from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from twisted_bulk.archive.folders import DataFolders, Published, members_kept
 from twisted_bulk.batch.model import PartResult
 from twisted_bulk.batch.report import BRIEF_ERRORS, part_results
 from twisted_bulk.consumer.acks import adopt
@@ -21,22 +18,26 @@ from twisted_bulk.errors import Unavailable
 from twisted_bulk.jobs.group_model import ENDED, PartRecord
 from twisted_bulk.jobs.groups import GroupQueue
 from twisted_bulk.jobs.scripted import ScriptedQueue
+from twisted_bulk.storage.folders import DataFolders, Published
+from twisted_bulk.storage.names import members_kept
+from twisted_bulk.system.periodic import Periodic
 
 log = Logger()
 
-MAINTAIN = 1.0  # seconds between rounds in the queue
-AT_ONCE = 100  # batches whose members go in one round, where the queue's memory is short
-SWEEP = 60  # rounds between sweeps of the folders
+ROUND_SECONDS = 1.0  # between two rounds
+DROP_BATCH_SIZE = 100  # batches whose members one round drops, while the queue's memory is short
+SWEEP_ROUNDS = 60  # between two looks at all folders
 
 
-class Janitor(Service):
-    """Keep queues and folders in order.
+class Janitor(MultiService):
+    """Keeps queues and folders in order.
 
-    :param parts: whose groups own the zips; ``others``: queues that have jobs too
+    :param parts: the queue of parts, whose groups own the zips
+    :param others: further queues
     :param keep: seconds that zips and records stay
-    :param shared: settings of ``parts`` that are given to all nodes at the start
-    :param tight: whether the disk has little room
-    :param crowded: whether the queue's memory has
+    :param shared: live settings of ``parts`` that are set for all nodes at the start
+    :param is_disk_tight: whether the disk has little room
+    :param is_memory_short: whether the queue's memory has little room
     """
 
     def __init__(
@@ -47,45 +48,29 @@ class Janitor(Service):
         clock: IReactorTime,
         keep: float,
         shared: Mapping[str, float],
-        tight: Callable[[], bool] = lambda: False,
-        crowded: Callable[[], bool] = lambda: False,
+        is_disk_tight: Callable[[], bool] = lambda: False,
+        is_memory_short: Callable[[], bool] = lambda: False,
     ) -> None:
+        super().__init__()
         self._parts = parts
         self._queues = [parts, *others]
         self._folders = folders
         self._keep = keep
         self._rounds = 0
-        # The queue's time has to go on while the folders are gone through.
-        self._maintaining = LoopingCall(self._soundly, self._maintain)
-        self._working = LoopingCall(self._soundly, self._round)
-        self._maintaining.clock = self._working.clock = clock
-        self._poked: set[str] = set()
+        # Two loops: the queue's time has to go on during a long look at the folders.
+        for work in (self._maintain, self._round):
+            Periodic(log, clock, ROUND_SECONDS, work, name="housekeeping").setServiceParent(self)
+        self._changed: set[str] = set()
         self._shared = dict(shared)
-        self._tight = tight
-        self._crowded = crowded
+        self._is_disk_tight = is_disk_tight
+        self._is_memory_short = is_memory_short
 
-    def startService(self) -> None:
-        super().startService()
-        self._maintaining.start(MAINTAIN)
-        self._working.start(MAINTAIN)
-
-    def stopService(self) -> None:
-        super().stopService()
-        self._maintaining.stop()
-        self._working.stop()
-
-    def poke(self, batch: str) -> None:
-        """This batch's record has changed: look at its files in the next round."""
-        self._poked.add(batch)
-
-    def _soundly(self, work: Callable[[], Coroutine[Any, Any, None]]) -> Deferred[None]:
-        # An error would end the LoopingCall.
-        return Deferred.fromCoroutine(work()).addErrback(
-            lambda f: None if f.check(Unavailable) else log.failure("housekeeping failed", f)
-        )
+    def note_change(self, batch: str) -> None:
+        """A batch's record has changed: its files are looked at in the next round."""
+        self._changed.add(batch)
 
     async def _round(self) -> None:
-        """Do each duty that is due; one that fails does not keep the others from their turn."""
+        """Do each duty that is due; an error of one does not stop the others."""
         for duty in self._due():
             try:
                 await duty()
@@ -97,11 +82,11 @@ class Janitor(Service):
 
     def _due(self) -> Iterator[Callable[[], Awaitable[object]]]:
         yield self._share
-        if self._crowded():
+        if self._is_memory_short():
             yield self._drop_members
-        yield self._sweep_poked
-        if self._rounds % SWEEP == 0:
-            yield self._bury_workers
+        yield self._sweep_changed
+        if self._rounds % SWEEP_ROUNDS == 0:
+            yield self._reclaim_dead
             yield self._sweep
             yield self._clear
 
@@ -111,17 +96,17 @@ class Janitor(Service):
             self._shared = {}
 
     async def _drop_members(self) -> None:
-        """Make room in the queue: batches that have ended cannot be tried again then."""
-        shed = await self._parts.drop_members(AT_ONCE)
-        for batch in shed:
+        """Make room in the queue: drop members of ended batches, which cannot be retried then."""
+        dropped = await self._parts.drop_members(DROP_BATCH_SIZE)
+        for batch in dropped:
             record = await self._parts.group(batch)
             if record is not None:
                 await self._parts.trim(record, [_brief(part) for part in record.parts])
-        if shed:
+        if dropped:
             log.warn(
                 "the queue's memory is short: {n} batches that have ended cannot be tried again,"
                 " and name few of their errors; the manifest has them all",
-                n=len(shed),
+                n=len(dropped),
             )
 
     async def _maintain(self) -> None:
@@ -140,20 +125,20 @@ class Janitor(Service):
                     n=done.forgotten + len(done.groups),
                 )
 
-    async def _sweep_poked(self) -> None:
-        while self._poked:
-            await self._sweep(self._poked.pop())
+    async def _sweep_changed(self) -> None:
+        while self._changed:
+            await self._sweep(self._changed.pop())
 
-    async def _bury_workers(self) -> None:
+    async def _reclaim_dead(self) -> None:
         for worker, folder in self._folders.dead_workers():
-            await self._bury(worker, folder, blamed=False)
+            await self._reclaim(worker, folder, blamed=False)
 
-    async def bury(self, pid: int) -> None:
-        """A process of this host has died by itself: its jobs are free, and lose a worker."""
+    async def reclaim_from(self, pid: int) -> None:
+        """A process of this host has died by itself: take its jobs back; each counts a loss."""
         for worker, folder in self._folders.dead_workers(self._folders.worker_of(pid) or "-"):
-            await self._bury(worker, folder, blamed=True)
+            await self._reclaim(worker, folder, blamed=True)
 
-    async def _bury(self, worker: str, folder: Path, blamed: bool) -> None:
+    async def _reclaim(self, worker: str, folder: Path, blamed: bool) -> None:
         kept = members_kept(folder)
         for queue in self._queues:
             counted = await adopt(queue, folder)
@@ -176,36 +161,36 @@ class Janitor(Service):
                 self._folders.withdraw(found.path, pattern)
 
     async def _clear(self) -> None:
-        """Remove unfinished work whose batch does not go on.
+        """Remove unfinished work of batches that have ended.
 
-        What a batch that has failed had fetched stays for a retry, while the disk has room.
+        That of a failed batch stays for a retry, while the disk has room.
         """
         for batch, folder in self._folders.left():
             record = await self._parts.group(batch)
             kept = record is not None and (
                 record.state not in ENDED
-                or (record.state in ("failed", "partial") and not self._tight())
+                or (record.state in ("failed", "partial") and not self._is_disk_tight())
             )
             if not kept:
                 shutil.rmtree(folder, ignore_errors=True)
 
     async def _unwanted(self, found: Published) -> str:
-        """Which of these files nothing names, and nothing can any more."""
+        """A glob pattern of the files that no record refers to, or can refer to; empty: none."""
         queue = self._parts
         record = await queue.group(found.batch)
         if record is None:
             gone = found.age > self._keep or await queue.was_deleted(found.batch)
             return "*" if gone else ""
         if record.state not in ENDED:
-            return ""  # its part may be about to be acknowledged
+            return ""  # the acknowledgement of its part may be on its way
         if found.path.name not in {result.folder for result in part_results(record) if result}:
             return "*"
-        # A batch that has failed has its manifests; the digests say that there was a zip.
+        # A failed batch keeps its manifests, and the checksum files, so that its links answer 410.
         return "" if record.state in ("done", "partial") else "*.zip"
 
 
 def _brief(part: PartRecord) -> bytes:
-    """The result of a part with few errors, or nothing where it has no more."""
+    """The result of a part with few errors; empty: it has few."""
     if not part.result:
         return b""
     result = msgspec.json.decode(part.result, type=PartResult)

@@ -1,73 +1,47 @@
-"""One part of a batch, from its job to a published zip: the function that workers run."""
+"""Makes a part of a batch, from its job to its published zips: the function that workers run."""
 
 import errno
 import random
 import shutil
-import zipfile
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from twisted_bulk.archive.folders import DIGEST, Workspace
-from twisted_bulk.archive.member_sink import MemberSink
 from twisted_bulk.archive.pack_threads import PackThreads
-from twisted_bulk.archive.volume import ZipMember
 from twisted_bulk.archive.writer import Archive
-from twisted_bulk.batch.manifest_file import RUNNING, encode, note
-from twisted_bulk.batch.model import Outcome, PartResult, PartSpec, Zip, task_of, unpack_members
-from twisted_bulk.batch.names import MANIFEST
+from twisted_bulk.batch.manifest_file import RUNNING, note
+from twisted_bulk.batch.model import PartResult, PartSpec, unpack_members
 from twisted_bulk.consumer.task import GiveBack, Result, Task
 from twisted_bulk.download import Downloader
-from twisted_bulk.downloads.attempt import Fetch
+from twisted_bulk.downloads.fetch import Fetch
 from twisted_bulk.errors import MemberError
 from twisted_bulk.jobs.groups import GroupQueue
+from twisted_bulk.parts.publication import members_there, publish
 from twisted_bulk.parts.state import PartState
+from twisted_bulk.parts.target import MemberTarget
+from twisted_bulk.storage.workspace import Workspace
 from twisted_bulk.system.disk_space import DiskSpace
 
 log = Logger()
 
-YIELD = 30.0  # seconds that a part which only waits is left alone, where others need its room
-
-
-def _ending(spec: PartSpec, volume: int, volumes: int) -> str:
-    """What tells the zips of one batch apart."""
-    if spec.parts == volumes == 1:
-        return ".zip"
-    return f".part{spec.part:03}.zip" if volume == 1 else f".part{spec.part:03}-{volume}.zip"
-
-
-def _old(path: Path, names: set[str]) -> Callable[[str], ZipMember | None]:
-    """What the manifest in a zip says of those of its members that are not in ``names``."""
-    with zipfile.ZipFile(path) as found:
-        manifest = msgspec.json.decode(found.read(MANIFEST), type=list[Outcome])
-        modified = {info.filename: info.date_time for info in found.infolist()}
-    said = {outcome.name: outcome for outcome in manifest if outcome.sha256}
-
-    def about(name: str) -> ZipMember | None:
-        outcome = said.get(name)
-        if outcome is None or name in names:
-            return None
-        return ZipMember(
-            name=name, volume=0, offset=0, method=0, crc=0, size=0, packed=0,
-            modified=datetime(*modified[name], tzinfo=UTC).timestamp(), sha256=outcome.sha256,
-            verified=outcome.status == "done", attempts=outcome.attempts,
-        )  # fmt: skip
-
-    return about
+#: Seconds before a part is taken again that was given back as it only waited, +- 50 %.
+YIELD_SECONDS = 30.0
+#: Seconds before a part is taken again after too many files were open, +- 50 %.
+FILES_SECONDS = 1.0
 
 
 class PartMaker:
-    """Makes parts. ``reporting`` counts the running ones by batch and the host of its callbacks.
+    """Makes parts.
 
-    :param workspace: where the zips grow and how they are published
-    :param part_bytes: size beyond which a zip is followed by another
-    :param space: on the disk of the workspace
+    ``reporting`` counts the running parts by batch and host of its callbacks; a batch without
+    callbacks is not in it.
+
+    :param workspace: the folder of this process, where the zips grow
+    :param part_bytes: size of a zip beyond which its next member begins another
+    :param space: of the workspace's disk
     """
 
     def __init__(
@@ -96,7 +70,7 @@ class PartMaker:
         packed = await self._queue.attachment(task.job.attachment)
         if packed is None:
             raise ValueError(f"the members of {task.job.id} are missing")
-        # A hundred thousand names take the reactor's thread too long.
+        # On a thread: a hundred thousand names would keep the reactor too long.
         part = await self._threads.run(
             lambda: PartState(spec, unpack_members(packed), self._clock, self._node)
         )
@@ -105,7 +79,7 @@ class PartMaker:
             part.previous = msgspec.json.decode(previous, type=PartResult).zips
         task.waits = lambda: part.fetches.stalled
         task.yield_room = lambda: self._yield_room(part)
-        fetches = part.fetches  # not the part: it would hold itself, until the garbage is collected
+        fetches = part.fetches  # with the part in the lambda, the part would refer to itself
         part.waits_for = lambda: self._downloader.waits_for(fetches)
         running = await self._queue.running_for(spec.batch)
         part.fetches.began = self._clock.seconds() - running
@@ -138,20 +112,20 @@ class PartMaker:
             )
             await self._fetch(part, archive)
             task.progress = part.progress
-            folder, zips = await self._threads.run(self._publish, part, archive)
+            folder, zips = await self._threads.run(publish, part, archive, self._workspace)
         except OSError as error:
-            if error.errno in (errno.EMFILE, errno.ENFILE):  # as many files are open as may be
-                raise GiveBack(str(error), random.uniform(0.5, 1.5)) from None
-            full = self._space.refused(error)  # before the folder is left: it must know
-            # Alone, and larger than the room that there can be: the next try would end like
-            # this one, and it counts.
+            if error.errno in (errno.EMFILE, errno.ENFILE):  # too many files are open
+                raise GiveBack(str(error), _about(FILES_SECONDS)) from None
+            full = self._space.refused(error)  # first: `_leave` looks at `is_full`
+            # A part that is larger than the room on the disk can be, and runs alone, would fail
+            # each time: the try counts.
             claimed = archive.claimed if archive else 0
             if full and (self._running > 1 or self._space.fits(claimed)):
                 raise GiveBack(str(error)) from None
             raise
         finally:
             if archive is not None:
-                # On the threads: it may have to wait for a write that is under way.
+                # On a thread: it may wait for a write that is under way.
                 self._threads.run(self._leave, archive).addErrback(lambda _: None)
         size = sum(one.size for one in zips)
         codes = Counter(one.code for one in part.outcomes if one and one.code)
@@ -171,46 +145,24 @@ class PartMaker:
         )
 
     def _progress(self, part: PartState, running: Path) -> tuple[int, bytes]:
-        """For a heartbeat; what has ended since the last one is noted for the manifest."""
+        """For a heartbeat; members that have ended since the last one go into a file."""
         news = part.news()
         if news:
-            self._threads.run_aside(note, running, news)
+            self._threads.run_in_background(note, running, news)
         return part.progress()
 
-    def _publish(self, part: PartState, archive: Archive) -> tuple[str, list[Zip]]:
-        """Complete the zips, if there are to be any, and make all visible. Blocks.
-
-        :returns: the folder's name, and what is in it
-        """
-        spec = part.spec
-        part.renumber(archive.used())
-        manifest = encode(part.outcomes)
-        if part.done and part.failed <= spec.spare:
-            closed = archive.close(MANIFEST, manifest, part.started)
-        else:
-            closed = archive.drop()
-        notes, zips = {MANIFEST: manifest}, []
-        for volume, (path, size, sha256, members) in enumerate(closed, 1):
-            file = f"{task_of(spec.batch)}{_ending(spec, volume, len(closed))}"
-            path.rename(archive.folder / file)
-            notes[f"{file}{DIGEST}"] = f"{sha256}  {file}\n".encode()
-            zips.append(Zip(file, size, sha256, members))
-        (archive.folder / RUNNING).unlink(missing_ok=True)
-        folder = self._workspace.publish(archive.folder, spec.batch, notes)
-        return folder, [msgspec.structs.replace(one, link=f"{folder}/{one.link}") for one in zips]
-
     def _leave(self, archive: Archive) -> None:
-        """Nothing more happens in the archive's folder; unfinished work stays. Blocks."""
+        """End the work in the archive's folder; unfinished work is kept. Blocks."""
         archive.abandon()
         if self._space.is_full:
-            shutil.rmtree(archive.folder, ignore_errors=True)  # others may need the room
+            shutil.rmtree(archive.folder, ignore_errors=True)  # others need the room
         self._workspace.leave(archive.folder)
 
     async def _fetch(self, part: PartState, archive: Archive) -> None:
-        """Fetch all members into the archive; how each ended stands in ``part``."""
+        """Fetch all members into the archive; ``part`` notes how each ended."""
         spec = part.spec
         numbers = {name: number for number, name in enumerate(part.names)}
-        there = await self._threads.run(self._known, part, archive)
+        there = await self._threads.run(members_there, part, archive, self._workspace)
         for placed in there:
             part.came(numbers[placed.name], placed)
         if there:
@@ -232,58 +184,17 @@ class PartMaker:
                 timer.cancel()
 
     def _yield_room(self, part: PartState) -> None:
-        """Give the job back: it only waits, and others need its room. What it has is kept."""
+        """Give the job back: it only waits, and others need its room. Its members are kept."""
         if not part.fetches.done.called:
             why = "its sources send next to nothing, and others need the room"
-            part.fetches.done.errback(GiveBack(why, random.uniform(0.5, 1.5) * YIELD))
-
-    def _known(self, part: PartState, archive: Archive) -> list[ZipMember]:
-        """What needs no fetching, in the archive: from an attempt that broke, or a batch that
-        is tried again. Blocks."""
-        there = archive.resume()
-        names = {placed.name for placed in there}
-        for one in part.previous:
-            path = self._workspace.public / one.link
-            if path.exists():  # it is on this node
-                there += archive.copy(path, _old(path, names))
-        return there
+            part.fetches.done.errback(GiveBack(why, _about(YIELD_SECONDS)))
 
     def _one(self, part: PartState, archive: Archive, same: list[int]) -> Fetch:
-        """A fetch for members that are the same but for their names."""
-        target = _Target(self._threads, self._downloader, part, archive, same)
+        """A fetch for members that differ in their names only."""
+        target = MemberTarget(self._threads, self._downloader, part, archive, same)
         return Fetch(part.members[same[0]], part.spec.headers, target)
 
 
-@dataclass(slots=True)
-class _Target:
-    """The way of one fetch into the archive: there are as many as a part has members."""
-
-    threads: PackThreads
-    downloader: Downloader
-    part: PartState
-    archive: Archive
-    same: list[int]
-    sink: MemberSink | None = None
-
-    def open(self, fetch: Fetch) -> MemberSink:
-        names = [self.part.names[number] for number in self.same]
-        self.sink = MemberSink(
-            self.threads, self.archive, names, length=fetch.length,
-            modified=fetch.modified or self.part.started,
-            sha256=fetch.member.sha256 or fetch.digest,
-            about=lambda: (fetch.verified, fetch.attempts),
-        )  # fmt: skip
-        return self.sink
-
-    def ended(self, fetch: Fetch, error: MemberError | None) -> None:
-        part, sink, before = self.part, self.sink, self.part.failed
-        self.sink = None
-        if error is not None:
-            for number in self.same:
-                part.failed_with(number, error, fetch.attempts)
-        elif sink is not None:
-            for number, placed in zip(self.same, sink.placed, strict=True):
-                part.came(number, placed)
-        if before <= part.spec.spare < part.failed:
-            hopeless = MemberError("batch_failed", "too many others had failed")
-            self.downloader.give_up(part.fetches, hopeless)
+def _about(seconds: float) -> float:
+    """The same time +- 50 %, so that not all come back at once."""
+    return random.uniform(0.5, 1.5) * seconds

@@ -1,4 +1,4 @@
-"""The members of one part, and what has become of them."""
+"""The state of one part: its members, and how each of them ended."""
 
 import time
 import zlib
@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from twisted.internet.interfaces import IReactorTime
 
-from twisted_bulk.archive.volume import ZipMember
+from twisted_bulk.archive.zip_member import ZipMember
 from twisted_bulk.batch.masks import show
 from twisted_bulk.batch.model import Member, Outcome, PartProgress, PartSpec, Zip
 from twisted_bulk.batch.names import Names, from_url, safe, sharded
@@ -17,23 +17,26 @@ from twisted_bulk.batch.report import MAX_ERRORS, error_of
 from twisted_bulk.downloads.part_fetches import PartFetches, Waits
 from twisted_bulk.errors import MemberError
 
-MOST = 1000  # failed members that all parts of a batch name together, but for one each
-WHILE_RUNNING = 20  # of these that a part tells with each heartbeat
-DETAIL = 300  # characters of what is said of a failed member
+#: Failed members that all parts of a batch report together; each part reports one at least.
+MAX_BATCH_ERRORS = 1000
+MAX_RUNNING_ERRORS = 20  # failed members in the progress of a part that runs
+MAX_DETAIL = 300  # characters of the detail of a failed member; the rest is cut off
 
 
 def _wall(seconds: float) -> str:
-    """The time of day in so many seconds, or so many ago, for people."""
+    """The time of day in so many seconds (below 0: so many ago), for people."""
     return f"{datetime.fromtimestamp(time.time() + seconds, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 class PartState:
-    """What a part's users will be told.
+    """The members of a part while it runs.
 
-    :param previous: zips of an earlier run, which may have some of the members
-    :param waits_for: a host that it waits for, if it is known
-    :param errors: its first members that have failed
-    :param node: the host where it runs
+    :ivar outcomes: of each member, once it has ended
+    :ivar errors: the first failed members, as reports have them
+    :ivar previous: zips of an earlier run of the batch, which may have some of the members
+    :ivar waits_for: returns a host for which it waits, or None
+    :ivar started: seconds since 1970
+    :param node: the name of the data folder where it runs
     """
 
     def __init__(
@@ -61,7 +64,7 @@ class PartState:
         ]
 
     def came(self, number: int, placed: ZipMember) -> None:
-        """Member ``number`` is in the archive."""
+        """Member ``number`` (from 0) is in the archive."""
         self._note(
             number,
             status="done" if placed.verified else "unverified",
@@ -74,17 +77,17 @@ class PartState:
         self.bytes += placed.size
 
     def failed_with(self, number: int, error: MemberError, attempts: int) -> None:
-        """Member ``number`` is not."""
-        # What is said of a member may name its host.
-        detail = "" if self.spec.show_urls == "none" else error.detail[:DETAIL]
+        """Member ``number`` (from 0) has failed."""
+        # The detail may name the host.
+        detail = "" if self.spec.show_urls == "none" else error.detail[:MAX_DETAIL]
         what = {"code": error.code, "detail": detail, "attempts": attempts}
         outcome = self._note(number, status="failed", **what)
-        if len(self.errors) < max(1, min(MAX_ERRORS, MOST // self.spec.parts)):
+        if len(self.errors) < max(1, min(MAX_ERRORS, MAX_BATCH_ERRORS // self.spec.parts)):
             self.errors.append(error_of(outcome))
         self.failed += 1
 
     def renumber(self, used: Sequence[int]) -> None:
-        """Only these of the part's zips remain: count them from 1."""
+        """Count the part's zips from 1: only those with the numbers ``used`` stay."""
         new = {old: number for number, old in enumerate(used, 1)}
         if list(new) != list(new.values()):
             self.outcomes = [
@@ -105,17 +108,18 @@ class PartState:
         return outcome
 
     def news(self) -> list[Outcome]:
-        """What has ended since this was asked before."""
+        """The members that have ended since the last call."""
         news, self._news = self._news, []
         return news
 
     def progress(self) -> tuple[int, bytes]:
-        """Thousandths of members over, and the numbers that users see."""
+        """Thousandths of members that have ended, and the JSON of a ``PartProgress``."""
         units, flying = 1000 * (self.done + self.failed), 0
         for fetch in self.fetches.active:
-            flying += fetch.received
-            if fetch.length:
-                units += min(999, 1000 * fetch.received // fetch.length)
+            received, length = fetch.reception.received, fetch.reception.content.length
+            flying += received
+            if length:
+                units += min(999, 1000 * received // length)
         size, now = self.bytes + flying, self._clock.seconds()
         then, before = self._rated
         if now - then >= 1:
@@ -123,12 +127,12 @@ class PartState:
             self._rated = (now, size)
         shown = PartProgress(
             done=self.done, failed=self.failed, bytes=size, rate=self._rate,
-            waits_for=self._waits_for(now), errors=self.errors[:WHILE_RUNNING], node=self.node,
+            waits_for=self._waits_for(now), errors=self.errors[:MAX_RUNNING_ERRORS], node=self.node,
         )  # fmt: skip
         return units, msgspec.json.encode(shown)
 
     def _waits_for(self, now: float) -> str:
-        """What keeps it from getting on, for people."""
+        """Why it makes no progress, for people; or empty."""
         if self.fetches.stalled is None:
             return ""
         found = self.waits_for()
@@ -139,7 +143,7 @@ class PartState:
         return f"{found.host}, away since {_wall(found.since - now)}"
 
     def missing(self) -> list[list[int]]:
-        """Members that are not there yet; those that are fetched alike together."""
+        """The numbers of members that have not ended; those that are fetched alike together."""
         alike: dict[tuple[Any, ...], list[int]] = {}
         for number, member in enumerate(self.members):
             if self.outcomes[number] is None:

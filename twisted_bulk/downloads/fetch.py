@@ -1,0 +1,158 @@
+"""One member on its way: what is asked for, how often it was tried, and how far it has come.
+
+A :class:`Fetch` belongs to the :class:`~twisted_bulk.download.Downloader`, which alone changes it.
+Its :class:`Reception` belongs to the attempt that is under way, see ``attempt.py`` and ``body.py``;
+others only read it.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from twisted.internet.defer import Deferred
+
+from twisted_bulk.batch.model import Member, host_of
+from twisted_bulk.errors import MemberError
+
+
+class Sink(Protocol):
+    """Takes a member's bytes, of one attempt or of several that continue each other."""
+
+    def write(self, data: bytes) -> "Deferred[None] | None":
+        """Take a piece; with a Deferred: no more until it fires."""
+
+    async def finish(self) -> None:
+        """All bytes have come. :raises MemberError: they are not what was asked for"""
+
+    def discard(self) -> None:
+        """The attempt failed: remove all bytes."""
+
+
+class Target(Protocol):
+    """The place of a member."""
+
+    def open(self, fetch: "Fetch") -> Sink:
+        """A sink for a new attempt; the fetch's ``content`` is known."""
+
+    def ended(self, fetch: "Fetch", error: MemberError | None) -> None:
+        """Called once: the member is there, or cannot be had."""
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """The headers of a response that describe its body.
+
+    :param length: in bytes; None: it is unknown
+    :param modified: Last-Modified, in seconds since 1970; None: it is unknown
+    :param digest: its SHA-256 in hexadecimal digits, or empty
+    """
+
+    length: int | None = None
+    modified: int | None = None
+    digest: str = ""
+
+
+NO_CONTENT = Content()
+
+
+@dataclass
+class Partial:
+    """The bytes that have come of a member.
+
+    :param validator: for If-Range, so that the next attempt may continue; empty: it cannot
+    """
+
+    sink: Sink
+    validator: str
+
+
+@dataclass(eq=False, slots=True)
+class Reception:
+    """How far a member has come; times are on the reactor's clock.
+
+    :param received: bytes, of all attempts that continue each other
+    :param verified: its end was certain, or its checksum was right
+    :param finishing: all bytes have come, and the sink puts them into the archive
+    :param busy_since: since when the sink takes no bytes; None: it does
+    :param held: seconds for which the sink had taken none before that
+    :param came: when the last byte had come; None: it has not
+    """
+
+    received: int = 0
+    content: Content = NO_CONTENT
+    partial: Partial | None = None
+    verified: bool = False
+    finishing: bool = False
+    busy_since: float | None = None
+    held: float = 0.0
+    came: float | None = None
+
+    def begin(self) -> None:
+        """A new attempt begins, which may continue the one before."""
+        self.finishing, self.busy_since, self.held, self.came = False, None, 0.0, None
+
+    def forget(self) -> None:
+        """The bytes that have come are of no use."""
+        partial, self.partial = self.partial, None
+        self.received, self.content = 0, replace(self.content, length=None)
+        if partial is not None:
+            partial.sink.discard()
+
+
+@dataclass(frozen=True, slots=True)
+class Tries:
+    """The attempts at a member.
+
+    :param attempts: all of them
+    :param throttled: answered by "not now"
+    :param stale: made on a kept connection that was closed
+    :param excused: failed through no fault of the member's, as its host was away
+    :param renewed: times that a redirect was asked for again, as its URL had expired
+    """
+
+    attempts: int = 0
+    throttled: int = 0
+    stale: int = 0
+    excused: int = 0
+    renewed: int = 0
+
+
+NO_TRIES = Tries()
+
+
+@dataclass(frozen=True)
+class Hop:
+    """The next step of an attempt after a redirect to another host.
+
+    :param number: redirects so far
+    :param since: when the redirect came, on the reactor's clock
+    """
+
+    url: str
+    headers: dict[str, str]
+    number: int
+    since: float
+
+
+@dataclass(eq=False, slots=True)
+class Fetch:
+    """One member that is fetched.
+
+    :param headers: of the batch; those of the member come on top
+    :param hop: where the attempt goes on, after a redirect to another host
+    :param deadline: for all attempts together, on the reactor's clock; None: none was made yet
+    :param late: the deadline has passed
+    """
+
+    member: Member
+    headers: dict[str, str]
+    target: Target
+    tries: Tries = NO_TRIES
+    hop: Hop | None = None
+    deadline: float | None = None
+    late: bool = False
+    reception: Reception = field(default_factory=Reception)
+
+    @property
+    def host(self) -> str:
+        """The host that is asked next."""
+        return host_of(self.member.url if self.hop is None else self.hop.url)

@@ -1,0 +1,52 @@
+"""The way of one member into the archive of its part."""
+
+from dataclasses import dataclass
+
+from twisted_bulk.archive.member_sink import MemberSink
+from twisted_bulk.archive.pack_threads import PackThreads
+from twisted_bulk.archive.writer import Archive
+from twisted_bulk.download import Downloader
+from twisted_bulk.downloads.fetch import Fetch
+from twisted_bulk.errors import MemberError
+from twisted_bulk.parts.state import PartState
+
+
+@dataclass(slots=True)
+class MemberTarget:
+    """The target of one fetch; there are as many as a part has members.
+
+    :param same: the numbers of the members that this fetch is for; they differ in their names only
+    """
+
+    threads: PackThreads
+    downloader: Downloader
+    part: PartState
+    archive: Archive
+    same: list[int]
+    sink: MemberSink | None = None
+
+    def open(self, fetch: Fetch) -> MemberSink:
+        """See :class:`~twisted_bulk.downloads.fetch.Target`."""
+        content = fetch.reception.content
+        names = [self.part.names[number] for number in self.same]
+        self.sink = MemberSink(
+            self.threads, self.archive, names, length=content.length,
+            modified=content.modified or self.part.started,
+            sha256=fetch.member.sha256 or content.digest,
+            about=lambda: (fetch.reception.verified, fetch.tries.attempts),
+        )  # fmt: skip
+        return self.sink
+
+    def ended(self, fetch: Fetch, error: MemberError | None) -> None:
+        """See :class:`~twisted_bulk.downloads.fetch.Target`."""
+        part, sink, failed_before = self.part, self.sink, self.part.failed
+        self.sink = None
+        if error is not None:
+            for number in self.same:
+                part.failed_with(number, error, fetch.tries.attempts)
+        elif sink is not None:
+            for number, placed in zip(self.same, sink.placed, strict=True):
+                part.came(number, placed)
+        if failed_before <= part.spec.spare < part.failed:
+            hopeless = MemberError("batch_failed", "too many others had failed")
+            self.downloader.give_up(part.fetches, hopeless)
