@@ -1,4 +1,4 @@
 """The data folder of a node: unfinished work in ``spool/``, finished zips in ``public/``.
 
-For others: names, folders.DataFolders, workspace.Workspace.
+For others: names, folders, workspace.Workspace.
 """
