@@ -1,18 +1,22 @@
-"""The rate limit per client address. Rooms: files/.
+"""The rate limit of each client address: who may send how much, and when. Rooms: files/.
 
-Each address has a virtual clock: the time at which all that it was sent so far would
-have ended at exactly the allowed rate (GCRA's theoretical arrival time). It may send
-whenever that time has come, and what it sends moves the time on. Among the address's
-transfers a ring gives one quantum to each in turn (deficit round robin, Shreedhar and
-Varghese 1995), and only to those whose client takes data, so a stalled one costs the
-others nothing. The state outlives connections and requests until the virtual time has
-been reached. A second clock, over all addresses, keeps the total; whoever is furthest
-behind comes first.
+Each address has a virtual time: the moment at which everything that it was sent would have ended
+at exactly its rate (the theoretical arrival time of GCRA, ITU-T I.371). An address may send when
+its virtual time is not in the future. Sending ``n`` bytes moves the virtual time on by ``n / rate``
+seconds. The transfers of one address take turns, and each turn sends one quantum (deficit round
+robin, Shreedhar and Varghese 1995). Only transfers whose clients take data have turns: a stalled
+client costs the others nothing. The state is kept until the virtual time is past, also when all
+connections have ended. A second virtual time, over all addresses, keeps the total rate; the
+address that is furthest behind comes first.
 
-Over any time T an address is sent at most ``rate * T`` bytes, one quantum, and what it
-may make up for after the process was late (``SLACK``); over time exactly the rate.
+Over any time of ``T`` seconds an address is sent at most ``rate * T`` bytes, and on top of that
 
-Pure arithmetic over ``now``; :class:`timer.ThrottleTimer` lets time pass.
+- one quantum, see :data:`MAX_TURN_BYTES`;
+- ``rate * MAX_LATENESS`` bytes, when the process was late;
+- ``rate * MAX_DEBT_SECONDS`` bytes of heads and small answers, which the address pays back.
+
+This module is arithmetic over ``now`` in seconds; :class:`files.timer.ThrottleTimer` calls it when
+something is due.
 """
 
 import heapq
@@ -20,41 +24,49 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Protocol
 
-SLACK = 0.25  # seconds of lateness that are made up for; never a credit
-FIRST = 4096  # bytes that a transfer gets in its first turn, which comes before the others'
-LEAST, MOST = 8192, 65536  # bytes in one turn
-BULK = 1 << 20  # the same where nothing limits the address
-SENDS = 3000  # turns a second that the quantum aims at, over all addresses
-ROUND = 1.0  # seconds after which each of an address's transfers has had a turn
-SEGMENT = 1448  # bytes of TCP in one Ethernet frame: less is not worth a turn
-DEBT = 1.0  # seconds that headers and small answers may run ahead, while nothing else waits
-BESIDE = 4096  # bytes of them, else, between two turns
+#: Seconds by which the process may be late and still make up for it; what is later is lost.
+MAX_LATENESS = 0.25
+#: Bytes of a transfer's first turn. It is small, because it comes before the turns of others.
+FIRST_TURN_BYTES = 4096
+MIN_TURN_BYTES, MAX_TURN_BYTES = 8192, 65536  # of a later turn
+UNLIMITED_TURN_BYTES = 1 << 20  # of a turn of an address that nothing limits
+TURNS_PER_SECOND = 3000  # of all addresses together; the size of a turn is chosen for that number
+ROUND_SECONDS = 1.0  # within which each transfer of an address has a turn
+SEGMENT_BYTES = 1448  # of TCP in one Ethernet frame; a turn is never smaller
+#: Seconds by which heads and small answers may run ahead of the rate, when no transfer waits.
+#: More wait for their turn.
+MAX_DEBT_SECONDS = 1.0
+#: Bytes of heads and small answers between two turns, when a transfer waits. More wait.
+MAX_BESIDE_BYTES = 4096
 
-UNLIMITED = ""  # the key of all who have no rate of their own
+UNLIMITED = ""  # the key of all addresses that have no rate of their own
 
 
 class Flow(Protocol):
-    """One transfer, or what else takes turns."""
+    """Something that takes turns: a transfer, or the small answers of an address."""
 
     def send(self, most: int) -> int:
-        """Send up to ``most`` bytes now; returns how many went.
+        """Send up to ``most`` bytes now; returns how many bytes were sent.
 
-        A flow that cannot send more for now, or has no more, takes itself out.
+        A flow that cannot send more for now, or has no more, calls :meth:`Throttle.leave`.
         """
 
 
 @dataclass(slots=True)
 class Bucket:
-    """One address: its virtual time, its rate (0: none), and its flows that can send, apart from
-    them the ``fresh`` ones, which have not sent anything yet."""
+    """The state of one address.
+
+    ``until``: its virtual time. ``rate``: bytes a second, 0 is no limit. ``ring``: its flows that
+    can send. ``fresh``: its flows that can send and have not sent anything yet.
+    """
 
     until: float
     rate: float
     ring: OrderedDict[Flow, None] = field(default_factory=OrderedDict)
     fresh: OrderedDict[Flow, None] = field(default_factory=OrderedDict)
-    queued: bool = False
-    favoured: bool = False  # a fresh one had the last turn
-    beside: int = 0  # bytes charged beside the flows since the last turn of an old one
+    queued: bool = False  # it waits for its time in the throttle's heap
+    favoured: bool = False  # a fresh flow had the last turn
+    beside: int = 0  # bytes charged beside the flows since the last turn of a flow of the ring
 
     def size(self) -> int:
         """How many flows can send."""
@@ -62,10 +74,12 @@ class Bucket:
 
 
 class Throttle:
-    """Who may send how much, and when.
+    """The virtual times of all addresses, and the order of their turns.
 
-    :param rate: bytes a second per address, or 0 for no limit
-    :param total: the same for all addresses together
+    ``sent``: bytes sent so far.
+
+    :param rate: bytes a second of each address; 0 is no limit
+    :param total: bytes a second of all addresses together; 0 is no limit
     """
 
     def __init__(self, rate: float, total: float = 0) -> None:
@@ -73,7 +87,7 @@ class Throttle:
         self.total = total
         self.sent = 0
         self._all_until = 0.0
-        self._beside = 0  # as of a bucket
+        self._beside = 0  # as Bucket.beside, of all addresses
         self._buckets: dict[str, Bucket] = {}
         self._due: list[tuple[float, int, str]] = []
         self._serial = 0
@@ -82,7 +96,7 @@ class Throttle:
         return len(self._buckets)
 
     def change(self, rate: float, total: float, now: float) -> None:
-        """Other limits from now on; who is ahead stays so by as many bytes."""
+        """Set other limits. An address that is ahead of its rate stays ahead by as many bytes."""
         for key, bucket in self._buckets.items():
             bucket.rate = rate if key != UNLIMITED else 0
             bucket.until = now + _rescaled(bucket.until - now, self.rate, rate)
@@ -95,58 +109,66 @@ class Throttle:
         heapq.heapify(self._due)
 
     def charge(self, key: str, count: int, now: float) -> None:
-        """Count bytes that were sent beside any flow, such as headers."""
+        """Count bytes that no flow has sent, such as a head."""
         bucket = self._bucket(key, now)
-        bucket.until = max(bucket.until, now - SLACK)
-        self._all_until = max(self._all_until, now - SLACK)
+        bucket.until = max(bucket.until, now - MAX_LATENESS)
+        self._all_until = max(self._all_until, now - MAX_LATENESS)
         bucket.beside += count
         self._beside += count
         self._count(bucket, count)
         self._queue(key, bucket)
 
     def allows(self, key: str, now: float) -> bool:
-        """Whether an answer may be sent beside any flow; else it has to take its turn as one."""
+        """Whether an answer may be sent without a turn."""
         if not self.limits(key):
             return True
-        if self.total and self._beside >= BESIDE:
+        if self.total and self._beside >= MAX_BESIDE_BYTES:
             return False
         bucket = self._buckets.get(key)
         if bucket is None:
             return True
         if bucket.size():  # a flood of answers would keep the clock ahead, and the flows waiting
-            return bucket.beside < BESIDE
-        return bucket.until <= now + DEBT
+            return bucket.beside < MAX_BESIDE_BYTES
+        return bucket.until <= now + MAX_DEBT_SECONDS
 
     def join(self, key: str, flow: Flow, now: float, first: bool = False) -> None:
-        """``flow`` can send from now on.
+        """Give ``flow`` turns from now on.
 
-        :param first: it has not sent anything yet: its turn comes next but for one at most
+        :param first: it has not sent anything yet; at most one other turn comes before its first
         """
         bucket = self._bucket(key, now)
         (bucket.fresh if first else bucket.ring)[flow] = None
         self._queue(key, bucket)
 
     def leave(self, key: str, flow: Flow) -> None:
-        """``flow`` cannot send (for now): the others get its share."""
+        """Give ``flow`` no turns from now on; the others get its share."""
         bucket = self._buckets.get(key)
         if bucket is not None:
             bucket.ring.pop(flow, None)
             bucket.fresh.pop(flow, None)
 
     def serve(self, now: float) -> float | None:
-        """Let everyone send whose time has come.
+        """Give a turn to each address whose time has come.
 
-        :returns: when the next one's time comes, or None
+        :returns: the time at which the next turn is due; None: nobody waits
         """
-        self._all_until = max(self._all_until, now - SLACK)
+        self._all_until = max(self._all_until, now - MAX_LATENESS)
         again: list[tuple[str, Bucket]] = []
-        fair = int(max(LEAST, min(MOST, self.rate * len(self._buckets) / SENDS)))
+        fair = int(
+            max(
+                MIN_TURN_BYTES,
+                min(MAX_TURN_BYTES, self.rate * len(self._buckets) / TURNS_PER_SECOND),
+            )
+        )
         while self._due and self._due[0][0] <= now and self._allowed(now):
             key = heapq.heappop(self._due)[2]
-            bucket = self._buckets[key]  # "queued" until its turn is over: that may charge it, too
-            # Who has no rate of its own comes after those who are late.
-            bucket.until = max(bucket.until, now - SLACK if bucket.rate else now)
-            if bucket.size() and bucket.until <= now:  # it may have been charged meanwhile
+            # It stays "queued" until its turn is over, because the turn may charge it.
+            bucket = self._buckets[key]
+            # An address without a rate of its own comes after those that are late.
+            bucket.until = max(bucket.until, now - MAX_LATENESS if bucket.rate else now)
+            if (
+                bucket.size() and bucket.until <= now
+            ):  # it may have been charged since it was queued
                 self._turn(bucket, fair)
             if not bucket.size() and bucket.until <= now:
                 del self._buckets[key]
@@ -154,9 +176,9 @@ class Throttle:
                 bucket.queued = False
                 self._queue(key, bucket)
             else:
-                again.append((key, bucket))  # one turn in each round: nothing else would end it
+                again.append((key, bucket))  # one turn a call: its time would always have come
         if not self._due or self._due[0][0] > now:
-            self._all_until = max(self._all_until, now)  # nobody was kept waiting by the total
+            self._all_until = max(self._all_until, now)  # the total rate kept nobody waiting
         for key, bucket in again:
             bucket.queued = False
             self._queue(key, bucket)
@@ -168,14 +190,15 @@ class Throttle:
         return not self.total or self._all_until <= now
 
     def limits(self, key: str) -> bool:
-        """Whether anything limits what ``key`` is sent."""
+        """Whether any rate limits what ``key`` is sent."""
         return bool(self.total or (self.rate and key != UNLIMITED))
 
     def _bucket(self, key: str, now: float) -> Bucket:
         bucket = self._buckets.get(key)
         if bucket is None:
             if not self._buckets:
-                self._all_until = max(self._all_until, now)  # nobody was late while nobody asked
+                # Nobody waited before, so nothing is made up for.
+                self._all_until = max(self._all_until, now)
             bucket = self._buckets[key] = Bucket(now, self.rate if key != UNLIMITED else 0)
         return bucket
 
@@ -186,18 +209,18 @@ class Throttle:
             heapq.heappush(self._due, (bucket.until, self._serial, key))
 
     def _turn(self, bucket: Bucket, fair: int) -> None:
-        # In turns with the others, so that many short ones do not keep a long one waiting.
+        # Fresh flows and others alternate: many short transfers do not stop a long one.
         fresh = bool(bucket.fresh) and not (bucket.favoured and bucket.ring)
         bucket.favoured = fresh
         if not fresh:
             bucket.beside = self._beside = 0
         quantum = self._quantum(bucket, fair)
         flow, _ = (bucket.fresh if fresh else bucket.ring).popitem(last=False)
-        bucket.ring[flow] = None  # before it sends: it may leave meanwhile
+        bucket.ring[flow] = None  # before it sends, because sending may make it leave
         before = self.sent
-        self._count(bucket, flow.send(min(FIRST, quantum) if fresh else quantum))
+        self._count(bucket, flow.send(min(FIRST_TURN_BYTES, quantum) if fresh else quantum))
         if self.sent == before:
-            bucket.ring.pop(flow, None)  # it neither sent nor left: it must not spin
+            bucket.ring.pop(flow, None)  # it neither sent nor left, and would be asked for ever
 
     def _count(self, bucket: Bucket, count: int) -> None:
         self.sent += count
@@ -208,9 +231,9 @@ class Throttle:
 
     def _quantum(self, bucket: Bucket, fair: int) -> int:
         if not bucket.rate:
-            return MOST if self.total else BULK
-        # With many transfers each still has its turn soon enough for its client's patience.
-        return max(SEGMENT, min(fair, int(bucket.rate * ROUND / bucket.size())))
+            return MAX_TURN_BYTES if self.total else UNLIMITED_TURN_BYTES
+        # With many transfers the turns are small, so that no client waits until it gives up.
+        return max(SEGMENT_BYTES, min(fair, int(bucket.rate * ROUND_SECONDS / bucket.size())))
 
 
 def _rescaled(ahead: float, old: float, new: float) -> float:

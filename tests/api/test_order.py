@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_bulk.api import outline
 from twisted_bulk.api.order import read_order
-from twisted_bulk.api.outline import SOME
+from twisted_bulk.api.outline import MAX_ENTRIES
 from twisted_bulk.batch.model import Member, host_of, pack_members, unpack_members
 from twisted_bulk.errors import InvalidRequest
 
@@ -105,12 +105,12 @@ class ReadTests(SynchronousTestCase):
 
     def test_many(self) -> None:
         """What is wrong is found, and told by its place, however far behind it stands."""
-        urls: list[Any] = [f"http://h/{n}" for n in range(3 * SOME)]
-        order = read_order(body(download=urls), 3 * SOME)
-        share = [one for some in order.members(SOME - 1, SOME + 1) for one in some]
-        self.assertEqual([member.url for member in share], urls[SOME - 1 : SOME + 1])
+        urls: list[Any] = [f"http://h/{n}" for n in range(3 * MAX_ENTRIES)]
+        order = read_order(body(download=urls), 3 * MAX_ENTRIES)
+        share = [one for some in order.members(MAX_ENTRIES - 1, MAX_ENTRIES + 1) for one in some]
+        self.assertEqual([member.url for member in share], urls[MAX_ENTRIES - 1 : MAX_ENTRIES + 1])
         swapped = [*urls[1::-1], *urls[2:]]
-        again = read_order(body(download=swapped), 3 * SOME)
+        again = read_order(body(download=swapped), 3 * MAX_ENTRIES)
         self.assertNotEqual(order.digest, again.digest)
         for wrong, said in (
             ("ftp://h/", "$.download[2500]: not an http"),
@@ -175,7 +175,7 @@ class ReadTests(SynchronousTestCase):
         members = [{"url": "http://h/a", "name": name} if name else "http://h/" for name in names]
         asked = {"task_id": "a", "headers": {"A": '\\"]'}, "download": members, "priority": 1}
         sent = json.dumps(asked, ensure_ascii=data.draw(st.booleans()), indent=1).encode()
-        self.patch(outline, "PIECE", piece)
+        self.patch(outline, "PIECE_BYTES", piece)
         order = read_order(sent, 99)
         found = [member.name for some in order.members(0, 99) for member in some]
         self.assertEqual((order.submission.priority, found), (1, names))

@@ -23,22 +23,23 @@ from twisted.web.test.requesthelper import DummyRequest
 from tests.support.reactor import reactor
 from tests.support.redis_servers import RedisServer, RedisTestCase, need
 from twisted_bulk import web
-from twisted_bulk.api import intake
+from twisted_bulk.api import listing
+from twisted_bulk.api.admission import MAX_CLIENTS, RequestRate
 from twisted_bulk.api.intake import Intake
+from twisted_bulk.api.messages import MAX_AT_ONCE
 from twisted_bulk.api.order import read_order
 from twisted_bulk.api.tokens import Access, Token, parse_tokens
 from twisted_bulk.batch.model import PartResult
 from twisted_bulk.brokers.redis import Redis
 from twisted_bulk.errors import ConfigError, Forbidden, InvalidRequest, ProtectedMode, Unauthorized
-from twisted_bulk.http_server import channel
-from twisted_bulk.http_server.connection_limits import KNOWN, RequestRate
+from twisted_bulk.http_server import deadline
 from twisted_bulk.http_server.site import BoundedSite
 from twisted_bulk.jobs.group_model import Group, GroupPart
 from twisted_bulk.jobs.groups import GroupQueue
 from twisted_bulk.jobs.model import Ack
 from twisted_bulk.jobs.scripted import ScriptedQueue
 from twisted_bulk.notify.signer import load_signer
-from twisted_bulk.web import LARGE, Api
+from twisted_bulk.web import Api
 
 MAX_BODY = 20_000_000
 BATCH = {"task_id": "b", "download": ["http://h.example/a.wav", "http://h.example/b.wav"]}
@@ -175,7 +176,7 @@ class BatchTests(ApiTestCase):
         self.patch(web, "read_order", refuse)
         gc.disable()
         self.addCleanup(gc.enable)
-        for size in (10, LARGE):
+        for size in (10, MAX_AT_ONCE):
             await self.refused(400, "invalid_request", "POST", "/", b" " * size)
         await deferLater(reactor, 0.05)
         self.assertEqual([held() for held in seen], [None, None])
@@ -280,7 +281,7 @@ class BatchTests(ApiTestCase):
         _, shown, _ = await self.call("GET", "/v1/batches?limit=100")
         self.assertEqual(len(shown["batches"]), 100)
         self.assertLess(len(json.dumps(shown)), 200_000)
-        self.patch(intake, "PAGE_BYTES", 10_000)
+        self.patch(listing, "MAX_PAGE_BYTES", 10_000)
         seen, cursor = list[str](), ""
         while cursor is not None:
             _, shown, _ = await self.call("GET", f"/v1/batches?limit=70&cursor={cursor}")
@@ -333,7 +334,7 @@ class BatchTests(ApiTestCase):
         for method, path in (("GET", "/v1/batches/b"), ("POST", "/"), ("DELETE", "/v1/batches/b")):
             _, shown, _ = await self.call(method, path, body if method == "POST" else None)
             self.assertEqual((shown["task_id"], len(shown["errors"])), ("b", 100), method)
-            self.assertGreater(len(json.dumps(shown)), LARGE)
+            self.assertGreater(len(json.dumps(shown)), MAX_AT_ONCE)
 
     async def test_again_after_a_failure(self) -> None:
         """The same body after a batch that failed is told how to go on."""
@@ -417,7 +418,7 @@ class BatchTests(ApiTestCase):
         """Alive, and ready until it stops."""
         self.assertEqual((await self.call("GET", "/healthz"))[0], 200)
         self.assertEqual((await self.call("GET", "/readyz"))[0], 200)
-        self.api.stopping = True
+        self.api._admission.stopping = True
         await self.refused(503, "stopping", "GET", "/readyz")
         await self.refused(503, "stopping", "POST", "/", BATCH)
 
@@ -426,7 +427,7 @@ class BodyTests(ApiTestCase):
     """Bodies over the limit."""
 
     async def setUp(self) -> None:  # type: ignore[override]
-        self.patch(channel, "LINGER", 0.3)
+        self.patch(deadline, "LINGER_SECONDS", 0.3)
         # The connections that were refused end after that time.
         self.addCleanup(deferLater, reactor, 0.4)
         await super().setUp()
@@ -652,7 +653,7 @@ class OwnerTests(ApiTestCase):
             self.assertIn('WWW-Authenticate: Bearer realm="bulkwav"', answer)
             self.assertIn("HTTP/1.1 403 ", await deferToThread(post, "viewer", framing))
             self.assertEqual(await deferToThread(post, "one", framing), "")
-        await deferLater(reactor, channel.LINGER + 0.1)
+        await deferLater(reactor, deadline.LINGER_SECONDS + 0.1)
 
     async def test_invited_body(self) -> None:
         """Who waits for leave to send a small body is told at once that there is none."""
@@ -668,7 +669,7 @@ class OwnerTests(ApiTestCase):
             self.assertIn(f"HTTP/1.1 {said} ", await deferToThread(post, token))
         self.api.stop()
         self.assertIn("HTTP/1.1 503 ", await deferToThread(post, "one"))
-        await deferLater(reactor, channel.LINGER + 0.1)
+        await deferLater(reactor, deadline.LINGER_SECONDS + 0.1)
 
     async def test_guesses(self) -> None:
         """Who guesses too often is not told that a guess was right."""
@@ -795,9 +796,9 @@ class QuotaTests(SynchronousTestCase):
     def test_forgotten(self) -> None:
         """Who has not asked for a while takes no memory; nobody gains by that."""
         quota = RequestRate(1000)
-        for number in range(KNOWN * 2):
+        for number in range(MAX_CLIENTS * 2):
             self.assertEqual(quota.wait(f"{number}", number), 0)
-        self.assertLessEqual(len(quota), KNOWN)
+        self.assertLessEqual(len(quota), MAX_CLIENTS)
 
     def test_no_limit(self) -> None:
         """0 is any number."""

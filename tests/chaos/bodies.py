@@ -21,7 +21,7 @@ from collections import Counter
 from pathlib import Path
 
 from tests.support.daemon import Daemon, status_of
-from twisted_bulk.http_server.channel import HEADERS, LINGER
+from twisted_bulk.http_server.deadline import HEADER_SECONDS, LINGER_SECONDS
 
 HOSTILE = "127.0.0.2"
 HEAD = b"POST /v1/batches HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
@@ -53,7 +53,7 @@ def slow(port: int, count: int, ends: Counter[str]) -> None:
         connection = connect(port)
         connection.sendall(HEAD + head)
         going[connection] = piece
-    end = time.monotonic() + HEADERS + LINGER + 30
+    end = time.monotonic() + HEADER_SECONDS + LINGER_SECONDS + 30
     while going and time.monotonic() < end:
         time.sleep(1)
         for connection, piece in list(going.items()):

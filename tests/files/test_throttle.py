@@ -7,13 +7,13 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_bulk.throttle import (
-    BULK,
-    DEBT,
-    FIRST,
-    LEAST,
-    MOST,
-    ROUND,
+    FIRST_TURN_BYTES,
+    MAX_DEBT_SECONDS,
+    MAX_TURN_BYTES,
+    MIN_TURN_BYTES,
+    ROUND_SECONDS,
     UNLIMITED,
+    UNLIMITED_TURN_BYTES,
     Throttle,
 )
 
@@ -63,7 +63,7 @@ class RateTests(SynchronousTestCase):
         throttle, flow = Throttle(RATE), Endless()
         throttle.join("a", flow, 0)
         run(throttle, 0, 1)
-        self.assertApproximates(flow.sent, RATE, MOST)
+        self.assertApproximates(flow.sent, RATE, MAX_TURN_BYTES)
         run(throttle, 1, 29)
         self.assertApproximates(flow.sent / 30, RATE, RATE * 0.005)
 
@@ -75,7 +75,7 @@ class RateTests(SynchronousTestCase):
         run(throttle, 0, 30)
         sent = [flow.sent for flow in flows]
         self.assertApproximates(sum(sent) / 30, RATE, RATE * 0.005)
-        self.assertLessEqual(max(sent) - min(sent), 2 * LEAST)
+        self.assertLessEqual(max(sent) - min(sent), 2 * MIN_TURN_BYTES)
 
     def test_addresses_are_apart(self) -> None:
         """What one address does is nothing to another."""
@@ -119,7 +119,7 @@ class RateTests(SynchronousTestCase):
                 throttle.charge("a", 500, now)
                 total += 500
             throttle.serve(now)
-        self.assertLessEqual(total, RATE * (30 + DEBT) + 500)
+        self.assertLessEqual(total, RATE * (30 + MAX_DEBT_SECONDS) + 500)
         self.assertGreater(total, RATE * 29)
 
     def test_lateness(self) -> None:
@@ -130,7 +130,7 @@ class RateTests(SynchronousTestCase):
         self.assertApproximates(flow.sent / 30, RATE, RATE * 0.005)
         before = flow.sent
         run(throttle, 100, 1)
-        self.assertLessEqual(flow.sent - before, RATE * 1.3 + MOST)
+        self.assertLessEqual(flow.sent - before, RATE * 1.3 + MAX_TURN_BYTES)
 
     def test_forgotten(self) -> None:
         """An address is kept until its time has come, and not longer."""
@@ -149,7 +149,7 @@ class RateTests(SynchronousTestCase):
 
         class Full(Endless):
             def send(self, most: int) -> int:
-                if self.sent > 10 * BULK:
+                if self.sent > 10 * UNLIMITED_TURN_BYTES:
                     throttle.leave("a", self)
                     return 0
                 return super().send(most)
@@ -159,7 +159,7 @@ class RateTests(SynchronousTestCase):
         rounds = 0
         while throttle.serve(0) is not None:
             rounds += 1
-        self.assertEqual((flow.sent, rounds), (11 * BULK, 11))
+        self.assertEqual((flow.sent, rounds), (11 * UNLIMITED_TURN_BYTES, 11))
         throttle.charge("a", 10**9, 0)
         self.assertTrue(throttle.allows("a", 0))
 
@@ -180,12 +180,12 @@ class RateTests(SynchronousTestCase):
         throttle, flows = Throttle(RATE), [Endless() for _ in range(100)]
         for flow in flows:
             throttle.join("a", flow, 0)
-        run(throttle, 0, ROUND * 1.05)
+        run(throttle, 0, ROUND_SECONDS * 1.05)
         self.assertNotIn(0, [flow.sent for flow in flows])
 
     def test_exempt(self) -> None:
         """Some have no limit of their own; the others' is the same as ever."""
-        throttle, free, bound = Throttle(RATE), Endless(50 * BULK), Endless()
+        throttle, free, bound = Throttle(RATE), Endless(50 * UNLIMITED_TURN_BYTES), Endless()
         throttle.join(UNLIMITED, free, 0)
         throttle.join("a", bound, 0)
         run(throttle, 0, 30)
@@ -207,7 +207,7 @@ class RateTests(SynchronousTestCase):
             sent = [flow.sent for flow in flows]
             expected = min(total, 20 * rate or total)
             self.assertApproximates(sum(sent) / 30, expected, expected * 0.005)
-            self.assertLessEqual(max(sent) - min(sent), 3 * MOST)
+            self.assertLessEqual(max(sent) - min(sent), 3 * MAX_TURN_BYTES)
 
     def test_total_to_the_exempt(self) -> None:
         """Who has no rate gets what the others leave of the total, and no more."""
@@ -228,7 +228,7 @@ class RateTests(SynchronousTestCase):
         throttle.join("a", flow, 1000)
         while (due := throttle.serve(1000)) is not None and due <= 1000:
             pass
-        self.assertEqual(flow.sent, MOST)
+        self.assertEqual(flow.sent, MAX_TURN_BYTES)
 
     def test_heads_between(self) -> None:
         """Charging a head forgets nothing that an address was late with."""
@@ -249,7 +249,9 @@ class RateTests(SynchronousTestCase):
         for number, flow in enumerate(flows):
             throttle.join(f"{number}", flow, 10)
         run(throttle, 10, 0.1, step=0.001)
-        self.assertLess(sum(flow.sent for flow in flows) - before, 10 * RATE * 0.11 + MOST)
+        self.assertLess(
+            sum(flow.sent for flow in flows) - before, 10 * RATE * 0.11 + MAX_TURN_BYTES
+        )
 
     def test_left_before_its_turn(self) -> None:
         """Who leaves has none, also if it would have been the first."""
@@ -264,30 +266,32 @@ class RateTests(SynchronousTestCase):
         """Ever new short ones have quick turns, and leave a long one its share."""
         throttle, long = Throttle(RATE), Endless()
         throttle.join("a", long, 0)
-        short = [Endless(FIRST) for _ in range(10)]
+        short = [Endless(FIRST_TURN_BYTES) for _ in range(10)]
         done = 0
         for tick in range(3000):
             for number, flow in enumerate(short):
                 if not flow.left or not tick:
                     done += not flow.left
                     throttle.leave("a", flow)
-                    short[number] = Endless(FIRST)
+                    short[number] = Endless(FIRST_TURN_BYTES)
                     throttle.join("a", short[number], tick / 100, first=True)
             throttle.serve(tick / 100)
-        self.assertApproximates((long.sent + done * FIRST) / 30, RATE, RATE * 0.02)
-        self.assertGreater(long.sent, done * FIRST)
+        self.assertApproximates((long.sent + done * FIRST_TURN_BYTES) / 30, RATE, RATE * 0.02)
+        self.assertGreater(long.sent, done * FIRST_TURN_BYTES)
 
     def test_in_its_turn(self) -> None:
         """What the end of one sets off, still in its turn, is charged and served as ever."""
         for rate in (0, RATE):
-            throttle, other = Throttle(rate), Endless(3 * BULK)
+            throttle, other = Throttle(rate), Endless(3 * UNLIMITED_TURN_BYTES)
 
             throttle.join("b", other, 0)
             for _ in range(3):
                 throttle.join("a", Last(throttle), 0, first=True)
             before = throttle.sent
             run(throttle, 0, 30)
-            self.assertEqual((other.left, throttle.sent - before), (0, 3 * BULK + 3 + 1200))
+            self.assertEqual(
+                (other.left, throttle.sent - before), (0, 3 * UNLIMITED_TURN_BYTES + 3 + 1200)
+            )
             self.assertEqual(len(throttle), 0)
 
     def test_rate_changes(self) -> None:
@@ -302,7 +306,7 @@ class RateTests(SynchronousTestCase):
             run(throttle, now, seconds)
             now += seconds
             self.assertApproximates(
-                flow.sent - before, rate * seconds, rate * seconds * 0.01 + MOST
+                flow.sent - before, rate * seconds, rate * seconds * 0.01 + MAX_TURN_BYTES
             )
         throttle.change(0, RATE, now)
         before = flow.sent
@@ -318,7 +322,7 @@ class RateTests(SynchronousTestCase):
         new = Endless()
         throttle.join("a", new, 10, first=True)
         run(throttle, 10, 0.1, step=0.001)
-        self.assertEqual(new.sent, FIRST)
+        self.assertEqual(new.sent, FIRST_TURN_BYTES)
 
     @settings(max_examples=60, deadline=None)
     @given(st.integers(0, 2**32), st.integers(1, 20), st.sampled_from([10_000, RATE, 5_000_000]))
@@ -340,4 +344,6 @@ class RateTests(SynchronousTestCase):
         for then, before in dice.sample(marks, 40):
             for later, after in marks:
                 if later >= then:
-                    self.assertLessEqual(after - before, rate * (later - then + 0.25) + MOST)
+                    self.assertLessEqual(
+                        after - before, rate * (later - then + 0.25) + MAX_TURN_BYTES
+                    )

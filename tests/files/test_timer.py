@@ -9,8 +9,15 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.files.test_throttle import RATE, Endless
-from twisted_bulk.files.timer import SPACING, ThrottleTimer
-from twisted_bulk.throttle import BULK, DEBT, FIRST, MOST, UNLIMITED, Throttle
+from twisted_bulk.files.timer import SPACING_SECONDS, ThrottleTimer
+from twisted_bulk.throttle import (
+    FIRST_TURN_BYTES,
+    MAX_DEBT_SECONDS,
+    MAX_TURN_BYTES,
+    UNLIMITED,
+    UNLIMITED_TURN_BYTES,
+    Throttle,
+)
 
 
 class TickerTests(SynchronousTestCase):
@@ -38,20 +45,20 @@ class TickerTests(SynchronousTestCase):
         clock.advance(0)
         self.assertEqual(flow.sent, 0)
         clock.advance(400 / RATE)
-        self.assertEqual(flow.sent, FIRST)
+        self.assertEqual(flow.sent, FIRST_TURN_BYTES)
 
     def test_no_limit(self) -> None:
         """Who has none waits for no round."""
         for rate, key in ((0, "a"), (RATE, UNLIMITED)):
             clock = Clock()
-            timer, flow = ThrottleTimer(Throttle(rate), clock), Endless(BULK)
+            timer, flow = ThrottleTimer(Throttle(rate), clock), Endless(UNLIMITED_TURN_BYTES)
             timer.join(key, flow)
             clock.advance(0.001)
-            clock.advance(SPACING / 2)
-            flow.left = BULK  # its client has taken what it was sent
+            clock.advance(SPACING_SECONDS / 2)
+            flow.left = UNLIMITED_TURN_BYTES  # its client has taken what it was sent
             timer.join(key, flow)
             clock.advance(0)
-            self.assertEqual(flow.sent, 2 * BULK)
+            self.assertEqual(flow.sent, 2 * UNLIMITED_TURN_BYTES)
 
     @settings(max_examples=60, deadline=None)
     @given(st.integers(0, 2**32), st.integers(1, 20), st.sampled_from([10_000, RATE, 5_000_000]))
@@ -80,7 +87,11 @@ class TickerTests(SynchronousTestCase):
             for later, after in marks:
                 if later >= then:
                     # The clock of this test goes in steps of a millisecond; small answers are debt.
-                    bound = rate * (later - then + 0.001) + MOST + min(debt, rate * DEBT + 500)
+                    bound = (
+                        rate * (later - then + 0.001)
+                        + MAX_TURN_BYTES
+                        + min(debt, rate * MAX_DEBT_SECONDS + 500)
+                    )
                     self.assertLessEqual(after - before, bound)
 
 
@@ -117,7 +128,7 @@ class LineTests(SynchronousTestCase):
         for number in range(100):
             self.ask(number)
         free = len(self.admitted)
-        self.assertEqual(free, round(DEBT * 10) + 1)
+        self.assertEqual(free, round(MAX_DEBT_SECONDS * 10) + 1)
         self.assertEqual(len(self.clock.getDelayedCalls()), 1)
         self.run_for(2)
         self.assertApproximates(len(self.admitted), 20, 1)

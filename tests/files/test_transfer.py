@@ -24,7 +24,7 @@ from tests.support.reactor import reactor
 from twisted_bulk.files import transfer
 from twisted_bulk.files.resource import Files
 from twisted_bulk.files.timer import ThrottleTimer
-from twisted_bulk.files.transfer import SLOWEST, STALL, SWEEP
+from twisted_bulk.files.transfer import MIN_SPEED, STALL_SECONDS, SWEEP_SECONDS
 from twisted_bulk.http_server.clients import Clients
 from twisted_bulk.http_server.site import BoundedSite
 from twisted_bulk.storage.folders import DataFolders
@@ -77,9 +77,9 @@ class MemoryTests(SynchronousTestCase):
         self.run_for(1)
         self.assertApproximates(len(reading.value()) - before, RATE, 8192)
         had = len(stalled.value())
-        self.run_for(STALL - 2)
+        self.run_for(STALL_SECONDS - 2)
         self.assertFalse(stalled.disconnected)
-        self.run_for(2 + SWEEP)
+        self.run_for(2 + SWEEP_SECONDS)
         self.assertTrue(stalled.disconnected)
         self.assertEqual(len(stalled.value()), had)
 
@@ -87,13 +87,13 @@ class MemoryTests(SynchronousTestCase):
         """The clock runs while the client is what is waited for, and not otherwise."""
         self.timer.set_rate(1000, 0)
         channel, sent = self.ask()
-        self.run_for(STALL + 20)
+        self.run_for(STALL_SECONDS + 20)
         self.assertFalse(sent.disconnected)
         for _ in range(5):  # away for less than the limit each time, and taking enough
             channel.pauseProducing()
-            self.run_for(STALL / 5)
+            self.run_for(STALL_SECONDS / 5)
             channel.resumeProducing()
-            self.run_for(STALL / 2)
+            self.run_for(STALL_SECONDS / 2)
         self.assertFalse(sent.disconnected)
         self.assertGreater(len(sent.value()), 150_000)
 
@@ -102,14 +102,14 @@ class MemoryTests(SynchronousTestCase):
         channel, sent = self.ask()
         self.run_for(0.1)
         spent = 0.0
-        while not sent.disconnected and spent < 3 * STALL:
+        while not sent.disconnected and spent < 3 * STALL_SECONDS:
             channel.pauseProducing()
             self.run_for(10)
             spent += 10
             channel.resumeProducing()
             self.run_for(0.04)
         self.assertTrue(sent.disconnected)
-        self.assertLess(len(sent.value()), 2 * STALL * SLOWEST)
+        self.assertLess(len(sent.value()), 2 * STALL_SECONDS * MIN_SPEED)
 
     def test_full_before(self) -> None:
         """What begins while the transport is still full of something else waits for it."""
@@ -191,8 +191,8 @@ class SocketTests(FilesTestCase):
 
     async def test_large(self) -> None:
         """More than any buffer holds, to a client that reads and to one that does not."""
-        self.patch(transfer, "STALL", 1.0)
-        self.patch(transfer, "SWEEP", 0.1)
+        self.patch(transfer, "STALL_SECONDS", 1.0)
+        self.patch(transfer, "SWEEP_SECONDS", 0.1)
         body = os.urandom(1 << 20) * 30
         link = publish(self.folders, body)
         sleeper = socket.create_connection(("127.0.0.1", self.port.getHost().port))

@@ -18,11 +18,19 @@ from twisted.web.server import NOT_DONE_YET
 from twisted.web.test.requesthelper import DummyChannel
 from zope.interface import implementer
 
-from twisted_bulk.http_server.channel import CREDIT, DRAIN, HEADERS, LINGER, SLOWEST
+from twisted_bulk.http_server.channel import SMALL_BODY_BYTES
 from twisted_bulk.http_server.clients import Clients
 from twisted_bulk.http_server.connection_limits import Budget, ConnectionLimits
-from twisted_bulk.http_server.problem import SMALL
-from twisted_bulk.http_server.site import BODIES, HELD, IDLE, OF_ONE, BoundedSite, StreamedBody
+from twisted_bulk.http_server.deadline import (
+    DRAIN_SECONDS,
+    HEADER_SECONDS,
+    LINGER_SECONDS,
+    MAX_LEAD,
+    MIN_BODY_SPEED,
+)
+from twisted_bulk.http_server.request import MAX_BODIES, MAX_BODIES_OF_CLIENT
+from twisted_bulk.http_server.site import IDLE_SECONDS, MAX_ANSWER_BYTES, BoundedSite
+from twisted_bulk.http_server.streamed_body import StreamedBody
 from twisted_bulk.node.values import networks
 from twisted_bulk.system.logs import as_line
 
@@ -154,7 +162,7 @@ class FramingTests(ChannelTestCase):
                 self.assertEqual(transport.value()[:12], b"HTTP/1.1 400", data[:99])
                 self.assertIn(b'"bad_request"', transport.value())
                 self.assertEqual(transport.value().count(b"HTTP/1.1 "), 1, data[:99])
-                self.clock.advance(LINGER)
+                self.clock.advance(LINGER_SECONDS)
                 self.assertTrue(self.ended(transport), data[:99])
                 channel.connectionLost(Failure(ConnectionError()))
         self.assertEqual(self.resource.asked, [])
@@ -175,7 +183,7 @@ class FramingTests(ChannelTestCase):
         ):
             data = POST + b"Transfer-Encoding: chunked\r\n\r\n" + chunks
             channel, transport = self.say(data + SECOND)
-            self.clock.advance(IDLE + HEADERS + LINGER)
+            self.clock.advance(IDLE_SECONDS + HEADER_SECONDS + LINGER_SECONDS)
             ok = transport.value().startswith(b"HTTP/1.1 400") or self.ended(transport)
             self.assertTrue(ok, chunks)
             self.assertNotIn(b"/second", [path for _, path, _ in self.resource.asked])
@@ -289,15 +297,17 @@ class FramingTests(ChannelTestCase):
     def test_many_bodies(self) -> None:
         """Large ones have so much room together, and one client half; it is there again when they
         have gone. Small ones need none."""
-        size = self.site.max_body = 10 * SMALL
+        size = self.site.max_body = 10 * SMALL_BODY_BYTES
         head = POST + b"Content-Length: %d\r\n\r\n" % size
         body = b"x" * (size - 1)
-        going = [self.say(head + body, f"1.2.3.{n // OF_ONE}") for n in range(BODIES)]
-        _, transport = self.say(head + b"x" * (SMALL - 1), "2.2.2.2")
+        going = [
+            self.say(head + body, f"1.2.3.{n // MAX_BODIES_OF_CLIENT}") for n in range(MAX_BODIES)
+        ]
+        _, transport = self.say(head + b"x" * (SMALL_BODY_BYTES - 1), "2.2.2.2")
         self.assertEqual(transport.value(), b"")
         _, transport = self.say(POST + b"Content-Length: 9\r\n\r\n123456789", "2.2.2.2")
         self.assertEqual(transport.value()[:12], b"HTTP/1.1 200")
-        _, transport = self.say(head + b"x" * SMALL + b"x" * 9, "2.2.2.2")
+        _, transport = self.say(head + b"x" * SMALL_BODY_BYTES + b"x" * 9, "2.2.2.2")
         self.assertEqual(transport.value()[:12], b"HTTP/1.1 503")
         self.assertIn(b"Retry-After: ", transport.value())
         going[0][0].connectionLost(Failure(ConnectionDone()))
@@ -309,7 +319,7 @@ class FramingTests(ChannelTestCase):
         for channel, _ in going[1:]:
             channel.connectionLost(Failure(ConnectionDone()))
         self.assertEqual(self.site.bodies, {})
-        for _ in range(OF_ONE):
+        for _ in range(MAX_BODIES_OF_CLIENT):
             self.say(head + body)
         _, transport = self.say(head + body)
         self.assertEqual(transport.value()[:12], b"HTTP/1.1 503")
@@ -385,9 +395,9 @@ class PiecesTests(SynchronousTestCase):
     def test_stalled(self) -> None:
         """Who takes none is cut off."""
         made = self.begin(iter([b"one", b"two", b"three"]))
-        self.clock.pump([1] * (IDLE - 1))
+        self.clock.pump([1] * (IDLE_SECONDS - 1))
         made.resumeProducing()
-        self.clock.pump([1] * (IDLE - 1))
+        self.clock.pump([1] * (IDLE_SECONDS - 1))
         self.assertFalse(self.aborted)
         self.clock.pump([1] * 2)
         self.assertTrue(self.aborted)
@@ -437,7 +447,7 @@ class LargeTests(ChannelTestCase):
                 self.assertLess(len(transport.value()), 300_000)
                 refused += b'"unavailable"' in transport.value()
                 opened.append(channel)
-        self.assertEqual(30 - refused, HELD // (4 << 20))
+        self.assertEqual(30 - refused, MAX_ANSWER_BYTES // (4 << 20))
         for channel in opened:
             channel.stopProducing()  # as its transport does
             channel.connectionLost(Failure(ConnectionDone()))
@@ -451,24 +461,24 @@ class DeadlineTests(ChannelTestCase):
     def test_dribble(self) -> None:
         """Headers have one deadline, however many bytes come before it."""
         channel, transport = self.connect()
-        for byte in (GET + b"X: y\r\n" * 9)[: int(HEADERS)]:
+        for byte in (GET + b"X: y\r\n" * 9)[: int(HEADER_SECONDS)]:
             self.assertEqual(transport.value(), b"")
             channel.dataReceived(bytes([byte]))
             self.clock.advance(1)
         self.assertEqual(transport.value()[:12], b"HTTP/1.1 408")
         self.assertIn(b'"request_timeout"', transport.value())
-        self.clock.advance(LINGER)
+        self.clock.advance(LINGER_SECONDS)
         self.assertTrue(self.ended(transport))
 
     def test_silent(self) -> None:
         """A connection that never asks, and one that has no more questions."""
         _, transport = self.connect()
-        self.clock.pump([1] * int(HEADERS + LINGER))
+        self.clock.pump([1] * int(HEADER_SECONDS + LINGER_SECONDS))
         self.assertTrue(self.ended(transport))
         _, transport = self.say(GET + b"\r\n")
-        self.clock.pump([1] * int(HEADERS + LINGER))
+        self.clock.pump([1] * int(HEADER_SECONDS + LINGER_SECONDS))
         self.assertFalse(self.ended(transport))
-        self.clock.pump([1] * IDLE)
+        self.clock.pump([1] * IDLE_SECONDS)
         self.assertTrue(self.ended(transport))
 
     def test_slow_body(self) -> None:
@@ -480,7 +490,7 @@ class DeadlineTests(ChannelTestCase):
         ):
             self.site.max_body = 200_000_000
             channel, transport = self.say(POST + head)
-            for _ in range(int(HEADERS + 1)):
+            for _ in range(int(HEADER_SECONDS + 1)):
                 self.assertEqual(transport.value(), b"")
                 channel.dataReceived(piece)
                 self.clock.advance(1)
@@ -500,14 +510,14 @@ class DeadlineTests(ChannelTestCase):
         self.site.max_body = 10_000_000
         channel, transport = self.say(POST + b"Content-Length: 9999999\r\n\r\n")
         for _ in range(100):
-            channel.dataReceived(b"x" * SLOWEST)
+            channel.dataReceived(b"x" * MIN_BODY_SPEED)
             self.clock.advance(1)
         channel.dataReceived(b"x" * 2_000_000)
-        for _ in range(int(CREDIT) - 1):
+        for _ in range(int(MAX_LEAD) - 1):
             channel.dataReceived(b"x")
             self.clock.advance(1)
         self.assertEqual(transport.value(), b"")
-        for _ in range(int(HEADERS) + 1):
+        for _ in range(int(HEADER_SECONDS) + 1):
             channel.dataReceived(b"x")
             self.clock.advance(1)
         self.assertIn(b"HTTP/1.1 408", transport.value())
@@ -515,7 +525,7 @@ class DeadlineTests(ChannelTestCase):
     def test_never_taken(self) -> None:
         """A client has so long to take the end of the last answer."""
         _, transport = self.say(GET + b"Connection: close\r\n\r\n")
-        self.clock.pump([1] * int(DRAIN - 1))
+        self.clock.pump([1] * int(DRAIN_SECONDS - 1))
         self.assertEqual((transport.disconnecting, transport.disconnected), (True, False))
         self.clock.pump([1] * 2)
         self.assertTrue(transport.disconnected)
@@ -525,7 +535,7 @@ class DeadlineTests(ChannelTestCase):
         channel, transport = self.say(GET + b"\r\n")
         self.clock.pump([1] * 30)
         channel.dataReceived(b"GET")
-        self.clock.pump([1] * int(HEADERS))
+        self.clock.pump([1] * int(HEADER_SECONDS))
         self.assertIn(b"HTTP/1.1 408", transport.value())
 
 
@@ -594,12 +604,12 @@ class GateTests(ChannelTestCase):
         for number in range(70):
             self.assertIsNone(gates[0].enter(f"{number}"))
         for number in range(11):
-            self.assertFalse(gates[1].swamped("x"))
+            self.assertFalse(gates[1].is_overrun("x"))
             gates[0].enter(f"refused{number}")
         for limits in gates:
-            self.assertTrue(limits.swamped("x"))
+            self.assertTrue(limits.is_overrun("x"))
         gates[0].leave("refused1", False)
-        self.assertFalse(gates[1].swamped("x"))
+        self.assertFalse(gates[1].is_overrun("x"))
 
     def test_refusals_are_logged_once(self) -> None:
         """One line, and another one when there were none for a minute."""

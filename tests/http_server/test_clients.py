@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_bulk.http_server.clients import SIGNATURE, Clients, announced
+from twisted_bulk.http_server.clients import Clients
+from twisted_bulk.http_server.proxy_header import SIGNATURE, read_proxy_header
 from twisted_bulk.throttle import UNLIMITED
 
 PROXY = ip_network("10.0.0.0/8")
@@ -98,9 +99,9 @@ class AnnouncedTests(SynchronousTestCase):
     def test_good(self) -> None:
         """Both versions, in any number of pieces."""
         for header, host in self.good:
-            self.assertEqual(announced(header + b"GET /"), (len(header), host), header)
+            self.assertEqual(read_proxy_header(header + b"GET /"), (len(header), host), header)
             for end in range(len(header)):
-                self.assertIsNone(announced(header[:end]), header[:end])
+                self.assertIsNone(read_proxy_header(header[:end]), header[:end])
 
     def test_bad(self) -> None:
         """What is no such header ends the connection."""
@@ -117,13 +118,13 @@ class AnnouncedTests(SynchronousTestCase):
             b"\r\n\r\nGET / HTTP/1.1",
         ):
             with self.assertRaises(ValueError, msg=header):
-                announced(header)
+                read_proxy_header(header)
 
     @given(st.binary(max_size=80), st.sampled_from([b"", SIGNATURE, b"PROXY ", b"PROXY TCP4 "]))
     def test_any_bytes(self, data: bytes, start: bytes) -> None:
         """Nothing but a ValueError comes of nonsense."""
         try:
-            found = announced(start + data)
+            found = read_proxy_header(start + data)
         except ValueError:
             return
         self.assertTrue(found is None or found[0] <= len(start + data))

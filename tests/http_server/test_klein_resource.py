@@ -20,7 +20,8 @@ from tests.support.reactor import reactor
 from twisted_bulk.errors import BulkError, TooLarge
 from twisted_bulk.http_server.klein_resource import KleinResource
 from twisted_bulk.http_server.problem import problem
-from twisted_bulk.http_server.site import BoundedSite, StreamedBody
+from twisted_bulk.http_server.site import BoundedSite
+from twisted_bulk.http_server.streamed_body import StreamedBody
 
 LARGE = b"x" * 3_000_000
 

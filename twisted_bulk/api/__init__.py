@@ -1,6 +1,5 @@
-"""The intake API behind :mod:`twisted_bulk.web`: requests read and checked, batches taken in and
-shown, tokens.
+"""The API behind :mod:`twisted_bulk.web`: orders are read and checked, batches taken in and shown.
 
-For others: intake.Intake, order.read_order, submission, tokens, openapi.document,
-manifest.Manifests.
+For others: admission.Admission, intake.Intake, manifest.Manifests, messages,
+openapi.document, order.read_order, submission, tokens.
 """

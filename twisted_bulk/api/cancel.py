@@ -1,4 +1,4 @@
-"""All batches of some states, ended in one call that has to be made twice."""
+"""Ends all batches of some states, by one call that has to be made twice."""
 
 import hashlib
 
@@ -6,8 +6,8 @@ from twisted_bulk.errors import InvalidRequest, NotConfirmed
 from twisted_bulk.jobs.groups import GroupQueue
 
 STATES = ("queued", "running")
-PAGE = 100  # ids in one reply of the queue
-VALID = 120.0  # seconds for which a confirmation is taken
+PAGE_SIZE = 100  # ids in one reply of the queue
+VALID_SECONDS = 120.0  # for which a confirmation is accepted at least; at most twice as long
 
 
 def check_states(text: str) -> list[str]:
@@ -22,29 +22,30 @@ def check_states(text: str) -> list[str]:
 
 
 def confirmation(states: list[str], owner: str, now: float) -> str:
-    """What the second call has to say: it is the same for :data:`VALID` to twice as many seconds.
+    """The word that the second call must have. It changes every :data:`VALID_SECONDS`.
 
-    It guards against a slip of the hand, and is no secret.
+    It protects against a mistaken call, and is not a secret.
     """
-    words = f"{','.join(states)} {owner} {int(now / VALID)}"
+    words = f"{','.join(states)} {owner} {int(now / VALID_SECONDS)}"
     return hashlib.sha256(words.encode()).hexdigest()[:8]
 
 
 async def cancel_all(
     queue: GroupQueue, states: list[str], owner: str, confirm: str, now: float
 ) -> int:
-    """End all batches in ``states``; what is queued meanwhile may or may not be among them.
+    """End all batches in ``states``; of those that are queued meanwhile some may be left.
 
-    :param owner: whose, or empty: everybody's
+    :param owner: the token whose batches end; empty: everybody's
+    :param confirm: the word that the call before was told, or empty
     :param now: seconds on a clock that all nodes share
     :returns: how many were ended
-    :raises NotConfirmed: ``confirm`` is not what the call before was told
+    :raises NotConfirmed: ``confirm`` is not that word; the error tells it
     """
     found = [batch for state in states for batch in await _ids(queue, state, owner)]
-    if confirm not in (confirmation(states, owner, now - age) for age in (0.0, VALID)):
+    if confirm not in (confirmation(states, owner, now - age) for age in (0.0, VALID_SECONDS)):
         raise NotConfirmed(
             f"{len(found)} batches would be cancelled: to do it, call again within"
-            f" {VALID:.0f} s with confirm={confirmation(states, owner, now)}"
+            f" {VALID_SECONDS:.0f} s with confirm={confirmation(states, owner, now)}"
         )
     cancelled = 0
     for batch in found:
@@ -56,7 +57,7 @@ async def _ids(queue: GroupQueue, state: str, owner: str) -> list[str]:
     found: list[str] = []
     cursor = ""
     while True:
-        ids, cursor = await queue.groups(state, cursor, PAGE, owner)
+        ids, cursor = await queue.groups(state, cursor, PAGE_SIZE, owner)
         found += ids
         if not cursor:
             return found

@@ -1,4 +1,4 @@
-"""The manifest of a batch, for the API: a line for each member, as JSON, from wherever it is."""
+"""The manifest of a batch: a JSON line for each member, out of the files of its parts."""
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -12,24 +12,24 @@ from twisted_bulk.errors import Elsewhere, Gone
 from twisted_bulk.jobs.group_model import GroupRecord, PartRecord
 from twisted_bulk.storage.folders import DataFolders
 
-AT_ONCE = 200  # lines in one piece
+PIECE_LINES = 200  # lines that are sent at once
 
 
 class Manifests:
-    """Those of the batches whose files are on this node."""
+    """The manifests of batches whose files are on this node."""
 
     def __init__(self, folders: DataFolders) -> None:
         self._folders = folders
         self._node = folders.node
 
     def lines(self, record: GroupRecord, only: int = 0) -> Iterator[bytes]:
-        """JSON lines, in pieces: what became of each member, as far as that is known.
+        """The JSON lines, in pieces: how each member ended, as far as that is known.
 
-        A part that ended without looking at its members has one line.
+        A part that ended before it looked at its members has one line.
 
-        :param only: of this part, from 1; 0: of all
-        :raises Elsewhere: another node has it
-        :raises Gone: nobody has it
+        :param only: the number of a part, from 1; 0: all parts
+        :raises Elsewhere: another node has the lines of a part
+        :raises Gone: no node has them any more
         """
         sources, elsewhere = list[Iterator[bytes]](), dict[int, str]()
         for number, part in enumerate(record.parts, 1):
@@ -46,7 +46,7 @@ class Manifests:
     def _source(
         self, record: GroupRecord, number: int, part: PartRecord
     ) -> tuple[str, Iterator[bytes] | None]:
-        """Where a part's lines are, and the lines if that is here."""
+        """The node that has a part's lines, and the lines; None: they are not here."""
         if part.result:
             result = msgspec.json.decode(part.result, type=PartResult)
             path = self._folders.public / result.folder / MANIFEST
@@ -65,7 +65,7 @@ class Manifests:
 
 def _pieces(sources: Sequence[Iterator[bytes]]) -> Iterator[bytes]:
     for source in sources:
-        while lines := list(islice(source, AT_ONCE)):
+        while lines := list(islice(source, PIECE_LINES)):
             yield b"".join(line + b"\n" for line in lines)
 
 

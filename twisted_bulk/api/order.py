@@ -1,4 +1,4 @@
-"""A POST's body, checked: its members, read as they are needed."""
+"""The body of a POST of a batch: checked, its members decoded as they are needed."""
 
 import hashlib
 import math
@@ -9,13 +9,13 @@ from typing import Any, BinaryIO
 
 import msgspec
 
-from twisted_bulk.api.json_keys import check_keys
 from twisted_bulk.api.outline import Chunk, outline
 from twisted_bulk.api.submission import (
     ENTRY,
     TASK_ID,
     Submission,
     check_headers,
+    check_keys,
     check_member,
     check_url,
     decode,
@@ -23,14 +23,16 @@ from twisted_bulk.api.submission import (
 from twisted_bulk.batch.model import Member
 from twisted_bulk.errors import InvalidRequest
 
+SMALL_ORDER = 1000  # members of an order that is packed without a thread
 KEYS = frozenset(name.encode() for name in Submission.__struct_fields__)
 
 
 @dataclass
 class Order:
-    """A batch that is asked for. Its members stay in the body's file, which has to be open.
+    """An order of a batch. Its members stay in the body's file, which must be open.
 
-    :param digest: of all that was asked for, however its JSON was written
+    :param total: members
+    :param digest: of its content, however its JSON is written
     """
 
     submission: Submission
@@ -43,8 +45,13 @@ class Order:
     def __len__(self) -> int:
         return self.total
 
+    @property
+    def is_small(self) -> bool:
+        """Whether it is packed without a thread, and queued in one step."""
+        return self.total <= SMALL_ORDER
+
     def members(self, begin: int, end: int) -> Iterator[list[Member]]:
-        """Those from ``begin`` to before ``end``, some at a time. Blocks."""
+        """The members from ``begin`` to ``end`` (not included), some at a time. Blocks."""
         for number, chunk in enumerate(self._chunks):
             after = self._chunks[number + 1].first if number + 1 < len(self._chunks) else self.total
             if after > begin and chunk.first < end:
@@ -79,7 +86,7 @@ class Order:
         return entries
 
     def check(self) -> None:
-        """Look at all members, and make the digest.
+        """Check all members, and make the digest. Blocks.
 
         :raises InvalidRequest: names the field and what was expected there
         """
@@ -96,7 +103,7 @@ class Order:
 
     @property
     def need(self) -> int:
-        """How many members must succeed for the batch not to have failed."""
+        """How many members must succeed, or the batch has failed."""
         policy = self.submission.policy
         if policy == "strict":
             return len(self)
@@ -108,7 +115,7 @@ class Order:
 def read_order(body: BinaryIO | bytes, most: int) -> Order:
     """Read and check a POST's body. Blocks.
 
-    :param most: URLs in it
+    :param most: URLs that it may have
     :raises InvalidRequest: names the field and what was expected there
     """
     file = BytesIO(body) if isinstance(body, bytes) else body

@@ -1,8 +1,8 @@
-"""A POST's body taken apart in pieces, so that a large one costs neither memory nor a long pause.
+"""Takes a POST's body apart in pieces, so that a large one costs neither memory nor a long pause.
 
-Found are the places of the entries of ``download``, and everything else as a small text of its
-own. Each piece is looked at by a few regular expressions, which run as fast as the body comes
-from the disk. No entry is an object here; what stands in it is for :mod:`twisted_bulk.api.order`.
+The result is where the entries of ``download`` stand, and all other fields as one small text. A few
+regular expressions go through each piece, as fast as the body comes from the disk. Entries are not
+decoded here, but in :mod:`twisted_bulk.api.order`.
 """
 
 import re
@@ -14,12 +14,13 @@ import msgspec
 
 from twisted_bulk.errors import InvalidRequest
 
-PIECE = 256 * 1024  # bytes that are read at once
-SOME = 1000  # entries in one chunk, at most
-CHUNK = 256 * 1024  # bytes of a chunk, from which another one begins
-ENTRY = 512 * 1024  # bytes of one entry: a URL, its name and its headers, however they are escaped
-REST = 512 * 1024  # bytes of a body without the entries of its `download`
-DEEPEST = 32  # objects and arrays within each other
+PIECE_BYTES = 256 * 1024  # that are read at once
+MAX_ENTRIES = 1000  # in one chunk; then another one begins
+CHUNK_BYTES = 256 * 1024  # of a chunk, from which another one begins
+#: Bytes of one entry: a URL, its name and its headers, however they are escaped; more is 400.
+MAX_ENTRY_BYTES = 512 * 1024
+MAX_REST_BYTES = 512 * 1024  # of a body without the entries of its `download`; more is 400
+MAX_DEPTH = 32  # objects and arrays within each other; more is 400
 
 _SPACE = rb"[ \t\r\n]*+"
 _STRING = rb'"(?:[^"\\]++|\\.)*+"'
@@ -36,7 +37,12 @@ _CLOSING = 0x5D  # ]
 
 @dataclass(frozen=True)
 class Chunk:
-    """Entries that follow each other: the number of the first one, and their bytes in the body."""
+    """Entries that follow each other.
+
+    :param first: the number of the first one, from 0
+    :param begin: the offset of its first byte in the body
+    :param end: the offset behind the last entry
+    """
 
     first: int
     begin: int
@@ -45,10 +51,10 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Outline:
-    """A body.
+    """A body, taken apart.
 
     :param tokens: of the body with an empty ``download``
-    :param ends: where each of these ends in the body
+    :param ends: the offset behind each of these in the body
     :param total: entries of ``download``
     """
 
@@ -63,7 +69,7 @@ class Outline:
         return b" ".join(self.tokens)
 
     def place(self, at: int) -> int:
-        """Where byte ``at`` of ``rest`` is in the body."""
+        """The offset in the body of the byte at ``at`` in ``rest``."""
         begin = 0
         for token, end in zip(self.tokens, self.ends, strict=True):
             if at <= begin + len(token):
@@ -73,7 +79,7 @@ class Outline:
 
 
 class _Window:
-    """What is looked at of a file: it moves on, and grows where a thing is longer than it."""
+    """The part of a file that is in memory: it moves on, and grows for a longer token."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -82,28 +88,28 @@ class _Window:
         self.begin = 0  # of ``data`` in the file
 
     def grow(self) -> bool:
-        """Read on; False: there is no more."""
-        piece = self._file.read(PIECE)
+        """Read the next piece; False: the file has ended."""
+        piece = self._file.read(PIECE_BYTES)
         self.begin += self.at
         self.data, self.at = self.data[self.at :] + piece, 0
         return bool(piece)
 
     @property
     def left(self) -> int:
-        """Bytes from here to the end of what was read."""
+        """Bytes behind the present position."""
         return len(self.data) - self.at
 
     def token(self) -> bytes:
-        """The next token, or nothing at the end.
+        """The next token; empty at the end.
 
-        :raises InvalidRequest: there is none as JSON has them
+        :raises InvalidRequest: it is not a token of JSON
         """
         while True:
             found = _TOKEN.match(self.data, self.at)
-            # One at the very end may go on behind it.
+            # A token at the very end may go on in the next piece.
             if found and found.end() < len(self.data):
                 break
-            if self.left > REST:
+            if self.left > MAX_REST_BYTES:
                 raise _too_much()
             if not self.grow():
                 found = _TOKEN.match(self.data, self.at)
@@ -117,13 +123,13 @@ class _Window:
 
 
 def _too_much() -> InvalidRequest:
-    return InvalidRequest(f"$: more than {REST} bytes beside the entries of download")
+    return InvalidRequest(f"$: more than {MAX_REST_BYTES} bytes beside the entries of download")
 
 
 def outline(file: BinaryIO, most: int, known: Collection[bytes]) -> Outline:
     """Take a body apart. Blocks; lets other threads run between pieces.
 
-    :param most: entries of ``download``
+    :param most: entries that ``download`` may have
     :param known: the keys that a body may have
     :raises InvalidRequest: it is not JSON, or larger in some way than a request may be
     """
@@ -134,13 +140,13 @@ def outline(file: BinaryIO, most: int, known: Collection[bytes]) -> Outline:
     key = before = b""
     while token := window.token():
         size += len(token) + 1
-        if size > REST:
+        if size > MAX_REST_BYTES:
             raise _too_much()
         rest.append(token)
         ends.append(window.begin + window.at)
         if token in (b"{", b"["):
             depth += 1
-            if depth > DEEPEST:
+            if depth > MAX_DEPTH:
                 raise InvalidRequest("not JSON that is read: nested too deeply")
             if token == b"[" and depth == 2 and before == b":" and _is_download(key):
                 total = _entries(window, chunks, total, most)
@@ -164,11 +170,11 @@ def _is_download(key: bytes) -> bool:
     try:
         return bool(msgspec.json.decode(key) == "download")
     except msgspec.DecodeError:
-        return False  # the rest is decoded later, and says so
+        return False  # decoding the rest will raise the error
 
 
 def _entries(window: _Window, chunks: list[Chunk], total: int, most: int) -> int:
-    """Go through ``download`` up to its end; returns how many entries there are by now."""
+    """Go through ``download`` to its end; returns the number of entries so far."""
     while not (empty := _END.match(window.data, window.at)) and not window.left:
         if not window.grow():
             return total
@@ -179,23 +185,23 @@ def _entries(window: _Window, chunks: list[Chunk], total: int, most: int) -> int
     while True:
         found = _ENTRY.match(window.data, window.at)
         if found is None:
-            if window.left > ENTRY or not window.grow():
-                raise _strange(window, total)
+            if window.left > MAX_ENTRY_BYTES or not window.grow():
+                raise _not_an_entry(window, total)
             continue
         total += 1
         if total > most:
             raise InvalidRequest(f"$.download: more than {most} URLs")
         window.at = end = found.end()
         last = window.data[end - 1] == _CLOSING
-        if last or total - first >= SOME or window.begin + end - begin >= CHUNK:
+        if last or total - first >= MAX_ENTRIES or window.begin + end - begin >= CHUNK_BYTES:
             chunks.append(Chunk(first, begin, window.begin + end - 1))
             first, begin = total, window.begin + end
         if last:
             return total
 
 
-def _strange(window: _Window, number: int) -> InvalidRequest:
-    """Why what stands there is no entry."""
+def _not_an_entry(window: _Window, number: int) -> InvalidRequest:
+    """The error for text that is not an entry."""
     where, begin = f"$.download[{number}]", window.begin + window.at
     text = window.data[window.at :].lstrip(b" \t\r\n")
     if not text:
@@ -203,8 +209,8 @@ def _strange(window: _Window, number: int) -> InvalidRequest:
     if text[:1] == b"]":
         return InvalidRequest(f"not JSON: a comma before the end of download (byte {begin})")
     is_one = _ONE.match(text)
-    if not is_one and len(text) > ENTRY - PIECE:
-        return InvalidRequest(f"{where}: more than {ENTRY} bytes, or it does not end")
+    if not is_one and len(text) > MAX_ENTRY_BYTES - PIECE_BYTES:
+        return InvalidRequest(f"{where}: more than {MAX_ENTRY_BYTES} bytes, or it does not end")
     if not is_one and text[:1] == b'"':
         return InvalidRequest(f"not JSON: {where} does not end")
     if is_one:

@@ -1,24 +1,24 @@
-"""What users may send: the bodies of the API's calls, as types, and their checks. Pure."""
+"""The bodies of the API's calls, as types, and their checks. Pure."""
 
 import functools
+import json
 import re
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 import msgspec
 
-from twisted_bulk.api.json_keys import check_keys
 from twisted_bulk.batch.masks import Show
 from twisted_bulk.batch.model import MAX_URL, Member, Mode, is_url
 from twisted_bulk.errors import InvalidRequest
 
-MAX_PARTS = 10_000
-MAX_NAME = 1000
-MAX_HEADERS = 16_384
+MAX_PARTS = 10_000  # of a batch; more is 400
+MAX_NAME = 1000  # characters of a member's name; more is 400
+MAX_HEADER_BYTES = 16_384  # of request headers, a batch's and a member's each; more is 400
 
 TASK_ID = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._~-]{1,128}")
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
-# Headers that belong to the connection, or on which our own checks depend.
+# Headers of the connection, and headers on which our own checks depend.
 _OURS = frozenset(
     (
         *("accept-encoding", "connection", "content-length", "expect", "host", "if-match"),
@@ -32,7 +32,7 @@ Priority = Annotated[int, msgspec.Meta(ge=-1000, le=1000)]
 
 
 class NamedMember(Member, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """A member as users may send it: what we do not know they may have meant."""
+    """A member as users send it: an unknown field is an error, as it may be a misspelled one."""
 
 
 ENTRY = str | NamedMember
@@ -41,8 +41,8 @@ ENTRY = str | NamedMember
 class Submission(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """The body of a POST.
 
-    :param download: a URL or a :class:`~twisted_bulk.batch.model.Member` each; none of them is an
-        object here: a million would take 300 MB
+    :param download: URLs and :class:`NamedMember`. Here they are undecoded: a million objects would
+        take 300 MB
     """
 
     download: list[msgspec.Raw]
@@ -88,7 +88,7 @@ class Control(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def given(self) -> dict[str, Any]:
-        """Those that the body has."""
+        """The settings that the body has."""
         return {
             name: value
             for name, value in msgspec.structs.asdict(self).items()
@@ -97,24 +97,24 @@ class Control(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def check_headers(headers: dict[str, str], where: str) -> None:
-    """:raises InvalidRequest: one of them cannot be sent"""
+    """:raises InvalidRequest: one of the headers cannot be sent"""
     for name, value in headers.items():
         if not _TOKEN.fullmatch(name) or re.search(r"[\x00-\x08\x0a-\x1f\x7f]", value):
             raise InvalidRequest(f"{where}: {name!r} is not a header that can be sent")
         if name.lower() in _OURS:
             raise InvalidRequest(f"{where}: {name} is set by bulkwav itself")
-    if sum(len(name) + len(value) for name, value in headers.items()) > MAX_HEADERS:
-        raise InvalidRequest(f"{where}: more than {MAX_HEADERS} bytes")
+    if sum(len(name) + len(value) for name, value in headers.items()) > MAX_HEADER_BYTES:
+        raise InvalidRequest(f"{where}: more than {MAX_HEADER_BYTES} bytes")
 
 
 def check_url(url: str, where: str) -> None:
-    """:raises InvalidRequest: it is not one that we would fetch"""
+    """:raises InvalidRequest: it is not a URL that can be fetched"""
     if not is_url(url):
         raise InvalidRequest(f"{where}: not an http or https URL of at most {MAX_URL} characters")
 
 
 def check_member(member: Member, where: str) -> None:
-    """:raises InvalidRequest: something in it cannot be"""
+    """:raises InvalidRequest: names the field that is wrong"""
     check_url(member.url, where)
     if len(member.name) > MAX_NAME:
         raise InvalidRequest(f"{where}.name: more than {MAX_NAME} characters")
@@ -136,8 +136,9 @@ def decode(
 ) -> Any:
     """Decode JSON.
 
-    :param place: where in the request's body a path in the text stands, ``$.a[1]`` for instance
-    :param offset: where in the request's body a byte of the text stands
+    :param kind: the type of the result
+    :param place: makes the path in the request's body, such as ``$.a[1]``, of a path in ``body``
+    :param offset: makes the offset in the request's body of an offset in ``body``
     :raises InvalidRequest: names the field and what was expected there
     """
     try:
@@ -152,6 +153,35 @@ def decode(
     except (msgspec.DecodeError, RecursionError) as error:
         said = _BYTE.sub(lambda found: f"(byte {offset(int(found[1]))})", str(error))
         raise InvalidRequest(f"not JSON: {said}") from None
+
+
+def _once(pairs: list[tuple[str, Any]]) -> None:
+    seen = set()
+    for key, _ in pairs:
+        if key in seen:
+            raise InvalidRequest(f"the key {key!r} stands twice in one object")
+        seen.add(key)
+
+
+# Numbers stay text: Python would not convert one of 5,000 digits.
+_key_decoder = json.JSONDecoder(object_pairs_hook=_once, parse_int=str, parse_float=str)
+
+
+def check_keys(body: bytes) -> None:
+    """Check that each key stands once in its object.
+
+    Of a key that stands twice one reader takes the first value and another the last (RFC 8259,
+    section 4), so that a checked value might not be the used one.
+
+    :param body: JSON
+    :raises InvalidRequest: names the key
+    """
+    try:
+        _key_decoder.decode(body.decode())
+    except UnicodeDecodeError:
+        raise InvalidRequest("not JSON: it is not UTF-8") from None
+    except RecursionError:
+        raise InvalidRequest("not JSON that is read: nested too deeply") from None
 
 
 def read(body: bytes, kind: Any) -> Any:

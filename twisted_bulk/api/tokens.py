@@ -1,8 +1,8 @@
-"""Who may use the API, and what for.
+"""Who may use the API, and for which calls.
 
-The file has a line for each token: its SHA-256 in hexadecimal digits, a name, and what it is for
-(``submit``, ``read``, ``admin``, with commas between them). ``#`` begins a comment. A name may have
-several lines: while a token is replaced, the old one and the new one are of one client.
+The file has a line for each token: its SHA-256 in hexadecimal digits, a name, and scopes
+(``submit``, ``read``, ``admin``, with commas between them). ``#`` begins a comment. A name may
+have several lines: while a token is replaced, the old one and the new one belong to one client.
 """
 
 import functools
@@ -18,8 +18,9 @@ from urllib.parse import urlsplit
 from twisted.logger import Logger
 
 from twisted_bulk.errors import ConfigError, Forbidden, ProtectedMode, Unauthorized
-from twisted_bulk.http_server.site import BoundedRequest, header
+from twisted_bulk.http_server.request import BoundedRequest, header
 from twisted_bulk.system.net import address
+from twisted_bulk.system.reread import Reread
 
 log = Logger()
 
@@ -29,9 +30,9 @@ _NAME = re.compile(r"[A-Za-z0-9._~-]{1,64}")
 
 @dataclass(frozen=True)
 class Token:
-    """A client that is known; without tokens everybody who is let in is :data:`ANYBODY`.
+    """A client's token; without tokens every client is :data:`ANYBODY`.
 
-    :param digest: SHA-256 of what it sends
+    :param digest: SHA-256 of the token itself
     """
 
     digest: bytes = b""
@@ -40,18 +41,18 @@ class Token:
 
     @property
     def owner(self) -> str | None:
-        """Whose batches it sees; None: everybody's."""
+        """The name whose batches it sees; None: everybody's."""
         return None if "admin" in self.scopes else self.name
 
 
 ANYBODY = Token()
-KNOWN = 1000  # hosts that were asked for, of which it is known who is meant
+MAX_HOSTS = 1000  # values of Host that are not parsed again
 
 
 def parse_tokens(text: str) -> list[Token]:
     """The tokens of a file.
 
-    :raises ValueError: says in which line what is wrong
+    :raises ValueError: names the line and the mistake
     """
     tokens: list[Token] = []
     for number, line in enumerate(text.splitlines(), 1):
@@ -75,69 +76,48 @@ def parse_tokens(text: str) -> list[Token]:
 class Access:
     """Who may use the API.
 
-    :param tokens: those that are let in; None: no token is needed
-    :param open: whether clients from anywhere need none
-    :param file: which is read again when it has changed
+    :param tokens: that are let in; None: no token is needed
+    :param open: where no token is needed: clients on other machines are let in, too
+    :param file: the tokens, instead of ``tokens``; it is read again when it has changed
     """
 
     def __init__(
-        self, tokens: Iterable[Token] | None = None, open: bool = False, file: Path | None = None
+        self,
+        tokens: Iterable[Token] | None = None,
+        open: bool = False,
+        file: Reread[tuple[Token, ...]] | None = None,
     ) -> None:
         self._tokens = None if tokens is None else tuple(tokens)
         self._open = open
         self._file = file
-        self._seen = self._version()
 
     @classmethod
     def load(cls, path: str, open: bool) -> "Access":
-        """With the tokens of a file, if there is one."""
+        """With the tokens of a file; empty: no token is needed.
+
+        :raises ConfigError: the file cannot be read, or has a wrong line
+        """
         if not path:
             return cls(None, open)
-        try:
-            return cls(parse_tokens(Path(path).read_text(encoding="utf-8")), open, Path(path))
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"tokens: cannot read {path}: {error}") from None
-        except ValueError as error:
-            raise ConfigError(f"tokens: {path}: {error}") from None
-
-    def _version(self) -> tuple[int, int] | None:
-        try:
-            about = self._file.stat() if self._file else None
-        except OSError:
-            return None
-        return about and (about.st_mtime_ns, about.st_ino)
-
-    def _look(self) -> None:
-        """Read the file again if it has changed; one that cannot be read changes nothing."""
-        version = self._version()
-        if self._file is None or version == self._seen:
-            return
-        self._seen = version
-        try:
-            tokens = tuple(parse_tokens(self._file.read_text(encoding="utf-8")))
-            if not tokens:
-                raise ValueError("there is none in the file")  # it is being written just now
-            self._tokens = tokens
-        except (OSError, ValueError) as error:
-            log.error("tokens: {error}; those before are used still", error=error)
-        else:
-            log.info("{n} tokens are known now", n=len(self._tokens))
+        return cls(None, open, _watched(Path(path)))
 
     def check(self, request: BoundedRequest, scope: str) -> Token:
-        """Let a client in.
+        """The token of a request.
 
-        :raises Unauthorized: or :class:`ProtectedMode`, if it may not come in
-        :raises Forbidden: if it may, and not for this
+        :param scope: that the call needs
+        :raises Unauthorized: it has no token, or an unknown one
+        :raises ProtectedMode: there are no tokens, and the client is not on this machine
+        :raises Forbidden: the token lacks the scope
         """
-        self._look()
-        if self._tokens is None:
+        tokens = self._file.content() if self._file is not None else self._tokens
+        if tokens is None:
             if not self._open:
                 _check_local(request)
             return ANYBODY
         scheme, _, secret = (header(request, "Authorization") or "").partition(" ")
         given = hashlib.sha256(secret.strip().encode("latin-1")).digest()
-        # All of them, each in constant time: the time must not tell which came close.
-        known = [token for token in self._tokens if hmac.compare_digest(given, token.digest)]
+        # All tokens, each in constant time: the time must not show which one is nearly right.
+        known = [token for token in tokens if hmac.compare_digest(given, token.digest)]
         if scheme.lower() != "bearer" or not known:
             raise Unauthorized("a valid bearer token is needed")
         if not known[0].scopes & {scope, "admin"}:
@@ -145,8 +125,30 @@ class Access:
         return known[0]
 
 
+def _watched(path: Path) -> Reread[tuple[Token, ...]]:
+    """The tokens of a file, which is read again when it has changed."""
+
+    def read(again: bool) -> tuple[Token, ...]:
+        try:
+            tokens = tuple(parse_tokens(path.read_text(encoding="utf-8")))
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"tokens: cannot read {path}: {error}") from None
+        except ValueError as error:
+            raise ConfigError(f"tokens: {path}: {error}") from None
+        if again and not tokens:  # somebody writes the file at this moment
+            raise ConfigError(f"tokens: {path}: there is none in the file")
+        return tokens
+
+    return Reread(
+        path,
+        read,
+        changed=lambda tokens: log.info("{n} tokens are known now", n=len(tokens)),
+        kept=lambda error: log.error("{error}; those before are used still", error=error),
+    )
+
+
 def _check_local(request: BoundedRequest) -> None:
-    """:raises ProtectedMode: it is not known to come from a client on this machine"""
+    """:raises ProtectedMode: the request may not come from a client on this machine"""
     if request.is_forwarded:
         raise ProtectedMode(
             "the request came through a proxy, or as HTTP/1.0, and there are no tokens: clients"
@@ -167,14 +169,16 @@ def _is_local(host: str) -> bool:
     return not host or (ip is not None and ip.is_loopback)  # a unix socket has no address
 
 
-@functools.lru_cache(KNOWN)
+@functools.lru_cache(MAX_HOSTS)
 def _is_meant(asked: str, origin: str | None) -> bool:
-    """Whether a request was made for us, and not by another site's page in a local browser.
+    """Whether a request was meant for this server, and not made by a page of another site.
 
-    :param asked: its ``Host``
+    A page in a browser on this machine may send requests to us. They have the page's ``Origin``;
+    or, if the page's host name was bound to our address ("DNS rebinding"), its name as ``Host``.
+    Ours are an address of this machine, ``localhost`` and the host name.
 
-    What that page asks for has its ``Origin``, or, where its name was bound to our address
-    ("DNS rebinding"), its ``Host``: this machine's names are its address and its host name.
+    :param asked: the request's ``Host``
+    :param origin: its ``Origin``
     """
     try:
         name = urlsplit(f"//{asked}").hostname or ""

@@ -1,4 +1,4 @@
-"""The file port: finished zips at the rate that :mod:`twisted_bulk.throttle` gives each client.
+"""The file port: sends finished zips at the rate that the throttle gives each client address.
 
 For others: resource.Files, status.FilePort, timer.ThrottleTimer.
 """

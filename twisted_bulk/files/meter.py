@@ -1,25 +1,28 @@
-"""How fast something goes, lately. Pure."""
+"""The speed of a client address: an average that forgets exponentially. Arithmetic over ``now``."""
 
 import math
 
-MEMORY = 5.0  # seconds over which the speed is an average
+AVERAGE_SECONDS = 5.0  # after which a byte counts 1/e of what it did
 
 
 class Meter:
-    """Bytes a second: an average that forgets exponentially."""
+    """The bytes a second of one address.
+
+    ``users``: how many transfers note their bytes here.
+    """
 
     __slots__ = ("_average", "_noted", "users")
 
     def __init__(self, now: float) -> None:
         self._average = 0.0
         self._noted = now
-        self.users = 0  # transfers that it counts
+        self.users = 0
 
     def note(self, count: int, now: float) -> None:
-        """So much has gone."""
-        self._average = self.speed(now) + count / MEMORY
+        """Count ``count`` bytes that were sent."""
+        self._average = self.speed(now) + count / AVERAGE_SECONDS
         self._noted = now
 
     def speed(self, now: float) -> float:
-        """Bytes a second."""
-        return self._average * math.exp((self._noted - now) / MEMORY)
+        """The average, in bytes a second."""
+        return self._average * math.exp((self._noted - now) / AVERAGE_SECONDS)

@@ -1,4 +1,4 @@
-"""Finished zips, opened by their links and kept open while somebody is served."""
+"""Finished zips, found by their links; one descriptor for all clients of a file."""
 
 import errno
 import os
@@ -13,9 +13,10 @@ Identity = tuple[int, int]  # device and inode
 
 
 class OpenZip:
-    """An open file of the folders; its bytes stay readable even if it is deleted.
+    """An open zip. Its bytes stay readable when the file is deleted.
 
-    All who are served it share one descriptor: reading is by offset.
+    All transfers of a file share one descriptor, and read at their own offsets. ``users``: how
+    many they are; the last one closes it.
     """
 
     def __init__(self, zips: "Zips", identity: Identity, descriptor: int, sha256: bytes) -> None:
@@ -25,15 +26,17 @@ class OpenZip:
         self.users = 0
         self.descriptor = descriptor
         self.sha256 = sha256
-        self.what = Representation(about.st_size, f'"{sha256.hex()}"', int(about.st_mtime))
+        self.representation = Representation(
+            about.st_size, f'"{sha256.hex()}"', int(about.st_mtime)
+        )
 
     def use(self) -> "OpenZip":
-        """One more user, who releases it."""
+        """Count one more user; it calls :meth:`release` at its end."""
         self.users += 1
         return self
 
     def release(self) -> None:
-        """One of its users needs it no more."""
+        """Count one user less; close the file after the last one."""
         self.users -= 1
         if not self.users:
             del self._zips.opened[self._identity]
@@ -46,16 +49,17 @@ def _read(path: Any, folder: int) -> int:
 
 
 class Zips:
-    """The folders's finished zips."""
+    """The finished zips of the public folder, and those of them that are open."""
 
     def __init__(self, folders: DataFolders) -> None:
         self._folders = folders
         self.opened: dict[Identity, OpenZip] = {}
 
     def open(self, path: str) -> OpenZip:
-        """The zip under ``/folder/file.zip``, to be released.
+        """Open the zip of the path ``/folder/file.zip``; the caller releases it.
 
-        :raises FileNotFoundError: with the argument ``gone`` if it once was there
+        :raises FileNotFoundError: with the argument ``gone`` when there was a zip once
+        :raises OSError: the file cannot be opened
         """
         folder, _, name = path.removeprefix("/").partition("/")
         if not PUBLIC_FOLDER.fullmatch(folder) or not ZIP_FILE.fullmatch(name):

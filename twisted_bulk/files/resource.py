@@ -1,4 +1,4 @@
-"""The file port: finished zips, at the rate that each client address may have."""
+"""Answers the requests of the file port: a zip, its ranges, or an error."""
 
 import errno
 import re
@@ -6,12 +6,10 @@ from base64 import b64encode
 from secrets import token_hex
 from urllib.parse import quote
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.http import Request, datetimeToString, stringToDatetime
-from twisted.web.resource import Resource
-from twisted.web.server import NOT_DONE_YET
 
 from twisted_bulk.errors import (
     BulkError,
@@ -29,7 +27,7 @@ from twisted_bulk.http_server.clients import Clients
 from twisted_bulk.http_server.connection_limits import RETRY_AFTER
 from twisted_bulk.http_server.preconditions import Answer, Conditions, Span, evaluate
 from twisted_bulk.http_server.problem import problem
-from twisted_bulk.http_server.site import BoundedRequest, abort, header
+from twisted_bulk.http_server.request import BoundedRequest, CoroutineResource, abort, header
 from twisted_bulk.storage.folders import DataFolders
 
 log = Logger()
@@ -37,10 +35,11 @@ log = Logger()
 METHODS = b"GET, HEAD, OPTIONS"
 
 
-class Files(Resource):
-    """``/<folder>/<file>.zip`` of the folders."""
+class Files(CoroutineResource):
+    """The resource of ``/<folder>/<file>.zip``: the finished zips of ``folders``.
 
-    isLeaf = True
+    ``transfers``: those under way.
+    """
 
     def __init__(self, folders: DataFolders, timer: ThrottleTimer, clients: Clients) -> None:
         super().__init__()
@@ -49,21 +48,14 @@ class Files(Resource):
         self._clients = clients
         self.transfers = Transfers(timer)
 
-    def render(self, request: BoundedRequest) -> int:
-        serving = Deferred.fromCoroutine(self._serve(request))
-        if not serving.called:
-            request.notifyFinish().addErrback(lambda _: serving.cancel())
-        serving.addErrback(self._broken, request)
-        return NOT_DONE_YET
-
-    def _broken(self, failure: Failure, request: Request) -> None:
+    def broken(self, failure: Failure, request: BoundedRequest) -> None:
         if not failure.check(CancelledError):
             log.failure("serving {path} failed", failure, path=request.path)
             abort(request)
 
-    async def _serve(self, request: BoundedRequest) -> None:
+    async def answer(self, request: BoundedRequest) -> None:
         key = self._clients.key(request.client_address)
-        await self._timer.admit(key)  # a flood of small answers runs into debt, and then waits
+        await self._timer.admit(key)  # answers that are small and many wait here
         if request.method == b"OPTIONS":
             request.setHeader("Allow", METHODS)
             self._short(request, key, 204)
@@ -77,13 +69,13 @@ class Files(Resource):
                 gone = missing.args and missing.args[0] == "gone"
                 error = (Gone if gone else NoSuchFile)("there is no file under this link")
                 self._refuse(request, key, error)
-            except OSError as trouble:
-                if trouble.errno not in (errno.EMFILE, errno.ENFILE):
+            except OSError as failed:
+                if failed.errno not in (errno.EMFILE, errno.ENFILE):
                     raise
                 self._refuse(request, key, Unavailable("too many files are open", RETRY_AFTER))
             else:
                 try:
-                    self._answer(request, key, found)
+                    self._send(request, key, found)
                 finally:
                     found.release()
 
@@ -94,24 +86,24 @@ class Files(Resource):
         self._short(request, key, error.status, body)
 
     def _short(self, request: Request, key: str, status: int, body: bytes = b"") -> None:
-        """An answer without a file."""
+        """Send an answer without a file."""
         request.setResponseCode(status)
         self._timer.charge(key, _weight(request) + len(body))
         if request.method != b"HEAD":
             request.write(body)
         request.finish()
 
-    def _answer(self, request: BoundedRequest, key: str, found: OpenZip) -> None:
-        what = found.what
-        answer = evaluate(request.method.decode("latin-1"), _conditions(request), what)
+    def _send(self, request: BoundedRequest, key: str, found: OpenZip) -> None:
+        zip_file = found.representation
+        answer = evaluate(request.method.decode("latin-1"), _conditions(request), zip_file)
         request.setHeader("Accept-Ranges", "bytes")
         if answer.status in (200, 206, 304):
-            request.setHeader("ETag", what.etag)
-            request.setHeader("Last-Modified", datetimeToString(what.modified))
+            request.setHeader("ETag", zip_file.etag)
+            request.setHeader("Last-Modified", datetimeToString(zip_file.modified))
             request.setHeader("Cache-Control", "private, no-transform, max-age=86400, immutable")
         elif answer.status == 416:
-            request.setHeader("Content-Range", f"bytes */{what.size}")
-        if answer.status == 304:  # Twisted knows by itself that it has no body
+            request.setHeader("Content-Range", f"bytes */{zip_file.size}")
+        if answer.status == 304:  # Twisted sends no body with it
             self._short(request, key, 304)
             return
         if answer.status not in (200, 206):
@@ -127,7 +119,7 @@ class Files(Resource):
             Transfer(request, self.transfers, key, found, pieces)
 
     def _describe(self, request: Request, found: OpenZip, answer: Answer) -> list[Piece]:
-        """Set the headers; returns the body."""
+        """Set the headers of an answer with a file; returns the pieces of its body."""
         request.setResponseCode(answer.status)
         name = request.path.decode("ascii").rsplit("/", 1)[1]
         request.setHeader("Content-Disposition", disposition(name))
@@ -137,9 +129,9 @@ class Files(Resource):
         kind, pieces = "application/zip", [span for span in answer.spans if span[0] < span[1]]
         body: list[Piece] = list(pieces)
         if answer.status == 206 and len(pieces) == 1:
-            request.setHeader("Content-Range", _span(pieces[0], found.what.size))
+            request.setHeader("Content-Range", _span(pieces[0], found.representation.size))
         elif answer.status == 206:
-            kind, body = multipart(pieces, kind, found.what.size, token_hex(16))
+            kind, body = multipart(pieces, kind, found.representation.size, token_hex(16))
         request.setHeader("Content-Type", kind)
         length = sum(len(p) if isinstance(p, bytes) else p[1] - p[0] for p in body)
         request.setHeader("Content-Length", str(length))
@@ -147,7 +139,7 @@ class Files(Resource):
 
 
 def disposition(name: str) -> str:
-    """Content-Disposition for any file name (RFC 6266, RFC 8187)."""
+    """The value of Content-Disposition for any file name (RFC 6266, RFC 8187)."""
     plain = re.sub(r"[^ !#-\[\]-~]", "_", name)
     extended = "" if plain == name else f"; filename*=UTF-8''{quote(name, safe='!#$&+.^_`|~-')}"
     return f'attachment; filename="{plain}"{extended}'
@@ -158,7 +150,7 @@ def _span(span: Span, size: int) -> str:
 
 
 def multipart(spans: list[Span], kind: str, size: int, boundary: str) -> tuple[str, list[Piece]]:
-    """The type and the body of an answer with several ranges (RFC 9110, 14.6)."""
+    """The Content-Type and the pieces of an answer with several ranges (RFC 9110, 14.6)."""
     body: list[Piece] = []
     for span in spans:
         head = f"--{boundary}\r\nContent-Type: {kind}\r\nContent-Range: {_span(span, size)}\r\n\r\n"
@@ -168,7 +160,7 @@ def multipart(spans: list[Span], kind: str, size: int, boundary: str) -> tuple[s
 
 
 def _weight(request: Request) -> int:
-    """Bytes of the answer's head."""
+    """The bytes of the answer's head."""
     headers = request.responseHeaders.getAllRawHeaders()
     lines = (len(name) + len(value) + 4 for name, values in headers for value in values)
     return len(b"HTTP/1.1 200 \r\n\r\n") + len(request.code_message) + sum(lines)

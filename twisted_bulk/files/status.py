@@ -1,4 +1,4 @@
-"""The file port as its operator sees it: who is served how fast, and at what limits."""
+"""The file port for its operator: ``GET /v1/files``, its metrics, and a change of its rates."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -8,14 +8,17 @@ from prometheus_client.registry import Collector
 
 from twisted_bulk.files.timer import ThrottleTimer
 from twisted_bulk.files.transfer import Transfers
-from twisted_bulk.http_server.connection_metrics import Connections
+from twisted_bulk.http_server.connection_limits import Connections
 from twisted_bulk.http_server.site import BoundedSite
 
-SHOWN = 100  # addresses, the fastest first
+MAX_ADDRESSES = 100  # in an answer, the fastest first; the others are not shown
 
 
 class FilePort(Collector):
-    """What can be said, and changed, while it runs. The limits are this node's, until it stops."""
+    """What the file port tells, and what can be changed while it runs.
+
+    A change holds on this node, until the process ends.
+    """
 
     def __init__(self, site: BoundedSite, transfers: Transfers) -> None:
         self._site = site
@@ -26,7 +29,7 @@ class FilePort(Collector):
         return self._transfers.timer
 
     def change(self, rate: int | None = None, total_rate: int | None = None) -> None:
-        """Other limits, from now on, in bytes a second; None leaves one as it is."""
+        """Set other limits, in bytes a second; None leaves one as it is."""
         throttle = self._timer.throttle
         self._timer.set_rate(
             throttle.rate if rate is None else rate,
@@ -34,7 +37,7 @@ class FilePort(Collector):
         )
 
     def shown(self) -> dict[str, Any]:
-        """As ``GET /v1/files`` answers."""
+        """The answer of ``GET /v1/files``."""
         throttle, limits, now = self._timer.throttle, self._site.limits, self._timer.now()
         speeds = {key: meter.speed(now) for key, meter in self._transfers.meters.items()}
         fastest = sorted(speeds.items(), key=lambda item: -item[1])
@@ -47,12 +50,12 @@ class FilePort(Collector):
             "transfers": self._transfers.count,
             "addresses": [
                 {"address": key or "exempt", "speed": round(speed), "connections": limits.of(key)}
-                for key, speed in fastest[:SHOWN]
+                for key, speed in fastest[:MAX_ADDRESSES]
             ],
         }
 
     def collect(self) -> Iterator[Metric]:
-        """As Prometheus asks."""
+        """Prometheus calls this for the metrics."""
         limits, throttle = self._site.limits, self._timer.throttle
         sent = "bytes sent by the file port, heads included"
         yield CounterMetricFamily("bulkwav_files_bytes", sent, throttle.sent)

@@ -1,4 +1,4 @@
-"""Time for the throttle: one timer for all who send, and lines of answers that wait."""
+"""The throttle on a clock: calls it when something is due; small answers that wait their turn."""
 
 from collections import OrderedDict
 
@@ -7,11 +7,11 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from twisted_bulk.throttle import Flow, Throttle
 
-SPACING = 0.02  # seconds between two rounds, at least
+SPACING_SECONDS = 0.02  # at least, between two calls of the throttle that send something
 
 
 class WaitingAnswers:
-    """Answers of one address that may not be sent at once: a flow that sends one in each turn."""
+    """A flow: the small answers of one address that may not be sent at once, one in each turn."""
 
     def __init__(self, timer: "ThrottleTimer", key: str) -> None:
         self._timer = timer
@@ -19,7 +19,7 @@ class WaitingAnswers:
         self.waiting: OrderedDict[Deferred[None], None] = OrderedDict()
 
     def send(self, most: int) -> int:
-        """As :class:`throttle.Flow` says; what is sent charges itself."""
+        """See :class:`throttle.Flow`. Returns 0: the answer is charged by its sender."""
         throttle = self._timer.throttle
         before = throttle.sent
         while self.waiting and throttle.sent == before:
@@ -30,27 +30,33 @@ class WaitingAnswers:
 
 
 class ThrottleTimer:
-    """Serve a throttle whenever something is due."""
+    """Calls :meth:`Throttle.serve` on ``clock`` when something is due.
+
+    Its methods are those of the throttle, without ``now``.
+    """
 
     def __init__(self, throttle: Throttle, clock: IReactorTime) -> None:
         self.throttle = throttle
         self.clock = clock
         self._call: IDelayedCall | None = None
-        self._last = -SPACING
+        self._last = -SPACING_SECONDS
         self._lines: dict[str, WaitingAnswers] = {}
 
     def now(self) -> float:
+        """Seconds on the clock."""
         return self.clock.seconds()
 
     def set_rate(self, rate: float, total: float) -> None:
-        """Change the limits, from now on."""
+        """Set the limits, in bytes a second: of each address, and of all together."""
         self.throttle.change(rate, total, self.now())
         if len(self.throttle):
             self._plan(self.now())
 
     def admit(self, key: str) -> Deferred[None]:
-        """Fires, at once or in its turn, when another answer may be sent to ``key``; it has to be
-        charged before anything else is waited for."""
+        """Fires when a small answer may be sent to ``key``: at once, or in its turn.
+
+        The caller charges the answer before it waits for anything else. It may cancel the wait.
+        """
         line = self._lines.get(key)
         if line is None and self.throttle.allows(key, self.now()):
             return succeed(None)
@@ -62,27 +68,27 @@ class ThrottleTimer:
         return waiting
 
     def end(self, key: str, line: WaitingAnswers) -> None:
-        """Nobody waits in ``line`` any more."""
+        """Forget ``line``, which is empty."""
         self.leave(key, line)
         del self._lines[key]
 
     def join(self, key: str, flow: Flow, first: bool = False) -> None:
-        """``flow`` can send from now on."""
+        """See :meth:`Throttle.join`."""
         self.throttle.join(key, flow, self.now(), first)
         self._plan(self.now(), at_once=first or not self.throttle.limits(key))
 
     def leave(self, key: str, flow: Flow) -> None:
-        """``flow`` cannot send (for now)."""
+        """See :meth:`Throttle.leave`."""
         self.throttle.leave(key, flow)
 
     def charge(self, key: str, count: int) -> None:
-        """Count bytes that were sent beside any flow."""
+        """See :meth:`Throttle.charge`."""
         self.throttle.charge(key, count, self.now())
         self._plan(self.now())
 
     def _plan(self, due: float, at_once: bool = False) -> None:
-        # What is due right after a round has no limit, and waits for nothing.
-        at = due if at_once or due <= self._last else max(due, self._last + SPACING)
+        # Only flows without a limit are due right after a call; they need not wait.
+        at = due if at_once or due <= self._last else max(due, self._last + SPACING_SECONDS)
         if self._call is not None and self._call.active():
             if self._call.getTime() <= at:
                 return

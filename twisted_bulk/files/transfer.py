@@ -1,7 +1,6 @@
-"""The body of an answer on its way to a client, whenever the throttle says so.
+"""Sends the body of an answer in the turns that the throttle gives, and cuts off slow clients.
 
-On a plain socket by ``sendfile``, straight from the throttle's turn; on anything else
-(TLS) through the transport's buffer.
+On a plain socket ``sendfile`` sends directly; with TLS the bytes go through the transport's buffer.
 """
 
 import os
@@ -18,38 +17,41 @@ from zope.interface import implementer
 from twisted_bulk.files.meter import Meter
 from twisted_bulk.files.open_zips import OpenZip
 from twisted_bulk.files.timer import ThrottleTimer
-from twisted_bulk.http_server.site import BoundedRequest
+from twisted_bulk.http_server.request import BoundedRequest
 
 log = Logger()
 
-STALL = 60.0  # seconds that a client may take nothing
-SLOWEST = 1000  # bytes a second that it has to take, over at least that time
-SWEEP = 1.0  # seconds between two looks at those who do not
+STALL_SECONDS = 60.0  # that a client may take nothing; then its connection is cut
+#: Bytes a second that a client has to take while it is waited for, over STALL_SECONDS of waiting.
+#: A slower client's connection is cut.
+MIN_SPEED = 1000
+SWEEP_SECONDS = 1.0  # between two looks at the clients that are waited for
 
-UNSENT = 32768  # bytes that the kernel keeps unsent for a client
-WRITTEN = 65536  # bytes at once into a transport's buffer, which is not seen to empty
+MAX_UNSENT = 32768  # bytes that the kernel keeps unsent for a client
+MAX_WRITE_BYTES = 65536  # in one write to a transport with a buffer of its own (TLS)
 TCP_NOTSENT_LOWAT = 25  # of Linux's <netinet/tcp.h>; Python 3.11 has no name for it
 
-_SENT = Headers()  # instead of a kilobyte for each of ten thousand that wait
+#: Shared by all answers whose heads are sent: own headers are a kilobyte for each of 10,000.
+_NO_HEADERS = Headers()
 
-Piece = bytes | tuple[int, int]  # what to send: bytes, or the file's from one offset to another
+Piece = bytes | tuple[int, int]  # of a body: bytes, or the file's from one offset to another
 
 
 class Transfers:
-    """Knows all transfers, and cuts off those whose clients take nothing, or next to nothing.
+    """All transfers; cuts off those whose clients take nothing.
 
-    ``meters`` has each address that is being served.
+    ``count``: how many there are. ``meters``: a meter for each address that has one.
     """
 
     def __init__(self, timer: ThrottleTimer) -> None:
         self.timer = timer
         self.count = 0
         self.meters: dict[str, Meter] = {}
-        self._parked: dict[Transfer, float] = {}
+        self._waiting: dict[Transfer, float] = {}
         self._call: IDelayedCall | None = None
 
     def enter(self, key: str) -> Meter:
-        """One more transfer for ``key``; returns what its bytes are noted in."""
+        """Count one more transfer for ``key``; returns the meter for its bytes."""
         self.count += 1
         meter = self.meters.get(key)
         if meter is None:
@@ -58,41 +60,44 @@ class Transfers:
         return meter
 
     def leave(self, key: str) -> None:
-        """One less."""
+        """Count one transfer less for ``key``."""
         self.count -= 1
         self.meters[key].users -= 1
         if not self.meters[key].users:
             del self.meters[key]
 
-    def park(self, transfer: "Transfer") -> None:
-        """The client is what ``transfer`` waits for, from now on."""
-        self._parked[transfer] = self.timer.now()
+    def wait(self, transfer: "Transfer") -> None:
+        """``transfer`` waits for its client from now on."""
+        self._waiting[transfer] = self.timer.now()
         if self._call is None:
-            self._call = self.timer.clock.callLater(SWEEP, self._sweep)
+            self._call = self.timer.clock.callLater(SWEEP_SECONDS, self._sweep)
 
-    def release(self, transfer: "Transfer") -> float:
-        """It is not any more; returns for how many seconds it was."""
-        since = self._parked.pop(transfer, None)
-        if not self._parked and self._call is not None:
+    def resume(self, transfer: "Transfer") -> float:
+        """``transfer`` does not wait any more; returns for how many seconds it did."""
+        since = self._waiting.pop(transfer, None)
+        if not self._waiting and self._call is not None:
             self._call.cancel()
             self._call = None
         return 0.0 if since is None else self.timer.now() - since
 
     def _sweep(self) -> None:
-        self._call = self.timer.clock.callLater(SWEEP, self._sweep)
+        self._call = self.timer.clock.callLater(SWEEP_SECONDS, self._sweep)
         now = self.timer.now()
-        for transfer, since in list(self._parked.items()):
-            if now - since >= STALL:
+        for transfer, since in list(self._waiting.items()):
+            if now - since >= STALL_SECONDS:
                 transfer.abort()
 
 
 @implementer(IPushProducer)
 class Transfer:
-    """One body.
+    """The sending of one body: a flow of the throttle, and the producer of a request.
 
-    :param key: whose rate it goes by
-    :param file: which this uses, and releases in the end
-    :param pieces: the body, in order
+    Twisted calls ``pauseProducing``, ``resumeProducing`` and ``stopProducing`` as the client takes
+    data or goes.
+
+    :param key: of the address in the throttle
+    :param file: is used until the end of the transfer
+    :param pieces: of the body, in order
     """
 
     __slots__ = (
@@ -126,26 +131,26 @@ class Transfer:
         self._meter = transfers.enter(key)
         self._file = file.use()
         self._pieces = list(pieces)
-        self._waited = 0.0  # seconds for the client, and ``_moved`` the bytes it took, lately
-        self._moved = 0
+        self._waited = 0.0  # seconds for the client since its speed was judged
+        self._moved = 0  # bytes that the client took since then
         self._socket = transport.socket if isinstance(transport, tcp.Connection) else None
         request.transfer = self
         request.registerProducer(self, True)
         request.write(b"")  # the head
-        request.responseHeaders = _SENT
-        # Until the head has gone; or, where the transport was full before, what is in front of it.
+        request.responseHeaders = _NO_HEADERS
+        # It waits until the head is sent, and the answer before it where requests are pipelined.
         if self._socket is not None or channel._waitingForTransport:
             self.pauseProducing()
         else:
             transfers.timer.join(key, self, first=True)
 
     def send(self, most: int) -> int:
-        """As :class:`throttle.Flow` says."""
+        """See :class:`throttle.Flow`."""
         try:
-            return self._send(most if self._socket is not None else min(most, WRITTEN))
+            return self._send(most if self._socket is not None else min(most, MAX_WRITE_BYTES))
         except (OSError, EOFError):  # the client is gone; or the file is shorter than it was
             pass
-        except Exception:  # what goes wrong with one shall not end the others' round
+        except Exception:  # a fault of one transfer must not end the turns of the others
             log.failure("a transfer failed")
         self.abort()
         return 0
@@ -198,45 +203,45 @@ class Transfer:
         request.finish()
 
     def abort(self) -> None:
-        """Cut the connection: ending short would pass for the whole."""
+        """Cut the connection, so that the client does not take the part for the whole."""
         self.stopProducing()
         self._transport.abortConnection()
 
     def pauseProducing(self) -> None:
-        """The client takes nothing for now."""
         self._transfers.timer.leave(self._key, self)
-        self._transfers.park(self)
+        self._transfers.wait(self)
         if self._socket is not None:
-            # The transport has nothing (more) to send itself; it tells when it could.
+            # The transport has nothing to send; it calls resumeProducing when the socket has room.
             self._transport.producerPaused = True
             self._transport.startWriting()
 
     def resumeProducing(self) -> None:
-        """It does again."""
         if self._request is None:
             return
         first = not self._moved
-        self._waited += self._transfers.release(self)
-        if self._waited >= STALL:
-            if self._moved < SLOWEST * self._waited:
+        self._waited += self._transfers.resume(self)
+        if self._waited >= STALL_SECONDS:
+            if self._moved < MIN_SPEED * self._waited:
                 self.abort()
                 return
-            self._waited, self._moved = 0.0, 1
+            self._waited, self._moved = 0.0, 1  # 1: it is not its first turn
         self._transfers.timer.join(self._key, self, first)
 
     def stopProducing(self) -> None:
-        """Nothing more is sent."""
         if self._request is not None:
             self._request = None
-            self._transfers.release(self)
+            self._transfers.resume(self)
             self._transfers.timer.leave(self._key, self)
             self._transfers.leave(self._key)
             self._file.release()
 
 
 def _bound(transport: Any) -> None:
-    """Let the kernel keep little that is unsent: it would take megabytes for a client that reads
-    nothing, and send them at once when it wakes up."""
-    found = getattr(transport, "socket", None)  # TLS has that of what is below it
+    """Let the kernel keep at most :data:`MAX_UNSENT` unsent bytes.
+
+    It would keep megabytes for a client that reads nothing, and send them at once, faster than the
+    rate, when the client reads again.
+    """
+    found = getattr(transport, "socket", None)  # a TLS transport has that of the one below
     if found is not None and found.family in (AF_INET, AF_INET6):
-        found.setsockopt(IPPROTO_TCP, TCP_NOTSENT_LOWAT, UNSENT)
+        found.setsockopt(IPPROTO_TCP, TCP_NOTSENT_LOWAT, MAX_UNSENT)

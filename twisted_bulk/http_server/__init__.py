@@ -1,7 +1,5 @@
-"""What both ports share: bounded requests, connections, who the client is, problems.
+"""The HTTP server of both ports: connections, bounded requests, clients, errors as problems.
 
-Knows nothing of batches.
-
-For others: site, problem, connection_limits, connection_metrics, clients.Clients, klein_resource,
-preconditions.
+For others: site, request, streamed_body, klein_resource, problem, connection_limits,
+clients.Clients, preconditions.
 """

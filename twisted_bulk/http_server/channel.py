@@ -1,59 +1,39 @@
 """One client's connection to a port of ours.
 
-Twisted's parser, without what two parsers in a row may read differently (RFC 9112,
-sections 3, 5.2 and 6.3), with absolute deadlines, and with caps on connections.
+It is Twisted's HTTPChannel with four additions: it refuses messages that two parsers in a row may
+read differently (RFC 9112, sections 3, 5.2 and 6.3); headers and bodies have deadlines; the number
+of connections is limited; and each refusal says why before the connection is closed.
 """
 
-import re
 from collections import Counter
 from collections.abc import Callable
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IDelayedCall, ISSLTransport
+from twisted.internet.interfaces import ISSLTransport
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel, Request
-from twisted.web.http_headers import Headers
 
-from twisted_bulk.errors import BadRequest, BulkError, RequestTimeout, Unauthorized, Unavailable
-from twisted_bulk.http_server.clients import Clients, announced
-from twisted_bulk.http_server.connection_limits import MOMENT, ConnectionLimits
-from twisted_bulk.http_server.problem import BEARER, SMALL, problem_body
+from twisted_bulk.errors import BadRequest, BulkError, RequestTimeout
+from twisted_bulk.http_server import deadline as limits
+from twisted_bulk.http_server.clients import Clients
+from twisted_bulk.http_server.connection_limits import ConnectionLimits
+from twisted_bulk.http_server.deadline import BodySpeed, Deadline
+from twisted_bulk.http_server.problem import last_answer
+from twisted_bulk.http_server.proxy_header import ProxyHeader
+from twisted_bulk.http_server.strictness import ambiguity, stays_open
 from twisted_bulk.throttle import UNLIMITED
 
 log = Logger(namespace="access")
 
-HEADERS = 15.0  # seconds for a request's headers, from the connection's start or its first byte
-SLOWEST = 10_000  # bytes a second of a request's body, beside that time
-CREDIT = 60.0  # seconds that a body may be behind that, after it was before it
-PIECES = 32  # of what came while an earlier request is being answered
-DRAIN = 75.0  # seconds that a client has to take the end of the last answer
-LINGER = 2.0  # seconds that a refused client has to read why
-_LABEL = rb"[A-Za-z0-9_~!$&'()*+,;=%-]{1,63}"
-_HOST = re.compile(rb"(?:%b(?:\.%b)*\.?|\[[0-9A-Fa-f:.]+\])?(?::[0-9]*)?" % (_LABEL, _LABEL))
-
-
-def ambiguity(version: bytes, headers: Headers) -> str:
-    """What another server might understand differently, or nothing."""
-    hosts = headers.getRawHeaders(b"Host", [])
-    if len(hosts) > 1 or (not hosts and version != b"HTTP/1.0"):
-        return "there must be one Host"
-    if hosts and not _HOST.fullmatch(hosts[0]):
-        return "Host is not a host"
-    codings = headers.getRawHeaders(b"Transfer-Encoding")
-    if codings is not None:
-        if version != b"HTTP/1.1":
-            return "Transfer-Encoding needs HTTP/1.1"
-        if [coding.lower() for coding in codings] != [b"chunked"]:
-            return "no Transfer-Encoding but chunked"
-        if headers.hasHeader(b"Content-Length"):
-            return "Transfer-Encoding and Content-Length"
-    return ""
+#: Bodies up to so many bytes are in memory, and `unwelcome` is not asked about them.
+SMALL_BODY_BYTES = 100_000
+MAX_PIECES = 32  # of data that came while an earlier request is answered; then they are joined
 
 
 class Served(Protocol):
-    """What a connection asks of its site."""
+    """The site, as a connection sees it."""
 
     reactor: Any
     limits: ConnectionLimits
@@ -65,9 +45,6 @@ class Served(Protocol):
     def unwelcome(self) -> Callable[[Any], BulkError | None]:
         """Why a request's body need not come."""
 
-    def hold(self, key: str, size: int) -> bool:
-        """Whether there is room for a large answer to a client; if so, it is taken."""
-
     def refusing(self, error: BulkError) -> None:
         """A connection is refused."""
 
@@ -75,106 +52,87 @@ class Served(Protocol):
         """Count an answer, and log it."""
 
     def log(self, request: Any, whole: bool = True) -> None:
-        """Count and log the answer to a request."""
+        """Count the answer to a request, and log it."""
 
 
 class Channel(HTTPChannel):
     """A connection, from its start to its end.
 
-    ``client`` is whom it comes from, ``key`` what stands for that in limits; ``passes_on``: its
-    requests come from others.
+    ``client``: the client's address. ``key``: the client in limits, see :meth:`Clients.key`.
+    ``passes_on``: it is a proxy's, and each request names its client. ``announced``: a PROXY header
+    has named the client. ``refused``: nothing more is read.
+
+    Twisted calls the methods without a docstring: for the connection, while it parses a request,
+    and ``checkPersistence`` behind that; ``pauseProducing`` when the transport is full.
     """
 
     site: Served
     transport: Any
     client = key = ""
-    refused = passes_on = False
+    refused = passes_on = announced = False
     _paused: Any = None  # the producer of an answer that was told to wait
-    _entered: bool | None = None  # whether it was let in, once that is known
-    announced = False  # a PROXY header said whom it comes from
-    _greeting: bytes | None = None  # what has come of the PROXY header that is due
-    _deadline: float | None = None  # when ``_due`` is to be called
-    _timer: IDelayedCall | None = None  # fires no later than that, and may find it moved
-    _closing: IDelayedCall | None = None
+    _entered: bool | None = None  # whether it was let in; None: that is not known yet
+    _proxy_header: ProxyHeader | None = None  # the header that is due; None: none is
 
     def connectionMade(self) -> None:
+        # First: Twisted may end the connection below.
+        self._deadline, self._closing = Deadline(self.site.reactor), Deadline(self.site.reactor)
         super().connectionMade()
         self._began = self.site.reactor.seconds()
         self._host = self.transport.getHost()  # a system call, and each request asks for it
         self.client = getattr(self.transport.getPeer(), "host", None) or ""
-        self._await(self._late)
+        self._deadline.set(self._late)
         if self.site.clients.announces(self.client):
-            self._greeting = b""
+            self._proxy_header = ProxyHeader()
         else:
             self._enter()
 
     def _enter(self) -> None:
+        """The client is known: let the connection in, or refuse it."""
         clients = self.site.clients
-        # A proxy that says for each request whom it brings has connections for many.
         self.passes_on = clients.passes_on(self.client)
         self.key = UNLIMITED if self.passes_on else clients.key(self.client)
         refusal = self.site.limits.enter(self.key)
         self._entered = refusal is None
         if refusal:
             self.site.refusing(refusal)
-        if refusal and self.site.limits.swamped(self.key):
+        if refusal and self.site.limits.is_overrun(self.key):
             self.refused = True
             self.transport.abortConnection()
         elif refusal:
             self.refuse(refusal)
 
     def dataReceived(self, data: bytes) -> None:
-        if self._greeting is not None:
-            data = self._greet(data)
+        if self._proxy_header is not None:
+            data = self._take_proxy_header(self._proxy_header, data)
         if self.refused or not data:
             return
-        if self._deadline is None and self.line_mode:
-            self._await(self._late)
-        if len(self._dataBuffer) > PIECES:  # Twisted adds up their lengths at each one that comes
+        if not self._deadline.is_set and self.line_mode:
+            self._deadline.set(self._late)
+        if len(self._dataBuffer) > MAX_PIECES:  # Twisted adds up their lengths at each piece
             self._dataBuffer = [b"".join(self._dataBuffer)]
         super().dataReceived(data)
-        if self._waitingForTransport and (not self._handlingRequest or self._full()):
-            # While an answer is made, or its client takes none, Twisted stops reading; where one
-            # follows the other it does not.
+        is_full = sum(map(len, self._dataBuffer)) > self._optimisticEagerReadSize
+        if self._waitingForTransport and (is_full or not self._handlingRequest):
+            # Twisted stops reading while an answer is made, or its client takes none; but not
+            # where one of these follows the other.
             self._networkProducer.pauseProducing()
 
     def getHost(self) -> Any:
         return self._host
 
-    def _await(self, due: Callable[[], object], seconds: float = HEADERS) -> None:
-        """Call ``due`` then, unless ``_deadline`` is changed. Nearly every one is."""
-        self._deadline, self._due = self.site.reactor.seconds() + seconds, due
-        if self._timer is None:
-            self._timer = self.callLater(seconds, self._look)
-
-    def _look(self) -> None:
-        self._timer = None
-        if self._deadline is None:
-            return
-        left = self._deadline - self.site.reactor.seconds()
-        if left > MOMENT:
-            self._timer = self.callLater(left, self._look)
-        else:
-            self._due()
-
-    def _full(self) -> bool:
-        return sum(map(len, self._dataBuffer)) > self._optimisticEagerReadSize
-
-    def _greet(self, data: bytes) -> bytes:
-        """Take the PROXY header off; returns what follows it."""
-        self._greeting = cast(bytes, self._greeting) + data
+    def _take_proxy_header(self, header: ProxyHeader, data: bytes) -> bytes:
+        """Take the PROXY header; returns the bytes behind it."""
         try:
-            found = announced(self._greeting)
+            data = header.add(data)
         except ValueError as problem:
             log.info("{client}: {problem}", client=self.client, problem=str(problem))
             self.transport.abortConnection()
-            self._greeting = b""
             return b""
-        if found is None:
-            return b""
-        data, self._greeting = self._greeting[found[0] :], None
-        self.client, self.announced = found[1] or self.client, True
-        self._enter()
+        if header.client is not None:
+            self._proxy_header = None
+            self.client, self.announced = header.client or self.client, True
+            self._enter()
         return data
 
     def lineReceived(self, line: bytes) -> None:
@@ -191,20 +149,19 @@ class Channel(HTTPChannel):
     def headerReceived(self, line: bytes) -> bool:
         try:
             return bool(super().headerReceived(line))
-        except ValueError:  # a Content-Length beyond what Python turns into a number
+        except ValueError:  # a Content-Length with more digits than Python converts
             self._respondToBadRequestAndDisconnect()
             return False
 
     def allHeadersReceived(self) -> None:
-        self._deadline = None
+        self._deadline.clear()
         request = self.requests[-1]
-        problem = ambiguity(self._version, request.requestHeaders)
-        if problem:
+        if problem := ambiguity(self._version, request.requestHeaders):
             self.refuse(BadRequest(problem))
             return
         if self.length != 0:
-            large = self.length is None or self.length > SMALL
-            # Before Twisted says "100 Continue" to a client that waits for that.
+            large = self.length is None or self.length > SMALL_BODY_BYTES
+            # First: Twisted says "100 Continue" to a client that waits for that.
             asks = large or request.requestHeaders.hasHeader(b"Expect")
             unwelcome = self.site.unwelcome(request) if asks else None
             if unwelcome is not None:
@@ -212,33 +169,24 @@ class Channel(HTTPChannel):
                 return
         super().allHeadersReceived()
         if self.length != 0 and not self.refused:
-            self._credit = self._planned = HEADERS
-            self._counted, self._checked = 0, self.site.reactor.seconds()
-            self._await(self._check_body)
+            self._body_speed = BodySpeed(self.site.reactor.seconds())
+            self._deadline.set(self._check_body)
 
     def _check_body(self) -> None:
-        content, now = self.requests[-1].content, self.site.reactor.seconds()
-        received = content.tell()
-        passed = now - self._checked
-        if passed > self._planned + 1:  # this process was late: the client could not be heard
-            passed = self._planned / 2
-        earned = (received - self._counted) / SLOWEST - passed
-        self._credit = min(self._credit + earned, CREDIT)
-        self._counted, self._checked = received, now
-        if self._credit > 0:
-            self._planned = min(self._credit, HEADERS)
-            self._await(self._check_body, self._planned)
+        """Refuse a body that comes too slowly."""
+        received = self.requests[-1].content.tell()
+        seconds = self._body_speed.look(received, self.site.reactor.seconds())
+        if seconds > 0:
+            self._deadline.set(self._check_body, seconds)
         else:
             self._late()
 
     def allContentReceived(self) -> None:
-        self._deadline = None
+        self._deadline.clear()
         super().allContentReceived()
 
     def checkPersistence(self, request: Request, version: bytes) -> bool:
-        values = request.requestHeaders.getRawHeaders(b"Connection", [])
-        tokens = {token.strip().lower() for value in values for token in value.split(b",")}
-        if version == b"HTTP/1.1" and b"close" not in tokens:
+        if stays_open(version, request.requestHeaders):
             return True
         request.responseHeaders.setRawHeaders(b"Connection", [b"close"])
         return False
@@ -247,36 +195,24 @@ class Channel(HTTPChannel):
         self.refuse(BadRequest("not a request as RFC 9112 has it"))
 
     def _late(self) -> None:
-        self._deadline = None
-        self.refuse(
-            RequestTimeout(
-                f"a request's headers have to come within {HEADERS:g} s, its body at"
-                f" {SLOWEST} bytes a second"
-            )
-        )
+        self._deadline.clear()
+        head = f"a request's headers have to come within {limits.HEADER_SECONDS:g} s"
+        self.refuse(RequestTimeout(f"{head}, its body at {limits.MIN_BODY_SPEED} bytes a second"))
 
     def refuse(self, error: BulkError) -> None:
-        """Say what is wrong, hear no more, and close once the client could read it."""
+        """Answer with an error, read no more, and close once the client could read the answer."""
         if self.refused:
             return
         self.refused = True
-        self._deadline = None
-        for request in self.requests:  # else Twisted would invite the body
+        self._deadline.clear()
+        for request in self.requests:  # else Twisted would ask for the body
             request.requestHeaders.removeHeader(b"Expect")
-        body = problem_body(error.status, error.code, str(error))
-        head = f"HTTP/1.1 {error.status.value} {error.status.phrase}\r\n"
-        if isinstance(error, Unavailable):
-            head += f"Retry-After: {error.retry_after}\r\n"
-        if isinstance(error, Unauthorized):
-            head += f"WWW-Authenticate: {BEARER}\r\n"
-        head += "Content-Type: application/problem+json\r\nConnection: close\r\n"
-        answer = f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+        answer = last_answer(error)
         self.transport.write(answer)
-        if not ISSLTransport.providedBy(self.transport):  # there the handshake may be to come
+        if not ISSLTransport.providedBy(self.transport):  # with TLS the handshake may follow
             self.transport.pauseProducing()
-        # Closing at once, with unread data, would reset the connection under the answer.
-        self._stop("_closing")
-        self._closing = self.callLater(LINGER, self.transport.abortConnection)
+        # Closing now, with unread data, would reset the connection before the answer arrives.
+        self._closing.set(self.transport.abortConnection, limits.LINGER_SECONDS)
         now = self.site.reactor.seconds()
         self.site.note(
             error.status,
@@ -291,29 +227,23 @@ class Channel(HTTPChannel):
         )
 
     def loseConnection(self) -> None:
-        # Twisted waits for ever until a client has taken what is left for it.
-        if self._closing is None:
-            self._closing = self.callLater(DRAIN, self.transport.abortConnection)
+        """Close once the client has taken the rest. Twisted would wait for that for ever."""
+        if not self._closing.is_set:
+            self._closing.set(self.transport.abortConnection, limits.DRAIN_SECONDS)
         super().loseConnection()
 
     def pauseProducing(self) -> None:
         # TLS asks for this when it has to read before it can write the refusal.
         if self.refused:
             return
-        # Asked again at each write; who makes pieces counts how often, and is resumed once.
+        # The transport asks at each write; a producer that is paused twice is resumed once.
         if not self._waitingForTransport or self._paused is not self._requestProducer:
             self._paused = self._requestProducer
             super().pauseProducing()
 
-    def _stop(self, name: str) -> None:
-        call = getattr(self, name)
-        if call is not None and call.active():
-            call.cancel()
-        setattr(self, name, None)
-
     def connectionLost(self, reason: Failure = Failure(ConnectionDone())) -> None:  # noqa: B008
-        self._stop("_timer")
-        self._stop("_closing")
+        self._deadline.stop()
+        self._closing.stop()
         if self._entered is not None:
             self.site.limits.leave(self.key, self._entered)
         super().connectionLost(reason)

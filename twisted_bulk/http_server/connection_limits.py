@@ -1,82 +1,59 @@
-"""How many connections a port has open, and may have. Pure."""
+"""How many connections a port has, and may have."""
 
 from collections import Counter
+from collections.abc import Iterator
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from twisted_bulk.errors import BulkError, TooManyConnections, Unavailable
 from twisted_bulk.throttle import UNLIMITED
 
-RETRY_AFTER = 30  # seconds
-MOMENT = 1e-6  # seconds: what floating point may be off
-KNOWN = 10_000  # clients beyond which those are forgotten who have not asked for a second
-
-
-class RequestRate:
-    """Requests of each client: so many a second, and as many at once (GCRA). Pure, over ``now``.
-
-    :param rate: requests a second, or 0 for any number
-    """
-
-    def __init__(self, rate: int) -> None:
-        self._rate = rate
-        self._until: dict[str, float] = {}
-
-    def __len__(self) -> int:
-        return len(self._until)
-
-    def wait(self, key: str, now: float, *, count: bool = True) -> float:
-        """Seconds until ``key`` may ask once more; 0: it may now.
-
-        :param count: that it does
-        """
-        if not self._rate:
-            return 0.0
-        until = max(self._until.get(key, 0.0), now) + 1 / self._rate
-        wait = until - now - 1.0
-        if wait > MOMENT:
-            return wait
-        if not count:
-            return 0.0
-        if len(self._until) >= KNOWN and key not in self._until:
-            self._until = {name: then for name, then in self._until.items() if then > now}
-        self._until[key] = until
-        return 0.0
+RETRY_AFTER = 30  # seconds after which a refused client may try again
+FLOAT_ERROR = 1e-6  # seconds by which a time in floating point may be wrong
+#: One of so many connections of a port may be a refused one that is not gone yet. Beyond it refused
+#: ones are cut without an answer.
+REFUSED_SHARE = 8
+OWN_SHARE = 8  # of all connections each port has one of so many for itself
 
 
 class Budget:
-    """Connections that several ports may have together: each is one of the process's files.
+    """Connections that several ports may have together: each is a file of the process.
 
-    Each port has an eighth of them for itself alone, so that no other can shut it.
+    Each port has an eighth of them for itself, so that clients of another port cannot shut it.
 
     :param total: connections at once, of all ports
     """
 
     def __init__(self, total: int) -> None:
         self._total = total
-        self._own = total // 8
+        self._own = total // OWN_SHARE
         self._ports: list[ConnectionLimits] = []
 
     def share(self, limits: "ConnectionLimits") -> None:
-        """One more port."""
+        """Add a port."""
         self._ports.append(limits)
 
     @property
-    def swamped(self) -> bool:
-        """Whether so many were turned away and are not gone that no more can be told why."""
+    def is_overrun(self) -> bool:
+        """Whether so many refused connections are not gone yet that no more are answered."""
         return sum(limits.leaving for limits in self._ports) > self._own
 
     def has_room(self, limits: "ConnectionLimits") -> bool:
-        """Whether ``limits`` may let one more in."""
+        """Whether a port may let one more connection in."""
         shared = sum(max(0, len(one) - self._own) for one in self._ports)
         free = self._total - self._own * len(self._ports) - shared
         return len(limits) < self._own or free > 0
 
 
 class ConnectionLimits:
-    """Counts connections, in all and by client.
+    """The connections of one port, in all and by client.
+
+    ``refused``: how many were refused, by code.
 
     :param total: connections at once
     :param each: connections of one client at once
-    :param budget: what it has in common with other ports
+    :param budget: of all ports together; None: there is none
     """
 
     def __init__(self, total: int, each: int, budget: Budget | None = None) -> None:
@@ -85,7 +62,7 @@ class ConnectionLimits:
         self._budget = budget
         if budget is not None:
             budget.share(self)
-        self._in, self._out = _Count(), _Count()  # out: turned away, and not gone yet
+        self._in, self._out = _Count(), _Count()  # let in; refused, and not gone yet
         self.refused: Counter[str] = Counter()
 
     def __len__(self) -> int:
@@ -96,9 +73,10 @@ class ConnectionLimits:
         return self._in.by[key]
 
     def enter(self, key: str) -> BulkError | None:
-        """One more connection; returns why it may not stay.
+        """A connection begins; returns why it is refused, or None. See :meth:`leave`.
 
-        :param key: whose it is; :data:`throttle.UNLIMITED` has as many as there are
+        :param key: of its client; for :data:`~twisted_bulk.throttle.UNLIMITED` only the total
+            counts
         """
         error: BulkError | None = None
         if self._in.all >= self._total or (self._budget and not self._budget.has_room(self)):
@@ -112,21 +90,21 @@ class ConnectionLimits:
         (self._out if error else self._in).add(key, 1)
         return error
 
-    def swamped(self, key: str) -> bool:
-        """Whether so many were turned away that even saying so takes too long."""
+    def is_overrun(self, key: str) -> bool:
+        """Whether so many are refused that a further one is cut without an answer."""
         one = key != UNLIMITED and self._out.by[key] > self._each
-        together = self._budget is not None and self._budget.swamped
-        return one or together or self._out.all > self._total // 8
+        together = self._budget is not None and self._budget.is_overrun
+        return one or together or self._out.all > self._total // REFUSED_SHARE
 
     @property
     def leaving(self) -> int:
-        """Connections that were turned away, and are not gone yet."""
+        """Refused connections that are not gone yet."""
         return self._out.all
 
     def leave(self, key: str, stayed: bool) -> None:
         """A connection has ended.
 
-        :param stayed: it had been let in
+        :param stayed: it was let in
         """
         (self._in if stayed else self._out).add(key, -1)
 
@@ -143,3 +121,23 @@ class _Count:
         self.by[key] += number
         if not self.by[key]:
             del self.by[key]
+
+
+class Connections(Collector):
+    """The connections of one port, as Prometheus reads them."""
+
+    def __init__(self, prefix: str, limits: ConnectionLimits) -> None:
+        self._prefix = prefix
+        self._limits = limits
+
+    def collect(self) -> Iterator[Metric]:
+        """Prometheus asks for these."""
+        yield GaugeMetricFamily(
+            f"{self._prefix}_connections", "open connections", len(self._limits)
+        )
+        refused = CounterMetricFamily(
+            f"{self._prefix}_refused", "connections that were too many", labels=["code"]
+        )
+        for code, count in self._limits.refused.items():
+            refused.add_metric([code], count)
+        yield refused

@@ -1,4 +1,4 @@
-"""Klein's routes and handlers, called for each request."""
+"""Finds the handler of a request among the routes of a Klein application, and calls it."""
 
 import traceback
 from collections.abc import Callable
@@ -11,18 +11,17 @@ from twisted.python.failure import Failure
 from twisted.web.http import Request
 from twisted.web.iweb import IRequest
 from twisted.web.resource import Resource
-from twisted.web.server import NOT_DONE_YET
 
 from twisted_bulk.errors import BadRequest, BulkError
-from twisted_bulk.http_server.site import BoundedRequest, abort, header
+from twisted_bulk.http_server.request import BoundedRequest, CoroutineResource, abort, header
 
 log = Logger()
 
 
 def release(error: BaseException | None) -> None:
-    """Let go of what the frames of an error hold, such as a body of 200 MB.
+    """Free the objects in the frames of an error, such as a body of 200 MB.
 
-    They and the error hold each other, and of few large things Python takes no notice.
+    The frames and the error refer to each other, and Python rarely looks for such cycles.
     """
     while error is not None:
         traceback.clear_frames(error.__traceback__)
@@ -30,16 +29,14 @@ def release(error: BaseException | None) -> None:
         error = error.__cause__ or error.__context__
 
 
-class KleinResource(Resource):
-    """The resource of a Klein application whose handlers are coroutines, or plain.
+class KleinResource(CoroutineResource):
+    """The resource of a Klein application whose handlers are coroutines or plain functions.
 
     ``Klein.resource()`` would bind and search its rules for each request, also for paths without
-    variables, and leave closures that hold the request and each other, for Python to find.
+    variables, and leave closures that refer to the request and to each other.
 
-    :param failed: makes the answer for an error that a handler raised, or the search for one
+    :param failed: makes the answer for an error of a handler, or of the search for one
     """
-
-    isLeaf = True
 
     def __init__(self, app: Klein, failed: Callable[[Request, Exception], bytes]) -> None:
         super().__init__()
@@ -52,21 +49,14 @@ class KleinResource(Resource):
             for method in rule.methods or ()
         }
 
-    def render(self, request: BoundedRequest) -> int:
-        answering = Deferred.fromCoroutine(self._answer(request))
-        if not answering.called:
-            request.notifyFinish().addErrback(lambda gone: answering.cancel())
-        answering.addErrback(self._broken, request)
-        return NOT_DONE_YET
-
-    def _broken(self, failure: Failure, request: BoundedRequest) -> None:
+    def broken(self, failure: Failure, request: BoundedRequest) -> None:
         if not failure.check(CancelledError, BulkError):
             log.failure("{path} broke", failure, path=request.path.decode("latin-1"))
         release(failure.value)
         if not request.gone:
             abort(request)
 
-    async def _answer(self, request: BoundedRequest) -> None:
+    async def answer(self, request: BoundedRequest) -> None:
         try:
             answer = await self._handled(request)
         except Exception as error:

@@ -7,12 +7,16 @@ _TAG = re.compile(r'[\s,]*(W/)?("[\x21\x23-\x7e\x80-\xff]*")\s*(?:,|$)')
 _RANGES = re.compile(r"bytes\s*=\s*(.*)", re.IGNORECASE)
 _RANGE = re.compile(r"([0-9]{1,20})-([0-9]{0,20})|-([0-9]{1,20})")
 
-MAX_RANGES = 16
+MAX_RANGES = 16  # of one request; where there are more the header is ignored
 
 
 @dataclass(frozen=True)
 class Representation:
-    """What a link stands for; ``modified`` in whole seconds since 1970."""
+    """The file under a link.
+
+    :param etag: with its quotes
+    :param modified: whole seconds since 1970
+    """
 
     size: int
     etag: str
@@ -24,7 +28,7 @@ Span = tuple[int, int]  # bytes from one offset to another (not included)
 
 @dataclass(frozen=True)
 class Answer:
-    """A status, and for 200 and 206 what is sent; for 206 more than one span are a multipart."""
+    """A status, and for 200 and 206 the spans that are sent; several of a 206 are a multipart."""
 
     status: int
     spans: tuple[Span, ...] = ()
@@ -65,11 +69,12 @@ def matches(header: str, etag: str, weakly: bool) -> bool:
 
 
 def byte_ranges(header: str, size: int) -> tuple[Span, ...] | None:
-    """What ``header`` asks for (RFC 9110, 14.1 and 14.2), in its order.
+    """The ranges that ``header`` asks for (RFC 9110, 14.1 and 14.2), in its order.
 
-    Ranges that overlap or touch each other become one, where the first of them stood.
-    None: the header is to be ignored: another unit, not valid, or too many. No ranges:
-    none of them can be satisfied.
+    Ranges that overlap or touch each other become one, at the place of the first of them.
+
+    :returns: none: no range can be satisfied; None: the header is ignored, as it has another
+        unit, is not valid, or has too many ranges
     """
     unit = _RANGES.fullmatch(header.strip())
     words = [word.strip() for word in unit[1].split(",")] if unit else []
@@ -104,7 +109,7 @@ def _merged(spans: list[Span], span: Span) -> list[Span]:
 
 
 def evaluate(method: str, asked: Conditions, what: Representation) -> Answer:
-    """Apply the preconditions in the order of RFC 9110, 13.2.2."""
+    """The answer to a request, by the preconditions in the order of RFC 9110, 13.2.2."""
     if asked.match is not None:
         if not matches(asked.match, what.etag, weakly=False):
             return Answer(412)

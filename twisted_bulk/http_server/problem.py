@@ -8,7 +8,6 @@ from twisted.web.http import Request
 from twisted_bulk.errors import BulkError, Unauthorized, Unavailable
 
 BEARER = 'Bearer realm="bulkwav"'
-SMALL = 100_000  # bytes of a body that are kept in memory, and for nobody a reason to ask
 
 
 def problem_body(status: int, code: str, detail: str) -> bytes:
@@ -17,14 +16,30 @@ def problem_body(status: int, code: str, detail: str) -> bytes:
     return msgspec.json.encode(about | {"code": code, "detail": detail}) + b"\n"
 
 
-def problem(request: Request, error: BulkError) -> bytes:
-    """Set the status and headers for ``error``; returns the body."""
-    request.setResponseCode(error.status)
-    request.setHeader("Content-Type", "application/problem+json")
+def problem_headers(error: BulkError) -> dict[str, str]:
+    """The headers of a problem, but for Content-Length."""
+    headers = {"Content-Type": "application/problem+json"}
     if isinstance(error, Unavailable):
-        request.setHeader("Retry-After", str(error.retry_after))
+        headers["Retry-After"] = str(error.retry_after)
     if isinstance(error, Unauthorized):
-        request.setHeader("WWW-Authenticate", BEARER)
+        headers["WWW-Authenticate"] = BEARER
+    return headers
+
+
+def last_answer(error: BulkError) -> bytes:
+    """The whole answer to a request that is refused before Twisted has read it; none follows."""
     body = problem_body(error.status, error.code, str(error))
+    headers = problem_headers(error) | {"Connection": "close", "Content-Length": str(len(body))}
+    lines = [f"HTTP/1.1 {error.status.value} {error.status.phrase}"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+def problem(request: Request, error: BulkError) -> bytes:
+    """Set the status and the headers of an answer for ``error``; returns the body."""
+    body = problem_body(error.status, error.code, str(error))
+    request.setResponseCode(error.status)
+    for name, value in problem_headers(error).items():
+        request.setHeader(name, value)
     request.setHeader("Content-Length", str(len(body)))
     return body

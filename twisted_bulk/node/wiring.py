@@ -36,7 +36,7 @@ from twisted_bulk.http_client.pool import MAX_IDLE
 from twisted_bulk.http_client.proxy_url import parse_proxy
 from twisted_bulk.http_server.clients import Clients
 from twisted_bulk.http_server.connection_limits import Budget, ConnectionLimits
-from twisted_bulk.http_server.site import MAX_CONNECTIONS, MAX_OF_ONE, BoundedSite
+from twisted_bulk.http_server.site import MAX_CONNECTIONS, MAX_CONNECTIONS_OF_CLIENT, BoundedSite
 from twisted_bulk.jobs.cluster import Cluster
 from twisted_bulk.jobs.groups import GroupQueue
 from twisted_bulk.jobs.model import Alone
@@ -335,7 +335,7 @@ class Wiring:
         )
         self.daemon.warned.append(api.stop)
         clients = Clients(settings.ipv6_prefix, proxies=settings.trusted_proxy)
-        each = min(MAX_OF_ONE, self.shares.connections // 4)
+        each = min(MAX_CONNECTIONS_OF_CLIENT, self.shares.connections // 4)
         limits = ConnectionLimits(MAX_CONNECTIONS, each, self.budget)
         api.watch(limits)
         site = BoundedSite(

@@ -1,0 +1,112 @@
+"""Makes the group of jobs of a batch: its parts, with their members."""
+
+from collections.abc import Callable
+
+import msgspec
+from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThread
+
+from twisted_bulk.api.order import Order
+from twisted_bulk.api.submission import MAX_PARTS
+from twisted_bulk.batch.model import PartSpec, Spec, host_of, pack_members
+from twisted_bulk.errors import InvalidRequest
+from twisted_bulk.jobs.group_model import Group, GroupPart
+from twisted_bulk.jobs.groups import GroupQueue
+
+
+class Grouping:
+    """Cuts orders into groups for one queue.
+
+    :param claim: asks for room in the queue for so many bytes; raises an error if there is none
+    :param part_files: members in one part
+    :param compress: the mode of batches that ask for none
+    :param callback_tries: attempts at a last callback
+    """
+
+    def __init__(
+        self,
+        queue: GroupQueue,
+        claim: Callable[[int], object],
+        *,
+        part_files: int,
+        compress: str,
+        callback_tries: int,
+    ) -> None:
+        self._queue = queue
+        self._claim = claim
+        self._part_files = part_files
+        self._compress = compress
+        self._callback_tries = callback_tries
+
+    async def group(
+        self, key: str, order: Order, owner: str, digest: str
+    ) -> tuple[Group, list[str]]:
+        """The group of a batch, and the keys of the data that was stored for it.
+
+        :param key: of the batch
+        :param digest: of the order, with its owner
+        :raises InvalidRequest: it would have too many parts
+        """
+        count = -(-len(order) // self._part_files)
+        if count > MAX_PARTS:
+            raise InvalidRequest(f"$.download: would make {count} zips, at most {MAX_PARTS}")
+        parts, attached = list[GroupPart](), list[str]()
+        try:
+            for number in range(1, count + 1):
+                parts.append(await self._part(key, order, number, count, attached))
+        except BaseException:
+            # Without waiting: our caller may be gone.
+            Deferred.fromCoroutine(self._queue.detach(attached)).addErrback(lambda _: None)
+            raise
+        submission = order.submission
+        spec = Spec(url=submission.url, notify_format=submission.notify_format, owner=owner)
+        group = Group(
+            id=key,
+            digest=digest,
+            spec=msgspec.json.encode(spec),
+            need=order.need,
+            parts=parts,
+            priority=submission.priority,
+            expires=submission.expires,
+            after=key.encode() if submission.url else b"",
+            after_tries=self._callback_tries,
+            owner=owner,
+        )
+        return group, attached
+
+    async def _part(
+        self, key: str, order: Order, number: int, count: int, attached: list[str]
+    ) -> GroupPart:
+        """One part. The members of a large batch are stored now, those of a small one with it."""
+        submission, total, each = order.submission, len(order), self._part_files
+        begin = (number - 1) * each
+        size = min(each, total - begin)
+        packed = await self._pack(order, begin, begin + size)
+        spec = PartSpec(
+            batch=key,
+            part=number,
+            parts=count,
+            spare=total - order.need,
+            compress=submission.compress or self._compress,  # type: ignore[arg-type]
+            headers=submission.headers,
+            timeout=submission.timeout,
+            layout=submission.layout,
+            notify=host_of(submission.url) if submission.url else "",
+            first=begin,
+            show_urls=submission.show_urls,
+        )
+        payload = msgspec.json.encode(spec)
+        self._claim(len(packed))
+        if order.is_small:
+            return GroupPart(size=size, payload=payload, data=packed)
+        attached.append(self._queue.new_key())  # first: it is dropped also if we are cancelled
+        await self._queue.attach(attached[-1], packed)
+        return GroupPart(size=size, payload=payload, attachment=attached[-1])
+
+    async def _pack(self, order: Order, begin: int, end: int) -> bytes:
+        """The members from ``begin`` to ``end``; those of a large batch are packed on a thread."""
+
+        def pack() -> bytes:
+            return pack_members(order.members(begin, end), end - begin)
+
+        return pack() if order.is_small else await deferToThread(pack)

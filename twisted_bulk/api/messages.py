@@ -1,0 +1,128 @@
+"""The bodies of requests and answers: JSON with entity tags, and errors as problems."""
+
+import hashlib
+import os
+import re
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any, BinaryIO
+
+import msgspec
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.http import Request
+from twisted.web.resource import Resource
+from werkzeug.exceptions import HTTPException
+
+from twisted_bulk.api.submission import read
+from twisted_bulk.errors import (
+    BadRequest,
+    BulkError,
+    MethodNotAllowed,
+    NotFound,
+    QueueUnavailable,
+    TooLarge,
+    TooManyRequests,
+    Unavailable,
+    UnsupportedMedia,
+)
+from twisted_bulk.http_server.klein_resource import release
+from twisted_bulk.http_server.preconditions import matches
+from twisted_bulk.http_server.problem import problem
+from twisted_bulk.http_server.request import header
+from twisted_bulk.http_server.streamed_body import StreamedBody
+
+log = Logger()
+
+#: Bytes of the body of a call other than a POST of a batch (more is 413), and of an answer that is
+#: sent at once.
+MAX_AT_ONCE = 64 * 1024
+
+
+def answer_json(request: Request, value: Any, status: int = HTTPStatus.OK) -> bytes | Resource:
+    """The answer to a request, as JSON; 304 if the client has it already."""
+    body = msgspec.json.encode(value) + b"\n"
+    if request.method in (b"GET", b"HEAD"):
+        tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+        request.setHeader("ETag", tag)
+        request.setHeader("Cache-Control", "private, no-cache")
+        if matches(header(request, "If-None-Match") or "", tag, weakly=True):
+            request.setResponseCode(HTTPStatus.NOT_MODIFIED)
+            return b""
+    else:
+        request.setHeader("Cache-Control", "no-store")
+    request.setResponseCode(status)
+    request.setHeader("Content-Type", "application/json")
+    request.setHeader("Content-Length", str(len(body)))
+    is_large = len(body) > MAX_AT_ONCE and request.method != b"HEAD"
+    return StreamedBody.of(body) if is_large else body
+
+
+def json_body(request: Request) -> tuple[BinaryIO, int]:
+    """The file of a request's body, and its size in bytes.
+
+    :raises UnsupportedMedia: the request does not say that it is JSON
+    """
+    media = (header(request, "Content-Type") or "").partition(";")[0].strip().lower()
+    if media != "application/json" and not re.fullmatch(r"application/[\w.-]+\+json", media):
+        raise UnsupportedMedia(f"Content-Type is {media or 'absent'}, not application/json")
+    assert request.content is not None
+    size = request.content.seek(0, os.SEEK_END)
+    request.content.seek(0)
+    return request.content, size
+
+
+def read_body(request: Request, kind: Any) -> Any:
+    """Decode a small body.
+
+    :param kind: the type of the result
+    :raises TooLarge: it is larger than :data:`MAX_AT_ONCE`
+    :raises InvalidRequest: it is not of this type
+    """
+    body, size = json_body(request)
+    if size > MAX_AT_ONCE:
+        raise TooLarge(f"the body of this call has at most {MAX_AT_ONCE} bytes")
+    return read(body.read(), kind)
+
+
+def argument(request: Request, name: str, default: str = "") -> str:
+    """The last value of a query parameter."""
+    values: list[bytes] = (request.args or {}).get(name.encode(), [])
+    return values[-1].decode("utf-8", "replace") if values else default
+
+
+def answer_error(request: Request, error: Exception, count: Callable[[Request], object]) -> bytes:
+    """The answer for an error of a handler, or of the search for one.
+
+    :param count: counts a request for an unknown path; may raise TooManyRequests
+    """
+    path = request.path.decode("latin-1")
+    if isinstance(error, HTTPException | BadRequest):
+        error = _unknown_call(request, error, count)
+    if not isinstance(error, BulkError):
+        log.failure("{path} broke", Failure(error), path=path)
+        release(error)
+        return problem(request, BulkError("an internal error; the log tells more"))
+    if isinstance(error, Unavailable):
+        log.warn("{path}: {error}", path=path, error=str(error))
+    release(error)
+    if isinstance(error, QueueUnavailable):  # the server's address is for the operator
+        error = QueueUnavailable("the queue does not answer", error.retry_after)
+    return problem(request, error)
+
+
+def _unknown_call(
+    request: Request, error: HTTPException | BadRequest, count: Callable[[Request], object]
+) -> BulkError:
+    """The error for an unknown path, or a method that the path does not have."""
+    try:
+        count(request)
+    except TooManyRequests as often:
+        return often
+    if isinstance(error, BadRequest):
+        return error
+    for name, value in error.get_headers():
+        if name.lower() in ("allow", "location"):
+            request.setHeader(name, value)
+    said = f"{request.method.decode('latin-1')} is not possible here"
+    return (MethodNotAllowed if error.code == 405 else NotFound)(said)
