@@ -1,4 +1,4 @@
-"""The ``bulkwav`` command."""
+"""The command ``bulkwav``, with its subcommand ``demo``."""
 
 import sys
 
@@ -13,7 +13,7 @@ The server itself is run by `twistd -n bulkwav`; see `twistd bulkwav --help`.
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one subcommand; the exit status is returned."""
+    """Run one subcommand; returns the exit status."""
     words = sys.argv[1:] if arguments is None else arguments
     if words == ["--version"]:
         print(f"bulkwav {__version__}")

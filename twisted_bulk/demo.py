@@ -1,8 +1,8 @@
-"""``bulkwav demo``: the whole system at work, on this machine alone.
+"""``bulkwav demo``: shows the whole system at work on this machine, without a network.
 
-Recordings are made and served on loopback, a bulkwav with a folder of its own is
-started, given a batch with one dead URL, watched, and its zip fetched and checked.
-Nothing stays behind.
+It makes recordings and serves them on loopback. It starts a bulkwav in a temporary folder, posts a
+batch with one dead URL, prints the callbacks, downloads the zip and checks it. Then it stops the
+server and removes the folder.
 """
 
 import hashlib
@@ -25,17 +25,20 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from twisted_bulk.system.process import RUN_TWISTD
+
 RECORDINGS = 36
-SECONDS = 1.5
-PATIENCE = 25.0  # seconds for each step
-NOTES = (262, 294, 330, 349, 392, 440, 494, 523)
+RECORDING_SECONDS = 1.5
+MAX_STEP_SECONDS = 25.0  # for each step; then the demo fails
+ANSWER_SECONDS = 0.8  # that each download waits, so that the callbacks show progress
+PITCHES = (262, 294, 330, 349, 392, 440, 494, 523)
 
 
 def recording(number: int) -> bytes:
-    """A WAV file: a note that fades, 8 kHz, 16 bit, as telephones record."""
-    pitch = NOTES[number % len(NOTES)] * (1 + number // len(NOTES))
+    """A WAV file as telephone systems record: 8 kHz, 16 bit. It has one tone that fades."""
+    pitch = PITCHES[number % len(PITCHES)] * (1 + number // len(PITCHES))
     frames = bytearray()
-    for n in range(int(8000 * SECONDS)):
+    for n in range(int(8000 * RECORDING_SECONDS)):
         level = 12000 * math.exp(-n / 6000) * math.sin(2 * math.pi * pitch * n / 8000)
         frames += struct.pack("<h", int(level))
     out = io.BytesIO()
@@ -48,7 +51,7 @@ def recording(number: int) -> bytes:
 
 
 class _Web(BaseHTTPRequestHandler):
-    """Serves the recordings, slowly enough to watch, and receives the callbacks."""
+    """Serves the recordings and receives the callbacks."""
 
     files: dict[str, bytes]
     received: list[dict[str, Any]]
@@ -58,7 +61,7 @@ class _Web(BaseHTTPRequestHandler):
         if data is None:
             self.send_error(404)
             return
-        time.sleep(0.8)
+        time.sleep(ANSWER_SECONDS)
         self._answer(data)
 
     def do_POST(self) -> None:
@@ -77,7 +80,7 @@ class _Web(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Nothing: the demo tells its own story."""
+        """Log nothing: the demo prints its own lines."""
 
 
 def _free_port() -> int:
@@ -89,12 +92,12 @@ def _free_port() -> int:
 def _call(url: str, body: Any = None) -> Any:
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+    with urllib.request.urlopen(request, timeout=MAX_STEP_SECONDS) as answer:
         return json.load(answer)
 
 
 def _until(done: Callable[[], Any], what: str) -> Any:
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + MAX_STEP_SECONDS
     while time.monotonic() < end:
         try:
             if value := done():
@@ -102,7 +105,7 @@ def _until(done: Callable[[], Any], what: str) -> Any:
         except OSError:
             pass
         time.sleep(0.1)
-    raise SystemExit(f"demo: {what} took longer than {PATIENCE:g} s")
+    raise SystemExit(f"demo: {what} took longer than {MAX_STEP_SECONDS:g} s")
 
 
 def _start(folder: Path, intake: int, files: int) -> subprocess.Popen[bytes]:
@@ -111,8 +114,7 @@ def _start(folder: Path, intake: int, files: int) -> subprocess.Popen[bytes]:
         f" --files=tcp:{files}:interface=127.0.0.1 --public-url=http://127.0.0.1:{files}"
         " --allow-net=127.0.0.0/8 --notify-every=1 --per-host=12 --retries=1 --drain=1"
     )
-    run = "from twisted.scripts.twistd import run; run()"
-    words = [sys.executable, "-c", run, "-n", "--pidfile=", "bulkwav", *options.split()]
+    words = [sys.executable, "-c", RUN_TWISTD, "-n", "--pidfile=", "bulkwav", *options.split()]
     print("-> starting  twistd -n bulkwav", options)
     with open(folder / "bulkwav.log", "wb") as log:
         return subprocess.Popen(words, cwd=folder, stdout=log, stderr=log)
@@ -120,7 +122,7 @@ def _start(folder: Path, intake: int, files: int) -> subprocess.Popen[bytes]:
 
 def _fetch(link: str) -> bytes:
     began = time.monotonic()
-    with urllib.request.urlopen(link, timeout=PATIENCE) as answer:
+    with urllib.request.urlopen(link, timeout=MAX_STEP_SECONDS) as answer:
         data: bytes = answer.read()
         etag = answer.headers["ETag"].strip('"')
     took = time.monotonic() - began
@@ -168,13 +170,13 @@ def _watch(folder: Path) -> None:
         raise
     finally:
         server.send_signal(signal.SIGTERM)
-        print(f"-> stopped, exit status {server.wait(timeout=PATIENCE)}")
+        print(f"-> stopped, exit status {server.wait(timeout=MAX_STEP_SECONDS)}")
         web.shutdown()
         web.server_close()
 
 
 def run() -> int:
-    """Run the demo; the exit status is returned."""
+    """Run the demo; returns the exit status."""
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="bulkwav-demo-") as folder:
         _watch(Path(folder))

@@ -1,4 +1,4 @@
-"""Everything that can go wrong, as one tree.
+"""All errors, as one tree of classes, and the codes of members and parts that fail.
 
 ::
 
@@ -16,9 +16,9 @@
     │   ├── QueueUnavailable, QueueFull, QueueStopped, DiskFull, Stopping
     └── MemberError                 one URL could not be put into the archive
 
-``code`` is what users see and may rely on, ``status`` the HTTP answer, ``retry`` says whether
-trying the same again can help, ``who`` has to act. The first lines of the classes are what
-docs/errors.md says.
+``code`` is the error's name for users, and does not change. ``status`` is that of the HTTP answer.
+``retry`` says whether the request may succeed when it is repeated. ``who`` has to act. The first
+lines of the classes stand in docs/errors.md.
 """
 
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ from typing import NamedTuple
 
 
 class Who(StrEnum):
-    """Whoever has to do something about it."""
+    """Who has to act."""
 
     CALLER = "the client"
     OPERATOR = "the operator"
@@ -37,7 +37,7 @@ class Who(StrEnum):
 
 
 class BulkError(Exception):
-    """A mistake of ours; the log tells more."""
+    """A fault of bulkwav; the log has more."""
 
     code = "internal"
     status = HTTPStatus.INTERNAL_SERVER_ERROR
@@ -59,20 +59,20 @@ class RequestError(BulkError):
 
 
 class BadRequest(RequestError):
-    """Not HTTP as RFC 9112 has it, or what two servers might read differently."""
+    """The request is not HTTP (RFC 9112), or two servers might read it differently."""
 
     code = "bad_request"
 
 
 class NotFound(RequestError):
-    """The API has nothing under this path."""
+    """The API has no call with this path."""
 
     code = "not_found"
     status = HTTPStatus.NOT_FOUND
 
 
 class MethodNotAllowed(RequestError):
-    """Not by this method; `Allow` names those that are possible."""
+    """The path has no such method; `Allow` lists its methods."""
 
     code = "method_not_allowed"
     status = HTTPStatus.METHOD_NOT_ALLOWED
@@ -87,7 +87,7 @@ class RequestTimeout(RequestError):
 
 
 class InvalidRequest(RequestError):
-    """The body is not what the API asks for; the message names the field."""
+    """The body is wrong; the message names the field."""
 
     code = "invalid_request"
 
@@ -107,14 +107,14 @@ class TooLarge(RequestError):
 
 
 class Unauthorized(RequestError):
-    """No bearer token, or one that is not known."""
+    """There is no bearer token, or it is not known."""
 
     code = "unauthorized"
     status = HTTPStatus.UNAUTHORIZED
 
 
 class ProtectedMode(RequestError):
-    """No tokens are set up, and the client is not on this machine, or another site's page is."""
+    """No tokens are set up, and the client is not on this machine, or is another site's page."""
 
     code = "protected_mode"
     status = HTTPStatus.FORBIDDEN
@@ -122,21 +122,21 @@ class ProtectedMode(RequestError):
 
 
 class Forbidden(RequestError):
-    """The token is known, and not for this."""
+    """The token does not allow this call."""
 
     code = "forbidden"
     status = HTTPStatus.FORBIDDEN
 
 
 class NoSuchBatch(RequestError):
-    """No batch has this id (any more) that this token may see."""
+    """This token has no batch with this id, or not any more."""
 
     code = "no_such_batch"
     status = HTTPStatus.NOT_FOUND
 
 
 class Elsewhere(RequestError):
-    """Another node has it, which the message names; this one does not ask it."""
+    """Another node has the manifest; the message names it."""
 
     code = "on_another_node"
     status = HTTPStatus.MISDIRECTED_REQUEST
@@ -157,35 +157,35 @@ class TaskConflict(RequestError):
 
 
 class NotRetryable(RequestError):
-    """The batch has not ended, or nothing of it is missing."""
+    """The batch has not ended, or no member of it has failed."""
 
     code = "not_retryable"
     status = HTTPStatus.CONFLICT
 
 
 class NotUndelivered(RequestError):
-    """The last callback of the batch has not failed: there is none, or none yet, or it arrived."""
+    """The last callback of the batch has not failed: there is none, or not yet, or it arrived."""
 
     code = "not_undelivered"
     status = HTTPStatus.CONFLICT
 
 
 class NoSuchFile(RequestError):
-    """There never was a file under this link."""
+    """There is no file under this link, and there never was one."""
 
     code = "no_such_file"
     status = HTTPStatus.NOT_FOUND
 
 
 class Gone(RequestError):
-    """There was a file under this link, or a manifest: it was deleted, or has expired."""
+    """The file or manifest was deleted, or has expired."""
 
     code = "gone"
     status = HTTPStatus.GONE
 
 
 class NotConfirmed(RequestError):
-    """The call ends all batches: it has to be made once more, with the `confirm` that it names."""
+    """The call ends all batches: repeat it with the `confirm` that the message names."""
 
     code = "not_confirmed"
     status = HTTPStatus.CONFLICT
@@ -206,7 +206,7 @@ class RangeNotSatisfiable(RequestError):
 
 
 class Unavailable(BulkError):
-    """It cannot be done now and may work later.
+    """It cannot be done now, and may succeed later.
 
     :param retry_after: seconds that the client should wait
     """
@@ -266,19 +266,19 @@ class DiskFull(Unavailable):
 
 
 class Stopping(Unavailable):
-    """The daemon is on its way out."""
+    """The daemon is stopping."""
 
     code = "stopping"
 
 
 class MemberError(BulkError):
-    """One member was not fetched; ``code`` and ``retry`` differ from case to case.
+    """One member could not be fetched; ``code`` and ``retry`` are those of :data:`MEMBER_CODES`.
 
     :param code: one of :data:`MEMBER_CODES`
-    :param retry_after: seconds for which the server asked to be left alone
+    :param retry_after: seconds that the server asked to wait
     :param answered: the HTTP status, if there was one
-    :param stale: a kept connection was closed before the answer: no fault of the member's
-    :param ours: it was not tried in time: no fault of the host's
+    :param stale: a kept connection was closed before the answer; this says nothing about the member
+    :param ours: this node did not try it in time; this says nothing about the host
     """
 
     status = HTTPStatus.BAD_GATEWAY
@@ -304,9 +304,9 @@ class MemberError(BulkError):
 
     @property
     def tells_of_host(self) -> bool:
-        """Whether another member would most probably have failed at this moment as well.
+        """Whether the host seems to be away: other members of it would probably fail now, too.
 
-        One that asks to be left alone for a while is there.
+        A host that asks to wait is not away.
         """
         if self.stale or self.ours or self.code == "http_throttled":
             return False
@@ -314,12 +314,12 @@ class MemberError(BulkError):
 
     @property
     def shows_host(self) -> bool:
-        """Whether the host has answered, however little that helped."""
+        """Whether the error shows that the host is not away."""
         return not self.tells_of_host and (self.answered > 0 or self.code in THERE_CODES)
 
 
 class Ending(NamedTuple):
-    """How a member can end that is not in the archive."""
+    """How a member or a part can fail: a row in docs/errors.md."""
 
     retry: bool
     who: Who
@@ -327,12 +327,12 @@ class Ending(NamedTuple):
 
 
 MEMBER_CODES = {
-    "bad_url": Ending(False, Who.CALLER, "the host's name cannot be one"),
+    "bad_url": Ending(False, Who.CALLER, "the host's name is not valid"),
     "dns_failed": Ending(True, Who.CALLER, "the name has no address"),
     "dns_timeout": Ending(True, Who.OPERATOR, "not resolved in time"),
     "address_refused": Ending(False, Who.OPERATOR, "not public; `--allow-net` opens it"),
     "port_refused": Ending(False, Who.OPERATOR, "not open; `--allow-ports` opens it"),
-    "connect_failed": Ending(True, Who.SOURCE, "refused, or no way there"),
+    "connect_failed": Ending(True, Who.SOURCE, "refused, or no route"),
     "connect_timeout": Ending(True, Who.SOURCE, "no connection in time"),
     "tls_failed": Ending(False, Who.SOURCE, "no TLS, or the certificate is not valid for the host"),
     "tls_timeout": Ending(True, Who.SOURCE, "TLS not set up in time"),
@@ -340,7 +340,7 @@ MEMBER_CODES = {
     "header_timeout": Ending(True, Who.SOURCE, "no answer in time"),
     "headers_too_large": Ending(False, Who.SOURCE, "more than 64 KiB of headers"),
     "idle_timeout": Ending(True, Who.SOURCE, "the body stopped"),
-    "too_slow": Ending(True, Who.SOURCE, "the body trickles"),
+    "too_slow": Ending(True, Who.SOURCE, "the body comes too slowly"),
     "member_timeout": Ending(False, Who.OPERATOR, "not done within `--member-timeout`"),
     "connection_lost": Ending(True, Who.SOURCE, "closed before an answer"),
     "http_error": Ending(False, Who.CALLER, "an answer that will not change, such as 404"),
@@ -348,25 +348,25 @@ MEMBER_CODES = {
     "http_unavailable": Ending(True, Who.SOURCE, "408, 425, most of 5xx"),
     "too_many_redirects": Ending(False, Who.SOURCE, "more than 5"),
     "bad_response": Ending(False, Who.SOURCE, "not HTTP, or a redirect to no URL"),
-    "bad_range": Ending(True, Who.SOURCE, "what should continue an earlier attempt does not"),
+    "bad_range": Ending(True, Who.SOURCE, "the answer does not continue the earlier attempt"),
     "content_encoded": Ending(False, Who.SOURCE, "an encoding that was not asked for"),
     "body_short": Ending(True, Who.SOURCE, "the connection ended too early"),
     "body_long": Ending(False, Who.SOURCE, "more bytes than announced"),
     "too_large": Ending(False, Who.OPERATOR, "more than `--member-bytes`"),
-    "checksum_mismatch": Ending(False, Who.CALLER, "not the SHA-256 that was said"),
-    "batch_failed": Ending(False, Who.CALLER, "not tried: the batch's policy cannot be met"),
-    "batch_timeout": Ending(False, Who.CALLER, "not there when the batch's `timeout` had passed"),
+    "checksum_mismatch": Ending(False, Who.CALLER, "not the SHA-256 that the batch gave"),
+    "batch_failed": Ending(False, Who.CALLER, "not tried, because too many others had failed"),
+    "batch_timeout": Ending(False, Who.CALLER, "not done within the batch's `timeout`"),
 }
 
 
-#: Failures of a member by which its host may be away.
+#: Codes of failures after which the host may be away.
 AWAY_CODES = frozenset(
     (
         *("dns_timeout", "connect_failed", "connect_timeout", "tls_timeout", "header_timeout"),
         "connection_lost",
     )
 )
-#: Failures of a member that show that its host is there.
+#: Codes of failures that show that the host is not away.
 THERE_CODES = frozenset(
     (
         *("tls_failed", "headers_too_large", "idle_timeout", "too_slow", "too_many_redirects"),
@@ -379,15 +379,17 @@ THERE_CODES = frozenset(
 PART_CODES = {
     "cancelled": Ending(False, Who.CALLER, "the batch was cancelled"),
     "expired": Ending(False, Who.CALLER, "not begun within the batch's `expires`"),
-    "hopeless": Ending(False, Who.CALLER, "ended with the others: the policy could not be met"),
-    "retries": Ending(True, Who.OPERATOR, "it failed at each try; `detail` has the last reason"),
-    "fatal": Ending(False, Who.OPERATOR, "it failed in a way that another try would not change"),
-    "poison": Ending(False, Who.OPERATOR, "three processes died that had nothing else in hand"),
+    "hopeless": Ending(
+        False, Who.CALLER, "ended, because too many members of the batch had failed"
+    ),
+    "retries": Ending(True, Who.OPERATOR, "each try failed; `detail` has the last reason"),
+    "fatal": Ending(False, Who.OPERATOR, "it failed, and another try would fail, too"),
+    "poison": Ending(False, Who.OPERATOR, "three processes died that ran only this part"),
 }
 
 
 def catalogue() -> Iterator[type[BulkError]]:
-    """All errors that are said to somebody, but for members'."""
+    """All classes of errors with a code, apart from MemberError."""
     waiting: list[type[BulkError]] = [BulkError]
     while waiting:
         found = waiting.pop(0)

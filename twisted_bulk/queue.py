@@ -1,7 +1,4 @@
-"""The job queue for users of the library: how one is opened by its URL.
-
-Rooms: jobs/, brokers/, consumer/.
-"""
+"""Opens a job queue by its URL, for users of the library. Rooms: jobs/, brokers/, consumer/."""
 
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -22,88 +19,92 @@ __all__ = ["JobQueue", "StoreService", "open_queue", "store_service"]
 
 
 class StoreService(Protocol):
-    """A service that has a store."""
+    """A service that connects to a broker, or starts one."""
 
     running: int
 
     @property
     def ports(self) -> Collection[int]:
-        """TCP ports of its servers, as far as they are known by now."""
+        """The TCP ports of the broker's servers that are known so far."""
 
     @property
     def store(self) -> Store:
-        """Usable while the service runs."""
+        """The store; it can be used while the service runs."""
 
     def startService(self) -> None:
-        """Begin to connect, or start the server."""
+        """Start the broker, or begin to connect to it."""
 
     def stopService(self) -> Any:
-        """Disconnect; an embedded server ends."""
+        """Disconnect; stop a broker that was started here."""
 
 
 class LazyStore:
-    """A store that starts with its first use and ends with the reactor."""
+    """A store whose service starts with the first call, and stops with the reactor.
 
-    def __init__(self, reactor: Any, store_service: StoreService) -> None:
+    Its methods are those of :class:`~twisted_bulk.brokers.store.Store`.
+    """
+
+    def __init__(self, reactor: Any, service: StoreService) -> None:
         self._reactor = reactor
-        self._keeper = store_service
+        self._service = service
         self._leaving: list[Callable[[], Deferred[None]]] = []
         self._closed = False
 
     @property
     def where(self) -> str:
-        """As the store says."""
-        return self._keeper.store.where
+        """See :class:`~twisted_bulk.brokers.store.Store`."""
+        return self._service.store.where
 
     @property
     def capabilities(self) -> Capabilities:
-        """As the store says."""
-        return self._keeper.store.capabilities
+        """See :class:`~twisted_bulk.brokers.store.Store`."""
+        return self._service.store.capabilities
 
     def _started(self) -> Store:
         if self._closed:
             raise QueueUnavailable(f"{self.where} has been closed")
-        if not self._keeper.running:
-            self._keeper.startService()
+        if not self._service.running:
+            self._service.startService()
             self._reactor.addSystemEventTrigger("before", "shutdown", self.close)
-        return self._keeper.store
+        return self._service.store
 
     async def run(
         self, script: Script, key: str, *arguments: Argument, deadline: float = DEADLINE
     ) -> Any:
-        """Run ``script`` with ``key`` as its only key."""
+        """See :class:`~twisted_bulk.brokers.store.Store`."""
         return await self._started().run(script, key, *arguments, deadline=deadline)
 
     async def command(self, *arguments: Argument, deadline: float = DEADLINE) -> Any:
-        """Run one Redis command."""
+        """See :class:`~twisted_bulk.brokers.store.Store`."""
         return await self._started().command(*arguments, deadline=deadline)
 
     def listen(self, channel: str, heard: Callable[[], object]) -> None:
-        """Call ``heard`` after messages on ``channel``."""
+        """See :class:`~twisted_bulk.brokers.store.Store`."""
         self._started().listen(channel, heard)
 
     def attend(self, leave: Callable[[], Deferred[None]]) -> None:
-        """Call ``leave``, and wait for it, before the store is closed."""
+        """See :class:`~twisted_bulk.brokers.store.Store`; ``leave`` is called before it closes."""
         self._leaving.append(leave)
 
     def close(self) -> Deferred[None]:
-        """Let those who use it leave, then disconnect; an embedded server ends."""
+        """Call all that :meth:`attend` was given, wait for them, and stop the service."""
         return Deferred.fromCoroutine(self._close())
 
     async def _close(self) -> None:
         leaving, self._leaving = self._leaving, []
         await DeferredList([leave() for leave in leaving])
-        if self._keeper.running:
+        if self._service.running:
             self._closed = True
-            await maybeDeferred(self._keeper.stopService)
+            await maybeDeferred(self._service.stopService)
 
 
 def store_service(reactor: Any, url: str, folder: Path, memory: int = 0) -> StoreService:
-    """A service whose ``store`` is the one that ``url`` names.
+    """The service for the broker of a URL; it does not run yet.
 
-    :param folder: where an embedded server keeps its files
-    :param memory: bytes that it may use for data; 0: any number
-    :raises ConfigError: there is no such broker
+    :param url: see :func:`open_queue`; ``embedded`` has no folder in it
+    :param folder: of the files of an embedded server
+    :param memory: bytes that an embedded server may use for data; 0: no limit
+    :raises ConfigError: there is no broker for the URL
     """
     parts = urlsplit(url)
     if url == "embedded":
@@ -120,11 +121,12 @@ def store_service(reactor: Any, url: str, folder: Path, memory: int = 0) -> Stor
 def open_queue(
     reactor: Any, url: str, name: str = "default", *, cap: int = 500_000
 ) -> ScriptedQueue:
-    """The queue ``name`` at ``url``; nothing is connected or started before its first use.
+    """The queue ``name`` of a broker. The first call of the queue connects to the broker.
 
-    :param url: ``embedded:FOLDER`` (a server of our own), ``redis://...``, ``rediss://...``,
+    :param url: ``embedded:FOLDER`` (starts a Valkey server), ``redis://...``, ``rediss://...``,
         ``unix:///path``, ``sentinel://...``, ``sqlite:///path`` or ``memory:``
-    :raises ConfigError: there is no such broker, or it cannot run here
+    :param cap: units that may wait; then ``enqueue`` raises QueueFull
+    :raises ConfigError: there is no broker for the URL, or it cannot run here
     """
     folder = Path("bulkwav-data/redis")
     if url.startswith("embedded:"):

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_bulk.batch.names import DEEPEST, LONGEST, Names, from_url, safe, sharded
+from twisted_bulk.batch.names import MAX_LEVELS, MAX_SEGMENT_BYTES, Names, from_url, safe, sharded
 
 HOSTILE = {
     # upwards
@@ -148,7 +148,7 @@ class NameTests(SynchronousTestCase):
     def test_deep(self) -> None:
         """Folders that nobody can reach are left out, the lowest first."""
         deep = "/".join(str(n) for n in range(99))
-        self.assertEqual(safe(deep), "/".join([*map(str, range(DEEPEST - 1)), "98"]))
+        self.assertEqual(safe(deep), "/".join([*map(str, range(MAX_LEVELS - 1)), "98"]))
         self.assertEqual(safe("a/b/c"), "a/b/c")
 
     def test_cases_share_their_numbers(self) -> None:
@@ -177,5 +177,5 @@ class NameTests(SynchronousTestCase):
             name.encode()
             for segment in name.split("/"):
                 self.assertNotIn(segment, ("", ".", ".."))
-                self.assertLessEqual(len(segment.encode()), LONGEST + 10)
+                self.assertLessEqual(len(segment.encode()), MAX_SEGMENT_BYTES + 10)
                 self.assertFalse(set(segment) & set('<>:"\\|?*\x00\r\n'))

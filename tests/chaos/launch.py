@@ -19,7 +19,7 @@ from twisted_bulk.http_client import agent
 from twisted_bulk.http_client.resolver import look_up
 from twisted_bulk.jobs import scripted
 from twisted_bulk.jobs.scripts import SCRIPTS
-from twisted_bulk.node import worker_processes as workers
+from twisted_bulk.node import worker_processes
 from twisted_bulk.notify import last_callbacks as notify
 from twisted_bulk.parts import maker as part
 
@@ -117,7 +117,7 @@ def main() -> None:
         poison()
     sabotage(os.environ.get("CHAOS_SABOTAGE", ""))
     # Also in the processes that it starts.
-    vars(workers)["RUN"] = "from tests.chaos.launch import main; main()"
+    vars(worker_processes)["RUN"] = "from tests.chaos.launch import main; main()"
     run()
 
 

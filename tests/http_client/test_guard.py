@@ -173,7 +173,7 @@ class AgentTests(TestCase):
     async def test_rebinding(self) -> None:
         """A name whose answers change with each look-up: what was checked is what is dialled."""
         answers = cycle([["8.8.8.8"], ["127.0.0.1"], ["8.8.8.8", "169.254.169.254"], ["::1"]])
-        self.patch(resolver, "KEEP", 0.0)
+        self.patch(resolver, "KEEP_SECONDS", 0.0)
         dialled = self.watched()
         agent = self.agent(find=lambda host: next(answers))
         codes: Counter[str] = Counter()

@@ -11,7 +11,7 @@ from twisted.trial.unittest import TestCase
 from tests.support.reactor import reactor
 from twisted_bulk.errors import MemberError
 from twisted_bulk.http_client import resolver
-from twisted_bulk.http_client.resolver import EACH, OWNER, THREADS, Resolver
+from twisted_bulk.http_client.resolver import MAX_LOOKUPS_OF_OWNER, MAX_THREADS, OWNER, Resolver
 
 
 class ResolverTests(TestCase):
@@ -61,14 +61,14 @@ class ResolverTests(TestCase):
 
     async def test_nobody_waits(self) -> None:
         """Names that nobody waits for any more are not looked up."""
-        stuck = [self.ask(f"slow{n}.example", "gone") for n in range(3 * EACH)]
+        stuck = [self.ask(f"slow{n}.example", "gone") for n in range(3 * MAX_LOOKUPS_OF_OWNER)]
         for waiting in stuck:
             self.assertEqual(await self.code(waiting), "dns_timeout")
         self.free.set()
         self.assertEqual(len(await self.ask("a.example", "gone")), 2)
         while self.resolver._going:  # the threads of the others may end after that one
             await deferLater(reactor, 0.01)
-        self.assertEqual((len(self.asked), self.asked[-1]), (1 + EACH, "a.example"))
+        self.assertEqual((len(self.asked), self.asked[-1]), (1 + MAX_LOOKUPS_OF_OWNER, "a.example"))
         self.assertEqual(self.resolver._owners, {})
 
     async def test_literals(self) -> None:
@@ -99,23 +99,23 @@ class ResolverTests(TestCase):
 
         Fails on ecffb8f: two of them have all threads, and it waits for theirs.
         """
-        self.patch(resolver, "HANGS", 0.02)
+        self.patch(resolver, "HANGING_SECONDS", 0.02)
         stuck = [self.ask(f"slow{n}-{k}", f"o{n}") for n in range(100) for k in range(9)]
         codes = [Deferred.fromCoroutine(self.code(waiting)) for waiting in stuck]
         self.assertEqual(len(await self.ask("a.example", "other")), 2)
         self.assertEqual(set(await gatherResults(codes)), {"dns_timeout"})
-        self.assertLess(len(self.asked), THREADS)
+        self.assertLess(len(self.asked), MAX_THREADS)
         self.free.set()
 
     async def test_half_of_the_places(self) -> None:
         """Of an owner with an answer so many are looked up at once, and no more."""
         answered = self.ask("a.example")
-        stuck = [self.ask(f"slow{n}.example") for n in range(3 * EACH)]
+        stuck = [self.ask(f"slow{n}.example") for n in range(3 * MAX_LOOKUPS_OF_OWNER)]
         await answered
-        while len(self.asked) < 1 + EACH:
+        while len(self.asked) < 1 + MAX_LOOKUPS_OF_OWNER:
             await deferLater(reactor, 0.01)
         await deferLater(reactor, 0.05)
-        self.assertEqual(len(self.asked), 1 + EACH)
+        self.assertEqual(len(self.asked), 1 + MAX_LOOKUPS_OF_OWNER)
         self.free.set()
         await gatherResults(stuck)
 
@@ -136,7 +136,7 @@ class ResolverTests(TestCase):
 
     async def test_turn_that_does_not_come(self) -> None:
         """Who waited in line in vain says nothing about the name, nor about its host."""
-        self.patch(resolver, "LINE", 0.3)
+        self.patch(resolver, "MAX_WAIT_DEADLINES", 0.3)
         stuck = [self.ask(f"slow{n}.example", "hostile") for n in range(20)]
         with self.assertRaises(MemberError) as caught:
             await self.ask("healthy.example", "hostile")

@@ -17,7 +17,7 @@ from tests.support.redis_servers import free_port
 from tests.whole.test_daemon import DaemonTestCase
 from twisted_bulk.errors import ConfigError
 from twisted_bulk.node.listening import Listener, Ports, number_in
-from twisted_bulk.node.settings import load
+from twisted_bulk.node.sources import load
 
 
 class PortTests(TestCase):

@@ -11,7 +11,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.support.daemon import ROOT, command, environment
 from twisted_bulk.errors import ConfigError
 from twisted_bulk.node.options import Options
-from twisted_bulk.node.settings import KEYS, load
+from twisted_bulk.node.settings import KEYS
+from twisted_bulk.node.sources import load
 from twisted_bulk.node.values import duration, size
 
 

@@ -9,7 +9,7 @@ import tempfile
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.daemon import ROOT, environment
-from twisted_bulk.batch.masks import NAMES, WORDS
+from twisted_bulk.batch.masks import SECRET_PARTS, SECRET_WORDS
 from twisted_bulk.node.settings import KEYS
 
 
@@ -65,7 +65,7 @@ class LimitsTests(SynchronousTestCase):
         text = (ROOT / "docs" / "limits.md").read_text(encoding="utf-8")
         shown = re.findall(r"^> (.+\n> .+)$", text, re.MULTILINE)
         words, names = (set(re.findall("`([^`]+)`", each)) for each in shown)
-        self.assertEqual((words, names), (set(WORDS), set(NAMES)))
+        self.assertEqual((words, names), (set(SECRET_PARTS), set(SECRET_WORDS)))
 
     def test_numbers(self) -> None:
         """Every number is the code's, or the setting's default."""

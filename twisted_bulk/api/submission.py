@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from twisted_bulk.batch.masks import Show
-from twisted_bulk.batch.model import MAX_URL, Member, Mode, is_url
+from twisted_bulk.batch.model import MAX_URL_LENGTH, Member, Mode, is_url
 from twisted_bulk.errors import InvalidRequest
 
 MAX_PARTS = 10_000  # of a batch; more is 400
@@ -110,7 +110,9 @@ def check_headers(headers: dict[str, str], where: str) -> None:
 def check_url(url: str, where: str) -> None:
     """:raises InvalidRequest: it is not a URL that can be fetched"""
     if not is_url(url):
-        raise InvalidRequest(f"{where}: not an http or https URL of at most {MAX_URL} characters")
+        raise InvalidRequest(
+            f"{where}: not an http or https URL of at most {MAX_URL_LENGTH} characters"
+        )
 
 
 def check_member(member: Member, where: str) -> None:

@@ -1,6 +1,6 @@
 """A batch as data: its parts and members, names in the archive, how it is shown.
 
-Pure, but for the files of manifests.
+Nothing here does I/O, apart from manifest_file.
 
 For others: model, names, report, masks, manifest_file.
 """

@@ -1,8 +1,8 @@
-"""What became of the members of one part, as files have it.
+"""The files with the results of one part's members.
 
-A part that has ended has left a JSON array with a line for each entry in its folder, so that it is
-read a line at a time. A part that runs notes what has ended in :data:`RUNNING`, in its folder of
-``spool/``. The functions block.
+A part that has ended has left a JSON array in its public folder. Each entry is a line of its own,
+so that it can be read a line at a time. A part that runs adds a line for each member that has ended
+to :data:`RUNNING`, in its folder of ``spool/``. All functions block.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,24 +18,24 @@ RUNNING = "outcomes.jsonl"
 
 
 def encode(outcomes: Sequence[Outcome | None]) -> bytes:
-    """The file that a part leaves."""
+    """The bytes of the file that a part leaves."""
     return b"[\n" + b",\n".join(map(msgspec.json.encode, outcomes)) + b"\n]\n"
 
 
 def note(path: Path, outcomes: Sequence[Outcome]) -> None:
-    """Add what has ended in a part that runs. Blocks; a full disk loses no more than these."""
+    """Add the results of members of a part that runs. When the disk is full, they are left out."""
     with suppress(OSError), open(path, "ab") as file:
         file.write(b"".join(msgspec.json.encode(one) + b"\n" for one in outcomes))
 
 
 def read_whole(path: Path) -> Iterator[bytes]:
-    """The lines of a file that a part has left."""
+    """The entries of a file that a part has left, without their line ends."""
     with open(path, "rb") as file:
         first = file.readline()
-        if first != b"[\n":  # a program before this one wrote it, with its URLs as they were
+        if first != b"[\n":  # an older version of the program wrote it, with unmasked URLs
             for one in msgspec.json.decode(first, type=list[Outcome]):
                 line = msgspec.to_builtins(msgspec.structs.replace(one, url=mask(one.url)))
-                del line["member"]  # it was not known
+                del line["member"]  # that version did not write it
                 yield msgspec.json.encode(line)
             return
         for line in file:
@@ -44,7 +44,7 @@ def read_whole(path: Path) -> Iterator[bytes]:
 
 
 def read_so_far(path: Path) -> Iterator[bytes]:
-    """The lines of a part that runs, without one that is being written."""
+    """The entries of a part that runs, without one that is only half written."""
     with suppress(FileNotFoundError), open(path, "rb") as file:
         for line in file:
             if line.endswith(b"\n"):

@@ -1,4 +1,4 @@
-"""What may be shown of a URL: in zips, callbacks, answers and logs. Pure.
+"""Masks the secrets of URLs for zips, callbacks, answers and logs.
 
 A URL carries secrets as user info (``http://user:password@host``) and as values of its query, of
 its fragment and of parameters of its path (``?X-Amz-Signature=``, ``;jsessionid=``). docs/limits.md
@@ -9,23 +9,24 @@ import re
 from typing import Literal
 from urllib.parse import unquote
 
+#: How a batch's URLs are shown: as they are, without secrets, only the host, not at all.
 Show = Literal["full", "masked", "host", "none"]
 
 MASK = "***"
-#: A key carries a secret if its letters and digits have one of these in them,
-WORDS = (
+#: A key carries a secret if its letters and digits contain one of these texts,
+SECRET_PARTS = (
     *("access", "apikey", "authkey", "authoriz", "authtoken", "cookie", "credential", "hmac"),
     *("jwt", "oauth", "passphrase", "passwd", "password", "private", "pwd", "secret", "security"),
     *("sessid", "session", "signature", "subscriptionkey", "token", "xamz", "xgoog"),
 )
-#: or if one of its words, between other signs, is one of these.
-NAMES = frozenset(
+#: or if one of its words is one of these. Words end at other signs than letters and digits.
+SECRET_WORDS = frozenset(
     (
         *("auth", "code", "hash", "hdnea", "hdnts", "key", "md5", "nonce", "otp", "pass", "pin"),
         *("policy", "pw", "sas", "sid", "sig", "sign", "ticket", "user", "username"),
     )
 )
-_SECRET = re.compile("|".join(WORDS))
+_SECRET = re.compile("|".join(SECRET_PARTS))
 _USERINFO = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*:)?//[^/?#]*@")
 _PAIR = re.compile(r"([?&;#])([^=&;#]*)=([^&;#]*)")
 _PARAMETER = re.compile(r"(;)([^=;/]*)=([^;/]*)")  # of a path
@@ -37,11 +38,11 @@ _HOST = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
 def is_secret(key: str) -> bool:
     """Whether the value of ``key`` is masked."""
     words = re.findall(r"[a-z0-9]+", unquote(unquote(key)).lower())
-    return not NAMES.isdisjoint(words) or bool(_SECRET.search("".join(words)))
+    return not SECRET_WORDS.isdisjoint(words) or bool(_SECRET.search("".join(words)))
 
 
 def _has_secret(value: str) -> bool:
-    """Whether a value is a URL that has one, if it was percent-encoded up to twice."""
+    """Whether a value is a URL with a secret, also when it is percent-encoded up to twice."""
     for _ in range(3):
         if "://" in value and (
             _INNER_USERINFO.search(value) or any(map(is_secret, _INNER_KEY.findall(value)))
@@ -52,7 +53,7 @@ def _has_secret(value: str) -> bool:
 
 
 def mask(url: str) -> str:
-    """``url`` without user info, and without the values of keys that carry secrets."""
+    """``url`` without user info, and with :data:`MASK` for the values of secret keys."""
     url = _USERINFO.sub(lambda found: f"{found[1] or ''}//", url)
 
     def pair(found: re.Match[str]) -> str:
@@ -64,12 +65,12 @@ def mask(url: str) -> str:
 
 
 def without_parameters(path: str) -> str:
-    """A path without those of its parameters that carry secrets."""
+    """``path`` without its parameters whose keys are secret."""
     return _PARAMETER.sub(lambda found: "" if is_secret(found[2]) else found[0], path)
 
 
 def show(url: str, how: Show | str = "masked") -> str:
-    """``url`` as its batch wants it to be shown."""
+    """``url`` as it may be shown, see :data:`Show`."""
     if how == "full":
         return url
     if how == "none":

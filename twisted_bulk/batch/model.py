@@ -1,4 +1,4 @@
-"""A batch: what its parts and members are. Pure: no I/O, no clock, no reactor."""
+"""The data of a batch: its members, its parts, what became of them; which URLs are taken."""
 
 import ipaddress
 import re
@@ -11,9 +11,9 @@ from urllib.parse import urlsplit
 import msgspec
 from isal import isal_zlib
 
-MAX_URL = 8192
+MAX_URL_LENGTH = 8192  # characters; a longer URL is refused
 
-# What is refused here would be refused or misread by the HTTP client later.
+#: Other URLs are refused: the HTTP client would refuse or misread them later.
 _URL = re.compile(
     r"(?i:https?)://(?:[^\s/?#@]*@)?(\[[0-9A-Fa-f:.]+\]|[^\s/?#@:\[\]\\]+)(?::(\d{1,5}))?"
     r"(?:[/?#][^\s\x00-\x1f\x7f]*)?"
@@ -22,10 +22,13 @@ Mode = Literal["auto", "store", "deflate"]
 
 
 class Member(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One URL of a batch; ``name`` is its file's in the archive.
+    """One URL of a batch.
 
-    As everything that is read back from the queue it ignores fields that it does not know: a
-    newer program may have written them.
+    ``name``: of its file in the archive. ``headers``: sent with its request. ``sha256``: expected,
+    64 hexadecimal digits or empty.
+
+    All structures that are read from the queue ignore fields that they do not know: a newer version
+    of the program may have written them.
     """
 
     url: str
@@ -35,9 +38,10 @@ class Member(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Spec(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What is kept of a submission beside its members.
+    """The fields of a submission that its callbacks and answers need.
 
-    :param owner: name of the token that made it
+    :param url: of the callback, or empty
+    :param owner: name of the token that submitted it, or empty
     """
 
     url: str = ""
@@ -46,13 +50,16 @@ class Spec(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class PartSpec(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A part's job.
+    """The payload of a part's job.
 
     :param batch: the batch's key in the queue, see :func:`key_of`
-    :param spare: members that may fail before the batch has failed
-    :param notify: the host that wants progress callbacks, if one does
-    :param first: members of the batch in the parts before this one
-    :param show_urls: how URLs are shown, see :mod:`twisted_bulk.batch.masks`
+    :param part: its number, from 1
+    :param parts: how many the batch has
+    :param spare: how many members of the batch may fail before the batch fails
+    :param timeout: seconds that one attempt may take; 0: the server's setting
+    :param notify: the host that gets progress callbacks, or empty
+    :param first: how many members of the batch are in the parts before this one
+    :param show_urls: see :data:`twisted_bulk.batch.masks.Show`
     """
 
     batch: str
@@ -69,12 +76,13 @@ class PartSpec(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """What became of one member: a line of the manifest.
+    """The result of one member: a line of the manifest.
 
     :param url: as it may be shown
-    :param member: its number in the batch, from 1; 0: a program before this one wrote it
-    :param status: ``done``, ``unverified`` (whole as far as the server said) or ``failed``
-    :param volume: of the part's zips, the one that has it
+    :param member: its number in the batch, from 1; 0: an older version of the program wrote it
+    :param status: ``done``, ``failed``, or ``unverified`` (the server did not say how long it is)
+    :param code: of the error, see docs/errors.md, or empty
+    :param volume: number of the zip that has it among the part's zips, from 1
     """
 
     url: str
@@ -91,11 +99,12 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 class PartProgress(msgspec.Struct, frozen=True):
-    """What a worker tells with its heartbeats.
+    """The progress of a part, which its worker sends with each heartbeat.
 
-    :param waits_for: what keeps it from getting on, or empty
-    :param errors: of its first members that have failed
-    :param node: the host where it runs
+    :param rate: bytes a second
+    :param waits_for: why nothing goes on for now, or empty
+    :param errors: of the first members that have failed, see :func:`report.error_of`
+    :param node: name of the host where it runs
     """
 
     done: int = 0
@@ -108,7 +117,7 @@ class PartProgress(msgspec.Struct, frozen=True):
 
 
 class Zip(msgspec.Struct, frozen=True):
-    """One zip of a part; ``link`` is its path on the file port."""
+    """One zip of a part; ``link`` is its path on the file port, without the first slash."""
 
     link: str
     size: int
@@ -117,9 +126,11 @@ class Zip(msgspec.Struct, frozen=True):
 
 
 class PartResult(msgspec.Struct, frozen=True):
-    """What a part's ack leaves.
+    """The result of a part's job.
 
-    :param folder: has its files on the file port of ``node``, a host's name
+    :param folder: the public folder of its files
+    :param errors: as those of :class:`PartProgress`
+    :param node: name of the host that has the files
     """
 
     folder: str
@@ -132,7 +143,7 @@ class PartResult(msgspec.Struct, frozen=True):
 
 
 def key_of(owner: str, task_id: str) -> str:
-    """What the queue knows a batch by: the ids of one token are no other's.
+    """The key of a batch in the queue. Two tokens may use one id for two batches.
 
     :param owner: name of the token, or empty
     """
@@ -140,16 +151,19 @@ def key_of(owner: str, task_id: str) -> str:
 
 
 def task_of(key: str) -> str:
-    """The id that its owner knows the batch of ``key`` by."""
+    """The id of a batch as its owner gave it, from the key in the queue."""
     return key.rpartition(":")[2]
 
 
 _members = msgspec.msgpack.Decoder(list[Member])
 
 
-@lru_cache(maxsize=512)  # asked four times for each member on its way
+@lru_cache(maxsize=512)  # called four times for each member
 def host_of(url: str) -> str:
-    """The ``host[:port]`` of a checked URL, in one form: what per-host limits count by."""
+    """The ``host[:port]`` of a URL, in one spelling: the limits per host count by it.
+
+    :param url: for which :func:`is_url` is true
+    """
     match = _URL.fullmatch(url)
     assert match is not None, url
     host, port = _one_form(match[1].lower()), int(match[2] or 0)
@@ -158,7 +172,7 @@ def host_of(url: str) -> str:
 
 
 def _one_form(host: str) -> str:
-    """A host's name without the dot of the root; an address in its usual spelling."""
+    """A host name without the dot at its end, or an address in its usual spelling."""
     host = host.rstrip(".")
     try:
         if host.startswith("["):
@@ -171,30 +185,31 @@ def _one_form(host: str) -> str:
 
 
 def is_url(url: str) -> bool:
-    """Whether ``url`` is one that we would fetch."""
-    match = _URL.fullmatch(url) if len(url) <= MAX_URL else None
+    """Whether ``url`` is a URL that can be fetched."""
+    match = _URL.fullmatch(url) if len(url) <= MAX_URL_LENGTH else None
     if match is None or (match[2] and not 0 < int(match[2]) < 65536):
         return False
     if url.isascii() and "[" not in url and "]" not in url:
         return True
     try:
         return bool(urlsplit(url).hostname)
-    except ValueError:  # brackets around what is no address, look-alikes of separators
+    except ValueError:  # brackets without an address in them, letters that look like separators
         return False
 
 
 def pack_members(members: Iterable[Sequence[Member]], total: int) -> bytes:
-    """Members as they are kept in the queue: msgpack, deflated.
+    """The bytes of members in the queue: a msgpack array, deflated.
 
-    :param members: some at a time; ``total`` in all
+    :param members: in order, in lists of any length
+    :param total: how many they are in all
     """
     deflate = isal_zlib.compressobj(1)
-    packed = [deflate.compress(b"\xdd" + total.to_bytes(4, "big"))]  # an array of so many
+    packed = [deflate.compress(b"\xdd" + total.to_bytes(4, "big"))]  # an array of that length
     for some in members:
         packed += [deflate.compress(b"".join(map(msgspec.msgpack.encode, some)))]
     return b"".join([*packed, deflate.flush()])
 
 
 def unpack_members(data: bytes) -> list[Member]:
-    """The reverse of :func:`pack_members`."""
+    """The members from the bytes that :func:`pack_members` returned."""
     return _members.decode(isal_zlib.decompress(data))

@@ -1,4 +1,4 @@
-"""File names in an archive: safe on every system, and each one once. Pure."""
+"""File names in an archive: safe on every system, and no two alike."""
 
 import hashlib
 import re
@@ -7,11 +7,11 @@ from urllib.parse import unquote
 
 from twisted_bulk.batch.masks import without_parameters
 
-MANIFEST = "manifest.json"
-LONGEST = 200  # bytes of UTF-8 in one path segment
-DEEPEST = 32  # levels of folders, the file included
+MANIFEST = "manifest.json"  # the file of a zip that lists its members
+MAX_SEGMENT_BYTES = 200  # of UTF-8 in one path segment; a longer one is cut before its ending
+MAX_LEVELS = 32  # of folders, the file included; the lowest folders beyond are left out
 
-# Control characters, what Windows refuses, and marks that turn the direction of text.
+#: Control characters, those that Windows refuses, marks that change the direction of text.
 _UNSAFE = re.compile(
     '[\x00-\x1f\x7f-\x9f<>:"\\\\|?*\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]'
 )
@@ -19,32 +19,33 @@ _RESERVED = re.compile(r"(?i)(con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lp
 
 
 def _segment(text: str) -> str:
+    """``text`` as one safe path segment; may be empty."""
     text = _UNSAFE.sub("_", unicodedata.normalize("NFC", text)).strip(" ").rstrip(". ")
     if not text.strip("."):
         return ""
     if _RESERVED.fullmatch(text):
         text = "_" + text
-    if len(text.encode()) > LONGEST:
+    if len(text.encode()) > MAX_SEGMENT_BYTES:
         stem, dot, ending = text.rpartition(".")
         if not dot or len(ending.encode()) > 20:
             stem, dot, ending = text, "", ""
-        room = LONGEST - len((dot + ending).encode())
+        room = MAX_SEGMENT_BYTES - len((dot + ending).encode())
         text = stem.encode()[:room].decode(errors="ignore").rstrip(". ") + dot + ending
     return text
 
 
 def safe(name: str) -> str:
-    """``name`` as a relative path without anything hostile; may be empty.
+    """``name`` as a relative path that is safe; may be empty.
 
-    Slashes separate folders; ``..``, drive letters and absolute paths lose their effect. Of more
-    than :data:`DEEPEST` levels the lowest folders are left out.
+    Slashes separate folders. ``..``, drive letters and the slash of an absolute path lose their
+    meaning. A path has at most :data:`MAX_LEVELS` levels.
     """
     parts = list(filter(None, map(_segment, name.replace("\\", "/").split("/"))))
-    return "/".join([*parts[: DEEPEST - 1], *parts[DEEPEST - 1 :][-1:]])
+    return "/".join([*parts[: MAX_LEVELS - 1], *parts[MAX_LEVELS - 1 :][-1:]])
 
 
 def from_url(url: str) -> str:
-    """The name that a URL suggests: its last path segment, decoded once, without secrets."""
+    """A safe name from a URL: its last path segment, decoded once, without secret parameters."""
     path = re.split(r"[?#]", url.split("://", 1)[1], maxsplit=1)[0]
     path = without_parameters(path)
     last = path.rstrip("/").split("/")[-1] if "/" in path.rstrip("/") else ""
@@ -52,25 +53,27 @@ def from_url(url: str) -> str:
 
 
 def sharded(name: str) -> str:
-    """``name`` four folders down, by the first hexadecimal digits of its SHA-1."""
+    """``name`` in four folders, named by the first four hexadecimal digits of its SHA-1."""
     digits = hashlib.sha1(name.encode(), usedforsecurity=False).hexdigest()
     return "/".join([*digits[:4], name])
 
 
 class Names:
-    """Gives out each name once, ``a (2).wav`` after ``a.wav``, whatever the case.
+    """The names that are taken in one archive.
 
-    What is a file's name is no folder's: after ``a``, ``a/b`` becomes ``a (2)/b``.
+    Gives each name once: ``a (2).wav`` after ``a.wav``. Upper and lower case are one name, because
+    they are on Windows and macOS. A file and a folder never have one name: after ``a``, ``a/b``
+    becomes ``a (2)/b``.
     """
 
     def __init__(self) -> None:
         self._files = {MANIFEST}
-        self._folders: set[int] = set()  # hashes: hostile names have many long ones
+        self._folders: set[int] = set()  # hashes of them: many long names would need much memory
         self._renamed: dict[str, str] = {}
         self._next: dict[str, int] = {}
 
     def take(self, wanted: str) -> str:
-        """``wanted``, or the nearest name to it that is free."""
+        """Take ``wanted``, or the nearest name that is free; returns the name that was taken."""
         folder, _, last = (wanted or "file").rpartition("/")
         stem, dot, ending = last.rpartition(".")
         if not stem:
@@ -80,7 +83,7 @@ class Names:
         return name
 
     def _folder(self, wanted: str) -> str:
-        """The folder for ``wanted``, with a slash behind it unless it is empty."""
+        """The folder in place of ``wanted``, with a slash at its end, or empty."""
         if not wanted:
             return ""
         key = wanted.casefold()

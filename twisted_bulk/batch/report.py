@@ -1,4 +1,4 @@
-"""A batch as its users see it: the API's object and the callback's. Pure."""
+"""A batch as its users see it: the objects of the API and of the callbacks."""
 
 import re
 from collections.abc import Iterator
@@ -13,14 +13,18 @@ from twisted_bulk.batch.masks import mask
 from twisted_bulk.batch.model import Outcome, PartProgress, PartResult, Spec, Zip, task_of
 from twisted_bulk.jobs.group_model import ENDED, AfterRecord, GroupRecord, PartRecord
 
-MAX_ERRORS = 100  # failed members named in a report
-URL = 500  # characters of their URLs
-BRIEF_ERRORS, BRIEF_URL, BRIEF_PARTS = 3, 100, 10  # in a list of batches
-GOOD = ("done", "partial")
+MAX_ERRORS = 100  # failed members in a report; the manifest has all
+MAX_URL_LENGTH = 500  # characters of their URLs; longer ones are cut
+#: The limits for a batch in a list of batches. One batch by itself is shown with all its parts.
+MAX_BRIEF_ERRORS, MAX_BRIEF_URL_LENGTH, MAX_BRIEF_PARTS = 3, 100, 10
+DOWNLOADABLE_STATES = ("done", "partial")  # of a batch
 
 
 def percent(units: int, total: int, state: str) -> int:
-    """``schedule``: whole percents of thousandths, 100 only when all has ended."""
+    """The field ``schedule``: whole percents; 100 only when the batch has ended.
+
+    :param units: thousandths of members that are done
+    """
     if state in ENDED:
         return 100
     return min(99, units // (total * 10)) if total else 0
@@ -45,7 +49,7 @@ def _part_status(part: PartRecord, result: PartResult | None) -> str:
 
 
 def part_results(record: GroupRecord) -> list[PartResult | None]:
-    """The result of each part that has one."""
+    """The results of all parts, in order; None: the part has none yet."""
     return [
         msgspec.json.decode(part.result, type=PartResult) if part.result else None
         for part in record.parts
@@ -53,10 +57,10 @@ def part_results(record: GroupRecord) -> list[PartResult | None]:
 
 
 def error_of(outcome: Outcome) -> dict[str, Any]:
-    """A failed member as it stands in ``errors``."""
+    """A failed member as an object of the list ``errors``."""
     return {
         "member": outcome.member,
-        "url": _cut(outcome.url, URL),
+        "url": _cut(outcome.url, MAX_URL_LENGTH),
         "code": outcome.code,
         "detail": outcome.detail,
         "attempts": outcome.attempts,
@@ -68,7 +72,7 @@ def _cut(text: str, most: int) -> str:
 
 
 def _error(error: dict[str, Any], url: int) -> dict[str, Any]:
-    """An error as it is shown, also one that a program before this one has kept."""
+    """An error with its URL cut, and masked if an older version of the program wrote it."""
     if "url" not in error:
         return error
     shown = error["url"] if "member" in error else mask(error["url"])
@@ -77,7 +81,7 @@ def _error(error: dict[str, Any], url: int) -> dict[str, Any]:
 
 @dataclass
 class _Sum:
-    """What all parts of a batch come to."""
+    """The sums over all parts of a batch."""
 
     done: int = 0
     failed: int = 0
@@ -102,10 +106,13 @@ class _Sum:
 
 
 def _zips(record: GroupRecord, part: PartRecord, result: PartResult | None) -> list[Zip]:
-    """What can be had of a part: while a batch is tried again, what the run before has left."""
-    if record.state in GOOD:
+    """The zips of a part that can be downloaded.
+
+    While a batch is tried again, these are the zips of its run before.
+    """
+    if record.state in DOWNLOADABLE_STATES:
         return result.zips if result else []
-    if record.state in ENDED or record.before not in GOOD:
+    if record.state in ENDED or record.before not in DOWNLOADABLE_STATES:
         return []
     if result is None and part.previous:
         result = msgspec.json.decode(part.previous, type=PartResult)
@@ -113,7 +120,7 @@ def _zips(record: GroupRecord, part: PartRecord, result: PartResult | None) -> l
 
 
 def _parts(record: GroupRecord, link_base: str, total: _Sum) -> Iterator[dict[str, Any]]:
-    """A line for each zip, or for a part that has none."""
+    """An object for each zip, and one for each part that has none; adds to ``total``."""
     for number, (part, result) in enumerate(
         zip(record.parts, part_results(record), strict=True), 1
     ):
@@ -121,7 +128,7 @@ def _parts(record: GroupRecord, link_base: str, total: _Sum) -> Iterator[dict[st
             total.add_result(result)
         elif part.progress and part.state in ("doing", "todo", "later"):
             now = msgspec.json.decode(part.progress, type=PartProgress)
-            if part.state != "doing":  # what it has is kept for when it is begun again
+            if part.state != "doing":  # its worker is gone, its files are kept for the next one
                 now = msgspec.structs.replace(now, rate=0.0, waits_for="")
             total.add_progress(now)
         elif part.state == "dead":
@@ -129,22 +136,23 @@ def _parts(record: GroupRecord, link_base: str, total: _Sum) -> Iterator[dict[st
             total.errors.append({"part": number, "code": part.why, "detail": part.error})
         shown: dict[str, Any] = {"part": number, "volume": 1}
         shown |= {"status": _part_status(part, result), "download": "", "members": part.size}
-        there = _zips(record, part, result)
-        zips = there or (result.zips if result else [])
+        downloadable = _zips(record, part, result)
+        zips = downloadable or (result.zips if result else [])
         yield from [
             shown
-            | {"volume": volume, "download": f"{link_base}/{one.link}" if there else ""}
+            | {"volume": volume, "download": f"{link_base}/{one.link}" if downloadable else ""}
             | {"members": one.members, "size": one.size, "sha256": one.sha256}
             for volume, one in enumerate(zips, 1)
         ] or [shown]
 
 
 def report(record: GroupRecord, link_base: str, brief: bool = False) -> dict[str, Any]:
-    """A batch as the API shows it.
+    """A batch as the API shows it; docs/api.md has its fields.
 
-    Links appear when it has ended well, and stay while it is tried again.
+    It has links when it has ended well, also while it is tried again.
 
-    :param brief: for a list: of long things in it only the first ones
+    :param link_base: the URL of the file port, without a slash at its end
+    :param brief: for a list: only the first errors and parts
     """
     total = _Sum()
     parts = list(_parts(record, link_base, total))
@@ -152,7 +160,8 @@ def report(record: GroupRecord, link_base: str, brief: bool = False) -> dict[str
     if record.state == "running" and record.started is not None and record.units:
         left = record.total * 1000 - record.units
         eta = round((record.now - record.started) * left / record.units, 1)
-    errors, url = (BRIEF_ERRORS, BRIEF_URL) if brief else (MAX_ERRORS, URL)
+    most_errors = MAX_BRIEF_ERRORS if brief else MAX_ERRORS
+    url_length = MAX_BRIEF_URL_LENGTH if brief else MAX_URL_LENGTH
     shown = {
         "task_id": task_of(record.id),
         "owner": msgspec.json.decode(record.spec, type=Spec).owner,
@@ -168,8 +177,8 @@ def report(record: GroupRecord, link_base: str, brief: bool = False) -> dict[str
         "waits_for": total.waits_for,
         "position": None if record.place is None else record.place + 1,
         "download": next((part["download"] for part in parts if part["download"]), ""),
-        "parts": parts[:BRIEF_PARTS] if brief else parts,
-        "errors": [_error(error, url) for error in total.errors[:errors]],
+        "parts": parts[:MAX_BRIEF_PARTS] if brief else parts,
+        "errors": [_error(error, url_length) for error in total.errors[:most_errors]],
         "created": _time(record.created),
         "started": _time(record.started),
         "finished": _time(record.ended),
@@ -180,10 +189,10 @@ def report(record: GroupRecord, link_base: str, brief: bool = False) -> dict[str
 
 
 def delivery(after: AfterRecord) -> dict[str, Any]:
-    """How far a last callback is: ``{"state", "tries": [{"at", "status", "detail"}], "next"}``.
+    """The state of a last callback: ``{"state", "tries": [{"at", "status", "detail"}], "next"}``.
 
     The states: ``pending`` (the batch has not ended), ``sending``, ``waiting`` (for the next try),
-    ``delivered``, ``refused`` (by the receiver, for good: 410), ``undelivered`` (given up).
+    ``delivered``, ``refused`` (the receiver answered 410), ``undelivered`` (no try is left).
     """
     tries = [
         {"at": _time(at), "status": _status(detail), "detail": detail}
@@ -200,13 +209,17 @@ def delivery(after: AfterRecord) -> dict[str, Any]:
 
 
 def _status(text: str) -> int | None:
-    """The status in ``HTTP 503``, as tries are noted."""
+    """The number in a text such as ``HTTP 503``, or None."""
     found = re.match(r"HTTP (\d{3})\b", text)
     return int(found[1]) if found else None
 
 
 def callback(shown: dict[str, Any], seq: int) -> dict[str, Any]:
-    """The callback's body from a report: the original service's three fields first."""
+    """The body of a callback.
+
+    :param shown: the batch, see :func:`report`
+    :param seq: number of the callback within its batch
+    """
     last = shown["status"] in ENDED
     body = {
         "task_id": shown["task_id"],

@@ -1,4 +1,4 @@
-"""Where a queue is kept: a Redis or Valkey, one that we start ourselves, SQLite, memory.
+"""The brokers that keep queues: Redis or Valkey, an embedded Valkey, SQLite, memory.
 
 For others: store, redis, redis_url, redis_memory, embedded.Embedded, sqlite.
 """

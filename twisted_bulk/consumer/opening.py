@@ -30,5 +30,5 @@ class Opening:
         now = time.time()
         closed = self._hours.closed_for(now)
         if closed:
-            self.reason = f"hours until {self._hours.text(now + closed)}"
+            self.reason = f"hours until {self._hours.text(now + closed, now)}"
         return closed

@@ -22,7 +22,7 @@ from twisted_bulk.http_client.connection import StaleConnection
 from twisted_bulk.http_client.discard import drop
 from twisted_bulk.http_client.ending import Ending, ending_of
 from twisted_bulk.http_client.response import (
-    REDIRECTS,
+    REDIRECT_STATUSES,
     digest,
     explain,
     is_cancelled,
@@ -163,7 +163,7 @@ class Fetcher:
             if response.code == 416 and reception.partial is not None:
                 reception.forget()
                 return await self._ask(fetch, None, deadline)
-            if response.code not in REDIRECTS or not target:
+            if response.code not in REDIRECT_STATUSES or not target:
                 raise refusal(response)
             try:
                 target = urljoin(url, target)

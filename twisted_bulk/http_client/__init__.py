@@ -1,4 +1,4 @@
-"""The guarded HTTP client that everything outgoing uses.
+"""The guarded HTTP client of all outgoing requests.
 
 For others: agent, guard.Guard, pool.MAX_IDLE, connection.StaleConnection, discard.drop, ending,
 response, url, proxy_url, resolver.OWNER.

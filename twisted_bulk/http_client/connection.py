@@ -1,4 +1,4 @@
-"""One HTTP connection of ours to a server: with a limit for headers, and used again.
+"""One HTTP connection to a server, with a limit for headers; it may be used again.
 
 A connection is either closed or used again, never both: whoever closes it while its response is
 still coming also keeps it out of the pool. A request is sent once. Where a kept connection ends

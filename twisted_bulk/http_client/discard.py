@@ -1,4 +1,4 @@
-"""Bodies that nobody wants: a 404's, a redirect's, a callback's reply."""
+"""Reads and drops the bodies that are not used: of a 404, a redirect, the reply to a callback."""
 
 from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.interfaces import IReactorTime

@@ -1,4 +1,4 @@
-"""How the body of a response ended, beside what Twisted tells: kept with the response."""
+"""How the body of a response ended, as far as Twisted does not tell it."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,8 +6,10 @@ from typing import Any
 
 @dataclass
 class Ending:
-    """:param overlong: more bytes came than the response announced
-    :param broken: the connection broke, and was not just closed
+    """The end of a body.
+
+    :param overlong: more bytes came than the response announced
+    :param broken: the connection was lost with an error, and not closed
     """
 
     overlong: bool = False
@@ -15,7 +17,7 @@ class Ending:
 
 
 def ending_of(response: Any) -> Ending:
-    """The ending of a response of Twisted's, or of one that treq has wrapped."""
+    """The ending of a response, which treq may have wrapped. It is kept in the response."""
     original: Any = getattr(response, "original", response)
     ending = vars(original).get("ending")
     if ending is None:

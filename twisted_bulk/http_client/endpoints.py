@@ -1,4 +1,4 @@
-"""Connecting: the address that was checked is the one that is dialled; TLS over it."""
+"""Connects to an address that was checked, and sets up TLS over the connection."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -35,12 +35,16 @@ from twisted_bulk.errors import MemberError
 from twisted_bulk.http_client.guard import Guard
 from twisted_bulk.system.host_names import NamedEndpoint, creator
 
-RECEIVE_BUFFER = 512 * 1024  # Twisted's 64 KiB costs two to three times the CPU a byte
+#: Bytes that are read from a socket at once. Twisted's 64 KiB takes twice the CPU time or more.
+RECEIVE_BUFFER = 512 * 1024
 
 
 @implementer(IReactorPluggableNameResolver, IHostnameResolver)
 class FixedAddresses:
-    """The reactor for one connection: it knows one name, with its addresses."""
+    """A reactor that resolves every name to the given addresses.
+
+    Twisted's endpoint calls :meth:`resolveHostName` and tries the addresses in parallel.
+    """
 
     def __init__(self, reactor: Any, addresses: Sequence[str]) -> None:
         self._reactor = reactor
@@ -75,11 +79,12 @@ class FixedAddresses:
 
 @implementer(IStreamClientEndpoint)
 class GuardedEndpoint:
-    """A TCP connection to a host, if its addresses may be dialled.
+    """An endpoint for one host; connects only where the guard allows it.
 
-    Fails with a :class:`MemberError` that says what went wrong.
+    ``connect`` fails with a :class:`MemberError`.
 
-    :param timeout: seconds to connect, once the name is resolved
+    :param guard: None: every address is allowed
+    :param timeout: seconds to connect, after the name was resolved
     """
 
     def __init__(
@@ -104,7 +109,7 @@ class GuardedEndpoint:
         if self._guard is not None:
             self._guard.check(self._host, addresses, self._port)
         for each in (factory, getattr(factory, "wrappedFactory", factory)):
-            each.noisy = False  # a line in the log for each connection says nothing
+            each.noisy = False  # no line in the log for each connection
         connecting = self._endpoint(addresses).connect(factory)
         late = MemberError("connect_timeout", f"{where} took too long to connect")
         connecting.addTimeout(self._timeout, self._clock, lambda *_: Failure(late))
@@ -114,8 +119,8 @@ class GuardedEndpoint:
             raise CancelledError() from stopped
         except error.TimeoutError:
             raise late from None
-        except (error.ConnectError, error.DNSLookupError) as problem:
-            raise MemberError("connect_failed", f"{where}: {problem}") from None
+        except (error.ConnectError, error.DNSLookupError) as failed:
+            raise MemberError("connect_failed", f"{where}: {failed}") from None
         transport: Any = protocol.transport
         transport.bufferSize = RECEIVE_BUFFER
         transport.setTcpKeepAlive(True)
@@ -132,7 +137,11 @@ class GuardedEndpoint:
 
 @implementer(IStreamClientEndpoint)
 class TLSEndpoint:
-    """TLS over another endpoint; connected once the certificate was verified."""
+    """TLS over another endpoint. It connects when the certificate is verified.
+
+    :param policy: makes the context for a host, with its checks
+    :param timeout: seconds for TLS, after the connection was made
+    """
 
     def __init__(
         self,
@@ -153,7 +162,7 @@ class TLSEndpoint:
     async def _connect(self, factory: IProtocolFactory) -> IProtocol:
         protocol: Any = await self._endpoint.connect(factory)
         transport = protocol.transport
-        # TLS would wait for the peer's farewell, which a hostile one never says.
+        # Twisted would wait for the peer to close TLS, and a hostile peer never does.
         transport.loseConnection = transport.abortConnection
         late = MemberError("tls_timeout", f"{self._where} took too long to set up TLS")
         protocol.secured.addTimeout(self._timeout, self._clock, lambda *_: Failure(late))
@@ -162,8 +171,8 @@ class TLSEndpoint:
         except (SSL.Error, VerificationError):
             raise MemberError("tls_failed", "no TLS, or its certificate is not valid") from None
         except error.ConnectionClosed:
-            what = f"{self._where} closed the connection while TLS was set up"
-            raise MemberError("connection_lost", what) from None
+            detail = f"{self._where} closed the connection while TLS was set up"
+            raise MemberError("connection_lost", detail) from None
         except BaseException:
             transport.abortConnection()
             raise
@@ -172,7 +181,7 @@ class TLSEndpoint:
 
 @implementer(IOpenSSLTrustRoot)
 class TrustRoots:
-    """The system's certificate authorities, and more."""
+    """The system's certificate authorities, and those of ``more``."""
 
     def __init__(self, more: Sequence[X509]) -> None:
         self._more = more

@@ -1,4 +1,4 @@
-"""Which addresses may be dialled. Pure, but for the question whether an address is this host's."""
+"""The policy of outgoing connections: which addresses and ports are allowed."""
 
 import ipaddress
 import socket
@@ -9,14 +9,14 @@ from twisted_bulk.system.net import Network
 
 Ports = Collection[range]
 
-# IANA's special-purpose registries; ipaddress.is_global differs between Pythons.
+# From IANA's special-purpose registries. ipaddress.is_global is not the same in all Pythons.
 _SPECIAL4 = (
     "0.0.0.0/8 10.0.0.0/8 100.64.0.0/10 127.0.0.0/8 169.254.0.0/16 172.16.0.0/12 192.0.0.0/24"
     " 192.0.2.0/24 192.88.99.0/24 192.168.0.0/16 198.18.0.0/15 198.51.100.0/24 203.0.113.0/24"
     " 224.0.0.0/4 240.0.0.0/4"
 )
-# All unicast IPv6 is in 2000::/3, which leaves out mapped and NAT64 addresses;
-# these parts of it are special, 6to4 and Teredo among them.
+# All global unicast IPv6 addresses are in 2000::/3. Mapped and NAT64 addresses are not in it.
+# These parts of it are special, among them 6to4 and Teredo.
 _GLOBAL6 = ipaddress.IPv6Network("2000::/3")
 _SPECIAL6 = "2001::/23 2001:db8::/32 2002::/16 3fff::/20"
 SPECIAL: tuple[Network, ...] = tuple(
@@ -26,7 +26,7 @@ ANY_PORT: Ports = (range(1, 65536),)
 
 
 def is_local(address: str) -> bool:
-    """Whether ``address`` is one of this host's own."""
+    """Whether ``address`` is one of this host. Asks the kernel."""
     kind = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.socket(kind, socket.SOCK_DGRAM) as probe:
         try:
@@ -37,13 +37,13 @@ def is_local(address: str) -> bool:
 
 
 class Guard:
-    """The policy: public unicast addresses, and what the operator opened.
+    """The policy: public unicast addresses, and those that the operator has allowed.
 
-    :param allowed: non-public networks that may be reached
-    :param ports: ports that may be dialled, on any address
-    :param own: ports on which this host itself listens for us: never dialled here
-    :param queue: ports of the queue's server: never dialled, wherever
-    :param names: of this host, as it may be known to a proxy
+    :param allowed: networks that are allowed, though they are not public
+    :param ports: ports that are allowed, on any address
+    :param own: ports of bulkwav on this host; never allowed on this host
+    :param queue: ports of the queue's server; never allowed, on no host
+    :param names: names of this host that a proxy may resolve
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Guard:
         self._names = frozenset(name.lower() for name in names if name)
 
     def allows(self, text: str) -> bool:
-        """Whether ``text``, an address in its usual form, may be dialled."""
+        """Whether the address ``text`` is allowed."""
         try:
             address = ipaddress.ip_address(text.partition("%")[0])
         except ValueError:
@@ -76,7 +76,7 @@ class Guard:
         return not any(address in net for net in SPECIAL)
 
     def check_port(self, port: int) -> None:
-        """:raises MemberError: no address may be dialled at ``port``"""
+        """:raises MemberError: ``port`` is not allowed"""
         if port in self._queue or not any(port in ports for ports in self._ports):
             raise MemberError(
                 "port_refused",
@@ -84,9 +84,9 @@ class Guard:
             )
 
     def check(self, host: str, addresses: Iterable[str], port: int) -> None:
-        """One refused address refuses the name.
+        """Check all addresses of a host; one that is refused refuses the host.
 
-        :raises MemberError: ``host`` at ``port`` may not be dialled
+        :raises MemberError: ``host`` or ``port`` is not allowed
         """
         self.check_port(port)
         for address in addresses:
@@ -100,14 +100,15 @@ class Guard:
                 )
 
     def check_unresolved(self, host: str, port: int) -> None:
-        """For a host whose name a proxy resolves: an address is checked as ever, of names those
-        of this host are known.
+        """Check a host whose name a proxy resolves.
 
-        :raises MemberError: ``host`` at ``port`` may not be asked for
+        An address is checked as in :meth:`check`. Of names, only those of this host are refused.
+
+        :raises MemberError: ``host`` or ``port`` is not allowed
         """
         bare = host.strip("[]").rstrip(".").lower()
         try:
-            literal = socket.inet_ntoa(socket.inet_aton(bare))  # knows all the spellings
+            literal = socket.inet_ntoa(socket.inet_aton(bare))  # takes all spellings
         except OSError:
             literal = bare if ":" in bare or "%" in bare else ""
         if literal:

@@ -18,11 +18,14 @@ from zope.interface import implementer
 from twisted_bulk.errors import MemberError
 from twisted_bulk.http_client.proxy_url import Proxy
 
-MAX_ANSWER = 16 * 1024  # bytes of an answer to CONNECT
+MAX_ANSWER_BYTES = 16 * 1024  # of the proxy's answer to CONNECT; a longer one is an error
 
 
 class ConnectRequest(Protocol):
-    """Waits for the proxy's answer to CONNECT, then hands the connection over."""
+    """Sends CONNECT, reads the answer, and then passes all data to ``inner``.
+
+    ``opened`` fires when the proxy has made the tunnel.
+    """
 
     def __init__(self, hello: bytes) -> None:
         self._hello = hello
@@ -40,16 +43,17 @@ class ConnectRequest(Protocol):
             return
         self._answer += data
         head, end, rest = self._answer.partition(b"\r\n\r\n")
-        if not end and len(head) < MAX_ANSWER:
+        if not end and len(head) < MAX_ANSWER_BYTES:
             return
         match = re.match(rb"HTTP/1\.[01] (\d{3})", head)
-        # Whatever stands behind the answer was said before anybody was asked.
+        # Bytes after the answer are an error: the host cannot have sent any before it was asked.
         if not self.opened.called:
             if end and match and match[1][:1] == b"2" and not rest:
                 self.opened.callback(None)
                 return
-            what = f"HTTP {match[1].decode()}" if match else "no HTTP answer"
-            self.opened.errback(MemberError("proxy_failed", f"the proxy does not connect: {what}"))
+            answer = f"HTTP {match[1].decode()}" if match else "no HTTP answer"
+            detail = f"the proxy does not connect: {answer}"
+            self.opened.errback(MemberError("proxy_failed", detail))
 
     def connectionLost(self, reason: Failure = Failure(error.ConnectionDone())) -> None:  # noqa: B008
         if self.inner is not None:
@@ -60,7 +64,11 @@ class ConnectRequest(Protocol):
 
 @implementer(IStreamClientEndpoint)
 class Tunnel:
-    """A connection to a host through a proxy."""
+    """An endpoint for a host behind a proxy.
+
+    :param through: connects to the proxy
+    :param timeout: seconds for the proxy's answer
+    """
 
     def __init__(
         self,

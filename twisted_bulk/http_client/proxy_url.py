@@ -1,4 +1,4 @@
-"""Where an HTTP proxy is, and what opens it: its URL taken apart. Pure."""
+"""Parses the URL of an HTTP proxy."""
 
 from base64 import b64encode
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from urllib.parse import unquote, urlsplit
 
 @dataclass(frozen=True)
 class Proxy:
-    """Where a proxy is, and what opens it."""
+    """A proxy; ``authorization``: the value of Proxy-Authorization, or empty."""
 
     host: str
     port: int
@@ -15,7 +15,7 @@ class Proxy:
 
 
 def parse_proxy(url: str) -> Proxy:
-    """:raises ValueError: it is not the URL of an HTTP proxy"""
+    """:raises ValueError: it is not the URL of an HTTP proxy; its text says what was expected"""
     parts = urlsplit(url)
     try:
         port = parts.port

@@ -1,9 +1,10 @@
-"""Names into addresses, for names that strangers chose.
+"""Looks up the addresses of host names, fairly between those who ask.
 
-Look-ups have threads of their own, because getaddrinfo may take a minute and cannot be
-stopped. One that has not ended after a moment *hangs*: it keeps its thread, and no place, so
-others begin. An owner (a part of a batch) has one look-up at a time until one of its names has
-been answered, and then half of the places; those of its look-ups that hang are bounded as well.
+The names come from clients, so some are slow on purpose. ``getaddrinfo`` may take a minute and
+cannot be stopped, therefore look-ups have threads of their own. A look-up that has not ended after
+:data:`HANGING_SECONDS` *hangs*: it keeps its thread, and another look-up may begin. Each owner (a
+part of a batch) has one look-up at a time until one of its names was answered, and
+:data:`MAX_LOOKUPS_OF_OWNER` after that, hanging ones included.
 """
 
 import ipaddress
@@ -25,25 +26,25 @@ from twisted.python.threadpool import ThreadPool
 
 from twisted_bulk.errors import MemberError
 
-PLACES = 16  # look-ups at once that do not hang
-EACH = 8  # look-ups at once of one owner, those that hang included
-HANGS = 0.5  # seconds after which a look-up hangs
-THREADS = 256  # look-ups at once, those that hang included
-SCARCE = THREADS // 2  # from which an owner whose look-ups hang gets no more
-LINE = 4  # deadlines that a name may wait in line, before it is looked up
-KEEP = 30.0  # seconds that an answer is used again, and a failure
-KEEP_FAILURE = 2.0
-KEPT = 10_000  # answers in memory
-MOST = 16  # addresses that are tried
-_NOBODY = object()
-_NAME = re.compile(r"(?=.{1,254}$)[^.]{1,63}(?:\.[^.]{1,63})*\.?")  # what DNS can hold (RFC 1035)
+MAX_LOOKUPS = 16  # at once, hanging ones not counted; other names wait
+MAX_LOOKUPS_OF_OWNER = 8  # at once, hanging ones counted; its other names wait
+HANGING_SECONDS = 0.5  # after which a look-up hangs
+MAX_THREADS = 256  # look-ups at once, hanging ones counted; other names wait
+SCARCE_THREADS = MAX_THREADS // 2  # in use; then owners with hanging look-ups get no more
+MAX_WAIT_DEADLINES = 4  # times the deadline that a name may wait for its look-up; then it fails
+KEEP_SECONDS = 30.0  # for which an answer is used again
+KEEP_FAILURE_SECONDS = 2.0  # for which the answer is used again that a name has no address
+MAX_KEPT = 10_000  # answers in memory; beyond it the oldest one is dropped
+MAX_ADDRESSES = 16  # of a name that are tried; others are left out
+_NO_OWNER = object()
+_NAME = re.compile(r"(?=.{1,254}$)[^.]{1,63}(?:\.[^.]{1,63})*\.?")  # RFC 1035, 2.3.4
 
-#: For whom names are looked up in this context.
+#: The owner of the look-ups that are made in this context.
 OWNER: ContextVar[Hashable] = ContextVar("OWNER", default=None)
 
 
 class _Threads(ThreadPool):
-    """Threads that nobody waits for."""
+    """Threads that the end of the process does not wait for."""
 
     threadFactory = staticmethod(partial(Thread, daemon=True))  # type: ignore[assignment]
 
@@ -53,14 +54,21 @@ class _Threads(ThreadPool):
 
 
 def look_up(host: str) -> list[str]:
-    """All addresses of ``host``, as the system knows them. Blocks."""
+    """All addresses of ``host`` from the system's resolver. Blocks.
+
+    :raises OSError: there is none, or no server could be asked
+    """
     found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(address[0]) for *_, address in found))
 
 
 @dataclass
 class _Owner:
-    """Names that somebody waits for: in line, and how many are being looked up, or hang."""
+    """The look-ups of one owner.
+
+    ``names``: those that wait, in order. ``going``: look-ups under way. ``hanging``: of these, how
+    many hang. ``answered``: one of its names was answered.
+    """
 
     names: dict[str, None] = field(default_factory=dict)
     going: int = 0
@@ -68,14 +76,17 @@ class _Owner:
     answered: bool = False
 
     def may_ask(self, scarce: bool) -> bool:
-        """Whether one more may be looked up."""
-        if not self.names or self.going >= EACH or (scarce and self.hanging):
+        """Whether one more look-up may begin.
+
+        :param scarce: few threads are left
+        """
+        if not self.names or self.going >= MAX_LOOKUPS_OF_OWNER or (scarce and self.hanging):
             return False
         return self.answered or self.going == self.hanging
 
 
-class _Asker:
-    """Somebody who waits for a name, up to a deadline."""
+class _Waiter:
+    """One call that waits for the addresses of a name, up to a deadline."""
 
     def __init__(self, clock: IReactorTime) -> None:
         self.answer: Deferred[list[str]] = Deferred(lambda _: self._stop())
@@ -83,15 +94,15 @@ class _Asker:
         self._timer: IDelayedCall | None = None
 
     def wait(self, seconds: float, late: MemberError) -> None:
-        """Fail with ``late`` then."""
+        """Fail with ``late`` after ``seconds``, in place of the deadline before."""
         self._stop()
         self._timer = self._clock.callLater(seconds, self.end, Failure(late))
 
     def end(self, result: list[str] | Failure) -> None:
-        """The addresses, or why there are none."""
+        """End the wait with the addresses, or with an error."""
         self._stop()
         if not self.answer.called:
-            self.answer.callback(result)  # a Failure is taken for one
+            self.answer.callback(result)  # Deferred fails when it is given a Failure
 
     def _stop(self) -> None:
         if self._timer is not None and self._timer.active():
@@ -100,18 +111,18 @@ class _Asker:
 
 @dataclass
 class _Name:
-    """A name that is in line, or being looked up."""
+    """A name that waits for its look-up; ``going``: its look-up has begun."""
 
-    askers: list[_Asker] = field(default_factory=list)
+    waiters: list[_Waiter] = field(default_factory=list)
     going: bool = False
 
 
 class Resolver:
-    """Answers kept for a while, one look-up for all who ask at once.
+    """Looks names up and keeps the answers; calls for one name share one look-up.
 
-    :param deadline: seconds that a caller waits for a look-up; before it, a caller waits up to
-        ``LINE`` times as long in line
-    :param find: all addresses of a name; blocks
+    :param deadline: seconds that a call waits for a look-up, once that has begun; until then it
+        waits up to :data:`MAX_WAIT_DEADLINES` times as long
+    :param find: returns all addresses of a name; blocks, and is called on a thread
     """
 
     def __init__(self, reactor: Any, deadline: float, find: Callable[[str], list[str]]) -> None:
@@ -119,9 +130,9 @@ class Resolver:
         self._clock: IReactorTime = reactor
         self._deadline = deadline
         self._find = find
-        self._threads = _Threads(0, THREADS, name="dns")
+        self._threads = _Threads(0, MAX_THREADS, name="dns")
         self._kept: OrderedDict[str, tuple[float, list[str]]] = OrderedDict()
-        self._asking: dict[str, _Name] = {}
+        self._waiting: dict[str, _Name] = {}
         self._owners: OrderedDict[Hashable, _Owner] = OrderedDict()
         self._going = self._hanging = 0
 
@@ -130,11 +141,14 @@ class Resolver:
         self._threads.start()
 
     def stop(self) -> None:
-        """End the threads, or forget them."""
+        """End the threads; a hanging one ends with the process."""
         self._threads.stop()
 
     async def resolve(self, host: str) -> list[str]:
-        """:raises MemberError: it has no address, or none in time"""
+        """The addresses of ``host``, at most :data:`MAX_ADDRESSES`.
+
+        :raises MemberError: it has none, or none was found in time
+        """
         try:
             return [str(ipaddress.ip_address(host))]
         except ValueError:
@@ -143,49 +157,52 @@ class Resolver:
             raise MemberError("bad_url", "the host's name is not one that DNS can hold")
         expires, addresses = self._kept.get(host, (0.0, []))
         if expires <= self._clock.seconds():
-            addresses = await self._ask(host)
+            addresses = await self._wait_for(host)
         if not addresses:
             raise MemberError("dns_failed", f"{host} cannot be resolved")
         return addresses
 
-    def _ask(self, host: str) -> Deferred[list[str]]:
-        asker, key = _Asker(self._clock), OWNER.get()
-        name = self._asking.setdefault(host, _Name())
-        name.askers = [one for one in name.askers if not one.answer.called]
-        name.askers.append(asker)
+    def _wait_for(self, host: str) -> Deferred[list[str]]:
+        waiter, key = _Waiter(self._clock), OWNER.get()
+        name = self._waiting.setdefault(host, _Name())
+        name.waiters = [one for one in name.waiters if not one.answer.called]
+        name.waiters.append(waiter)
         if name.going:
-            asker.wait(self._deadline, self._late(host))
-            return asker.answer
-        what = f"{host} waited for its turn to be resolved"
-        asker.wait(LINE * self._deadline, MemberError("dns_timeout", what, ours=True))
+            waiter.wait(self._deadline, self._late(host))
+            return waiter.answer
+        detail = f"{host} waited for its turn to be resolved"
+        waiter.wait(
+            MAX_WAIT_DEADLINES * self._deadline, MemberError("dns_timeout", detail, ours=True)
+        )
         if key not in self._owners:
             self._owners[key] = _Owner()
-            self._owners.move_to_end(key, last=False)  # a new one has the first turn
-        # It may be in others' lines as well: whose turn comes first looks it up for all.
+            self._owners.move_to_end(key, last=False)  # a new owner has the first turn
+        # Other owners may wait for it, too. The owner with the first turn looks it up for all.
         self._owners[key].names[host] = None
         self._next()
-        return asker.answer
+        return waiter.answer
 
     def _late(self, host: str) -> MemberError:
         return MemberError("dns_timeout", f"{host} was not resolved in {self._deadline:g} s")
 
     def _next(self) -> None:
-        """Look up what there are places for; owners take turns."""
-        while self._going - self._hanging < PLACES and self._going < THREADS:
-            scarce = self._going >= SCARCE
+        """Begin look-ups up to the limits; owners take turns."""
+        while self._going - self._hanging < MAX_LOOKUPS and self._going < MAX_THREADS:
+            scarce = self._going >= SCARCE_THREADS
             found = next(
-                (key for key, owner in self._owners.items() if owner.may_ask(scarce)), _NOBODY
+                (key for key, owner in self._owners.items() if owner.may_ask(scarce)),
+                _NO_OWNER,
             )
-            if found is _NOBODY:
+            if found is _NO_OWNER:
                 return
             self._owners.move_to_end(found)
             host = next(iter(self._owners[found].names))
             del self._owners[found].names[host]
-            name = self._asking.get(host)
+            name = self._waiting.get(host)
             if name is None or name.going:
                 self._forget(found)
-            elif all(asker.answer.called for asker in name.askers):
-                del self._asking[host]  # nobody waits for it any more
+            elif all(waiter.answer.called for waiter in name.waiters):
+                del self._waiting[host]  # no call waits for it any more
                 self._forget(found)
             else:
                 self._look_up(host, name, found)
@@ -193,15 +210,15 @@ class Resolver:
     def _look_up(self, host: str, name: _Name, key: Hashable) -> None:
         owner = self._owners[key]
         owner.going, self._going, name.going = owner.going + 1, self._going + 1, True
-        for asker in name.askers:
-            if not asker.answer.called:
-                asker.wait(self._deadline, self._late(host))
+        for waiter in name.waiters:
+            if not waiter.answer.called:
+                waiter.wait(self._deadline, self._late(host))
 
         def hangs() -> None:
             owner.hanging, self._hanging = owner.hanging + 1, self._hanging + 1
             self._next()
 
-        alarm = self._clock.callLater(HANGS, hangs)
+        alarm = self._clock.callLater(HANGING_SECONDS, hangs)
         asked = deferToThreadPool(self._reactor, self._threads, self._find, host)
         asked.addBoth(self._answered, host, key, alarm)
 
@@ -212,30 +229,30 @@ class Resolver:
     def _answered(
         self, result: list[str] | Failure, host: str, owner: Hashable, alarm: IDelayedCall
     ) -> None:
-        asked_for = self._owners[owner]
-        self._going, asked_for.going = self._going - 1, asked_for.going - 1
-        asked_for.answered = True
+        looking = self._owners[owner]
+        self._going, looking.going = self._going - 1, looking.going - 1
+        looking.answered = True
         if alarm.active():
             alarm.cancel()
         else:
-            self._hanging, asked_for.hanging = self._hanging - 1, asked_for.hanging - 1
+            self._hanging, looking.hanging = self._hanging - 1, looking.hanging - 1
         self._forget(owner)
-        # Also what getaddrinfo cannot encode is a name without an address.
+        # A name that getaddrinfo cannot encode has no address, either.
         failed = isinstance(result, Failure)
-        addresses = [] if isinstance(result, Failure) else result[:MOST]
-        expires = self._clock.seconds() + (KEEP_FAILURE if failed else KEEP)
+        addresses = [] if isinstance(result, Failure) else result[:MAX_ADDRESSES]
+        expires = self._clock.seconds() + (KEEP_FAILURE_SECONDS if failed else KEEP_SECONDS)
         self._kept[host] = (expires, addresses)
         self._kept.move_to_end(host)
-        if len(self._kept) > KEPT:
+        if len(self._kept) > MAX_KEPT:
             self._kept.popitem(last=False)
-        said: list[str] | Failure = addresses
-        if isinstance(result, Failure) and _says_not_now(result):
-            said = Failure(MemberError("dns_timeout", f"no server could say where {host} is"))
-        for asker in self._asking.pop(host).askers:
-            asker.end(said)
+        answer: list[str] | Failure = addresses
+        if isinstance(result, Failure) and _is_no_answer(result):
+            answer = Failure(MemberError("dns_timeout", f"no server could say where {host} is"))
+        for waiter in self._waiting.pop(host).waiters:
+            waiter.end(answer)
         self._next()
 
 
-def _says_not_now(failure: Failure) -> bool:
-    """Whether no server could be asked, which says nothing about the name."""
+def _is_no_answer(failure: Failure) -> bool:
+    """Whether no server could be asked, so that nothing is known about the name."""
     return bool(failure.check(socket.gaierror)) and failure.value.errno == socket.EAI_AGAIN  # type: ignore[union-attr]

@@ -1,4 +1,4 @@
-"""What a server's answer says, or what its failing means. Pure."""
+"""Reads the headers of a response, and turns errors of the client into errors of a member."""
 
 import re
 from base64 import b64decode
@@ -17,13 +17,14 @@ from twisted.web.iweb import IResponse
 
 from twisted_bulk.errors import MemberError
 
-PASSING = frozenset((408, 425, 500, 502, 503, 504, 507, 509))
-REDIRECTS = frozenset((301, 302, 303, 307, 308))
-SETTLED = 60  # seconds after which a date tells versions apart (RFC 9110, 8.8.2.2)
+#: After these another try may succeed.
+TRANSIENT_STATUSES = frozenset((408, 425, 500, 502, 503, 504, 507, 509))
+REDIRECT_STATUSES = frozenset((301, 302, 303, 307, 308))
+MIN_AGE_SECONDS = 60  # of a Last-Modified that tells versions apart (RFC 9110, 8.8.2.2)
 
 
 def header(response: IResponse, name: bytes) -> str:
-    """The first value of a header, whatever bytes it has; empty where there is none."""
+    """The first value of a header, as Latin-1; empty: there is none."""
     values: list[bytes] = response.headers.getRawHeaders(name) or [b""]
     return values[0].decode("latin-1").strip()
 
@@ -36,14 +37,14 @@ def _date(text: str) -> int | None:
 
 
 def modified(response: IResponse) -> int | None:
-    """Last-Modified, in seconds since 1970."""
+    """Last-Modified, in seconds since 1970; None: it is absent or cannot be read."""
     return _date(header(response, b"Last-Modified"))
 
 
 def validator(response: IResponse) -> str:
-    """What If-Range may name so that another version is noticed, or nothing.
+    """A value for If-Range that another version of the file would not have; empty: there is none.
 
-    A strong ETag; or a date that is old enough to be one (RFC 9110, 13.1.5).
+    It is a strong ETag, or a date that is old enough (RFC 9110, 13.1.5).
     """
     etag = header(response, b"ETag")
     if header(response, b"Accept-Ranges").lower() == "none":
@@ -51,16 +52,17 @@ def validator(response: IResponse) -> str:
     if re.fullmatch(r'"[\x21\x23-\x7e\x80-\xff]*"', etag):
         return etag
     then, now = modified(response), _date(header(response, b"Date"))
-    if not etag and then is not None and now is not None and now - then >= SETTLED:
+    if not etag and then is not None and now is not None and now - then >= MIN_AGE_SECONDS:
         return header(response, b"Last-Modified")
     return ""
 
 
 def total_from(response: IResponse, begin: int, wanted: str, total: int | None) -> int:
-    """The whole length, from a 206 that continues at ``begin`` to the end.
+    """The length of the whole file, from a response 206 with the bytes from ``begin`` to the end.
 
-    :param wanted: the validator that was named; ``total``: the length as known before
-    :raises MemberError: it is not the rest of what we have
+    :param wanted: the validator that the request had in If-Range
+    :param total: the length that an earlier response gave, if one did
+    :raises MemberError: it is another range, or the file has changed
     """
     found = re.fullmatch(
         r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})", header(response, b"Content-Range")
@@ -77,15 +79,15 @@ def total_from(response: IResponse, begin: int, wanted: str, total: int | None) 
 
 
 def location(response: IResponse) -> str:
-    """Where a redirect leads; bytes beyond ASCII, which should have been encoded, are."""
+    """The value of Location; bytes that are not ASCII are percent-encoded."""
     raw: bytes = (response.headers.getRawHeaders(b"Location") or [b""])[0]
     return re.sub(rb"[\x80-\xff]", lambda byte: b"%%%02X" % ord(byte[0]), raw).decode("ascii")
 
 
 def digest(response: IResponse) -> str:
-    """The SHA-256 of the content as hexadecimal digits, if the server says it.
+    """The SHA-256 of the content as hexadecimal digits; empty: the server does not give it.
 
-    Repr-Digest (RFC 9530), or Digest as before it.
+    It stands in Repr-Digest (RFC 9530), or in Digest (RFC 3230).
     """
     for name, pattern in (
         (b"Repr-Digest", r"(?i)(?:^|[,\s])sha-256=:([A-Za-z0-9+/]{43}=):"),
@@ -101,7 +103,7 @@ def digest(response: IResponse) -> str:
 
 
 def retry_after(response: IResponse) -> float | None:
-    """Seconds, also where the server names a date and says what time it has."""
+    """The seconds of Retry-After. Of a date, those from the server's Date on."""
     text = header(response, b"Retry-After")
     if re.fullmatch(r"[0-9]{1,9}", text):
         return float(text)
@@ -117,26 +119,26 @@ def _http_date(text: str) -> float | None:
 
 
 def refusal(response: IResponse) -> MemberError:
-    """The error for an answer that is no content."""
-    try:  # not the server's own words: they may repeat what was asked for
+    """The error for a response with another status than 200 and 206."""
+    try:  # the server's own phrase may repeat the URL with its secrets
         phrase = HTTPStatus(response.code).phrase
     except ValueError:
         phrase = ""
-    code = "http_unavailable" if response.code in PASSING else "http_error"
+    code = "http_unavailable" if response.code in TRANSIENT_STATUSES else "http_error"
     wait = retry_after(response)
     if response.code == 429 or (response.code == 503 and wait is not None):
         code = "http_throttled"
-    what = f"HTTP {response.code} {phrase}".strip()
-    return MemberError(code, what, retry_after=wait, answered=response.code)
+    detail = f"HTTP {response.code} {phrase}".strip()
+    return MemberError(code, detail, retry_after=wait, answered=response.code)
 
 
 def is_cancelled(broken: Exception) -> bool:
-    """Whether it was we who ended the connection, for instance as the time was over."""
+    """Whether this program ended the connection, for example after a timeout."""
     return any(reason.check(CancelledError) for reason in getattr(broken, "reasons", ()))
 
 
 def explain(failure: Failure) -> MemberError:
-    """The member's error for what an HTTP client raised."""
+    """The error of a member for an exception of the HTTP client."""
     reasons: list[Failure] = [failure, *getattr(failure.value, "reasons", ())]
     for reason in reasons:
         if isinstance(reason.value, MemberError):

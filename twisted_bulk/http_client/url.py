@@ -1,4 +1,4 @@
-"""URLs as the HTTP client is given them."""
+"""Prepares URLs for the HTTP client: user info, IDNA, percent-encoding."""
 
 import re
 from base64 import b64encode
@@ -9,7 +9,7 @@ from hyperlink import EncodedURL
 
 
 def take_userinfo(url: str) -> tuple[str, str]:
-    """``url`` without ``user:password@``, and what ``Authorization`` says instead, or nothing."""
+    """``url`` without ``user:password@``, and the value of Authorization for it, or ``""``."""
     parts = urlsplit(url)
     userinfo, at, host = parts.netloc.rpartition("@")
     if not at:
@@ -19,11 +19,11 @@ def take_userinfo(url: str) -> tuple[str, str]:
 
 
 def to_ascii(url: str) -> str:
-    """``url`` as it is sent: a host's name by IDNA, everything else as UTF-8 in percent signs.
+    """``url`` in ASCII: the host's name by IDNA, everything else as percent-encoded UTF-8.
 
-    No letter is composed or decomposed on the way: to a server these are two different names.
+    Unicode is not normalized: for a server, composed and decomposed letters are different names.
 
-    :raises UnicodeError: the host's name cannot be one
+    :raises UnicodeError: the host's name is not valid in IDNA
     """
     if url.isascii():
         return url
@@ -41,16 +41,19 @@ def _percent(text: str) -> str:
 
 
 def plain(url: str) -> EncodedURL:
-    """What treq sends as it stands.
+    """``url`` in a form that treq sends without a change.
 
-    :raises UnicodeError: the host's name cannot be one
+    :raises UnicodeError: the host's name is not valid in IDNA
     """
     return _Plain(to_ascii(url))
 
 
 class _Plain(EncodedURL):
-    """An ASCII URL as it stands: hyperlink would take it apart and run its host through IDNA,
-    which takes a tenth of a small request's time and refuses IPv6 addresses."""
+    """An ASCII URL that is not parsed.
+
+    hyperlink would parse it and encode its host with IDNA. That takes a tenth of a small request's
+    time, and refuses IPv6 addresses.
+    """
 
     def __init__(self, text: str) -> None:
         self._text = text

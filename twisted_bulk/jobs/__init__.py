@@ -1,4 +1,4 @@
-"""The queue's protocol and state machine: jobs, groups of jobs, and what nodes have in common.
+"""The queue: its protocol, its state machine for jobs and groups of jobs, what nodes share.
 
 For others: model, group_model, protocol.JobQueue, scripted, scripts, groups.GroupQueue, cluster,
 publisher, stats, quiet_hours.

@@ -1,4 +1,4 @@
-"""What every queue of jobs offers, wherever it is kept."""
+"""The interface of a job queue, which every broker implements."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
@@ -23,28 +23,28 @@ from twisted_bulk.jobs.publisher import Publisher
 
 
 class JobQueue(Protocol):
-    """What workers, publishers and operators ask of a broker.
+    """A queue of jobs, for workers, publishers and operators.
 
-    Every call may be repeated after a lost answer. All raise
-    :class:`~twisted_bulk.errors.QueueUnavailable` while the broker is away.
+    A caller that lost an answer may repeat the call. Every call raises
+    :class:`~twisted_bulk.errors.QueueUnavailable` when the broker cannot be reached.
     """
 
     @property
     def name(self) -> str:
-        """The queue's own; one broker has many."""
+        """The name of the queue; one broker may have several queues."""
 
     @property
     def capabilities(self) -> Capabilities:
-        """What the broker can do."""
+        """The features that the broker has."""
 
     @property
     def publisher(self) -> Publisher:
-        """Puts function calls into this queue."""
+        """A publisher of function calls into this queue."""
 
     async def enqueue(self, work: Sequence[Work]) -> list[Queued]:
         """Queue jobs, up to 500 in one step.
 
-        :raises QueueFull: over the cap; jobs before the first refused one were queued
+        :raises QueueFull: the queue has reached its cap; the jobs before that were queued
         """
 
     async def reserve(
@@ -57,79 +57,100 @@ class JobQueue(Protocol):
         late: int = ...,
         express: int = ...,
     ) -> Reserved:
-        """Take up to ``count`` jobs, at most 500, of up to ``max_bytes`` (but at least one).
+        """Take up to ``count`` jobs, at most 500.
 
-        :param alone: take one suspect instead
-        :param late: so many more may come that nobody else has taken for a moment
-        :param express: and so many of these, if they are small ones of groups
+        :param max_bytes: of all their payloads together; one job is given even if it is larger
+        :param alone: take one suspect job instead
+        :param late: how many more to take of jobs that no other worker has taken for a moment
+        :param express: how many more to take of these, when they are small jobs of groups
         """
 
     async def beat(
         self, worker: str, held: Sequence[tuple[Job, int, bytes]], waits_for: str = ...
     ) -> Beaten:
-        """Renew the leases of all jobs held, with their units done and progress.
+        """Renew the leases of all jobs that a worker holds.
 
-        :param waits_for: what keeps the worker from taking more, or empty
+        :param held: for each job its units done and its progress
+        :param waits_for: why the worker takes no more jobs for now, or empty
         """
 
     async def ack(self, worker: str, acks: Sequence[Ack]) -> list[Acked]:
-        """End jobs that are done."""
+        """End jobs that are done; returns what became of each, in order."""
 
     async def nack(
         self, worker: str, job: Job, delay: float, error: str, fatal: bool = False
     ) -> bool:
-        """A failed attempt: again after ``delay``, or dead. False if it was not held."""
+        """End an attempt that failed. The job waits ``delay`` seconds, or is dead.
+
+        :param fatal: there is no other attempt
+        :returns: False: the worker did not hold the job
+        """
 
     async def release(self, worker: str, jobs: Sequence[Job], delay: float = 0) -> int:
-        """Give jobs back without using up an attempt, to be taken again after ``delay`` seconds."""
+        """Give jobs back without using up an attempt; they wait ``delay`` seconds.
+
+        :returns: how many of them the worker held
+        """
 
     async def reconcile(self, worker: str, held: Sequence[Job]) -> int:
-        """Give back what the broker thinks ``worker`` holds and it does not."""
+        """Give back all jobs of ``worker`` in the broker that are not in ``held``.
+
+        :returns: how many they were
+        """
 
     async def reclaim(
         self, worker: str, kept: Mapping[str, int] | None = ..., blamed: bool = ...
     ) -> int:
-        """Take the jobs of a worker that is known to be dead.
+        """Take all jobs from a worker that has died; returns how many they were.
 
-        :param kept: units of its jobs that are known to be done, by the job's id
-        :param blamed: it died by itself: if it ran a job alone, that counts against the job
+        :param kept: how many units of its jobs are done, by the job's id
+        :param blamed: the worker was not stopped: when it ran one job alone, that job gets the
+            blame
         """
 
     async def cancel(self, job_id: str) -> bool:
-        """End a job that has not ended yet."""
+        """End a job that has not ended; False: it has ended, or there is none."""
 
     async def prioritise(self, job_id: str, priority: int) -> bool:
-        """Move a job to the same place in another priority; False if it has ended."""
+        """Change a job's priority; False: it has ended, or there is none."""
 
     async def revive(self, job_id: str) -> bool:
-        """Queue a dead job again, with all its tries; False if it is not dead, or has a twin."""
+        """Queue a dead job again, with all its tries.
+
+        :returns: False: it is not dead, or an equal unique job waits or runs
+        """
 
     async def dead(self, cursor: str = "", limit: int = ...) -> tuple[list[str], str]:
-        """Ids of jobs that failed, the latest first, and the cursor of the next page or ``""``.
+        """Ids of dead jobs, the latest first, and the cursor of the next page or ``""``.
 
-        Those that ended in one millisecond come together, though they be more than ``limit``.
+        Jobs that ended in one millisecond come in one page, also when they are more than ``limit``.
         """
 
     async def job(self, job_id: str) -> JobRecord | None:
-        """One job as it stands, or None."""
+        """The present state of one job; None: there is no job with that id."""
 
     async def stats(self) -> Stats:
-        """The queue as it stands."""
+        """The present state of the queue."""
 
     async def control(self, settings: Mapping[str, float | bool | None]) -> None:
-        """Change live settings for all workers; None takes one back.
+        """Change settings of the queue while workers run; None removes a setting.
 
-        ``stop`` ends consumers, ``paused`` lets them take nothing, ``max_doing`` jobs run and
-        ``qps`` are started a second in the whole cluster, ``cap`` units may wait.
+        ``stop``: consumers end. ``paused``: they take no jobs. ``max_doing``: how many jobs run at
+        once in the cluster. ``qps``: how many begin in a second in the cluster. ``cap``: how many
+        units may wait.
         """
 
     async def maintain(self, keep: float, count: int = ...) -> Maintained:
-        """What time brings: due jobs, lost leases, expiry; records that ended ``keep`` seconds
-        ago, or before the last ``count``, go; steps of the clock are found. To be called every
-        second by somebody."""
+        """Do what is due: delayed jobs, lost leases, expired jobs, old records, clock steps.
+
+        One node has to call it every second.
+
+        :param keep: seconds after which the record of an ended job is deleted
+        :param count: how many records of ended jobs are kept; older ones are deleted
+        """
 
     def listen(self, heard: Callable[[], object]) -> None:
-        """Call ``heard`` when something can be taken: a hint, which may not come."""
+        """Call ``heard`` when a job can be taken. The broker may leave out a call."""
 
     def attend(self, leave: Callable[[], Deferred[None]]) -> None:
-        """Call ``leave``, and wait for it, before the broker ends by itself."""
+        """Call ``leave``, and wait for it, before a broker within this process ends."""

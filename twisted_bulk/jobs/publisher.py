@@ -1,4 +1,4 @@
-"""Function calls put into a queue."""
+"""Puts function calls into a queue."""
 
 import hashlib
 import secrets
@@ -16,11 +16,11 @@ class _Queue(Protocol):
 
 
 def encode(one: tuple[Any, ...], many: dict[str, Any]) -> bytes:
-    """A call's parameters: one value as ``[value]``, many by name as ``{"name": value}``.
+    """The payload of a call: ``[value]`` for one parameter, ``{"name": value}`` for named ones.
 
-    Equal parameters have equal bytes, whatever their order.
+    Equal parameters have equal payloads, in any order.
 
-    :raises TypeError: neither, or what JSON cannot hold
+    :raises TypeError: both kinds of parameters, or a value that JSON does not have
     """
     if len(one) + bool(many) > 1 or len(one) > 1:
         raise TypeError("a call takes one parameter, or any number by name")
@@ -28,13 +28,16 @@ def encode(one: tuple[Any, ...], many: dict[str, Any]) -> bytes:
 
 
 def decode(payload: bytes) -> tuple[list[Any], dict[str, Any]]:
-    """What :func:`encode` was given."""
+    """The parameters from a payload of :func:`encode`."""
     value = msgspec.json.decode(payload)
     return (value, {}) if isinstance(value, list) else ([], value)
 
 
 def encode_value(value: Any) -> bytes:
-    """A value as it is kept: JSON, and what JSON lacks as its ``repr``; None is nothing."""
+    """The bytes of a result: JSON; of a value that JSON does not have, its ``repr``.
+
+    None is ``b""``.
+    """
     return b"" if value is None else msgspec.json.encode(value, enc_hook=repr)
 
 
@@ -42,8 +45,8 @@ def encode_value(value: Any) -> bytes:
 class Publisher:
     """Queues calls of a consumer's function. The options are those of :class:`Work`.
 
-    :param unique: of calls with equal parameters one waits or runs at a time; after a success
-        further ones are dropped for ``window`` seconds
+    :param unique: a call is dropped while a call with equal parameters waits or runs
+    :param window: seconds; a call is also dropped when an equal call was done in that time
     """
 
     queue: _Queue
@@ -57,20 +60,20 @@ class Publisher:
     window: float = 0
 
     def options(self, **options: Any) -> "Publisher":
-        """The same with other options: ``publisher.options(priority=5).push(url)``."""
+        """A publisher with other options: ``publisher.options(priority=5).push(url)``."""
         return replace(self, **options)
 
     async def push(self, *one: Any, **many: Any) -> Queued:
-        """Queue one call; returns its id once it is stored.
+        """Queue one call; returns when it is stored.
 
-        A lost answer may be followed by a second push of the same call: give ``unique`` where
-        that matters.
+        When the broker's answer is lost, the call may be queued although this raises. With
+        ``unique`` a second push of the call is dropped then.
         """
         (queued,) = await self.queue.enqueue([self._work(encode(one, many))])
         return queued
 
     async def push_many(self, calls: Iterable[Any]) -> list[Queued]:
-        """Queue many calls, 500 a message: a dict is parameters by name, anything else the one."""
+        """Queue many calls: a dict is named parameters, any other value is the one parameter."""
         return await self.queue.enqueue(
             [
                 self._work(encode((), call) if isinstance(call, dict) else encode((call,), {}))

@@ -1,8 +1,8 @@
-"""Times of day when nothing runs. Pure.
+"""Times of day at which no job begins.
 
-A window is ``[days] HH:MM-HH:MM``; several are separated by commas, and the time zone comes
-last: ``22:00-06:00, sat,sun 00:00-24:00 Europe/Berlin``. A window over midnight belongs to the
-day on which it begins. Without a zone the times are UTC.
+A window is ``[days] HH:MM-HH:MM``. Commas separate several windows, and the time zone comes last:
+``22:00-06:00, sat,sun 00:00-24:00 Europe/Berlin``. A window over midnight belongs to the day on
+which it begins. Without a time zone the times are UTC.
 """
 
 import re
@@ -35,21 +35,21 @@ class Hours:
     zone: tzinfo = UTC
 
     def closed_for(self, now: float) -> float:
-        """Seconds from ``now`` (since 1970) until something may run; 0 if it may."""
+        """Seconds from ``now`` (since 1970) until a job may begin; 0: it may begin now."""
         at, begin = now, now
-        # Windows may follow one another; a week of them never ends.
+        # One window may follow another. When they fill the week, the answer is 8 days.
         while (end := self._end(at)) is not None and end - begin < 8 * 86400:
             at = end
         return at - begin
 
-    def text(self, when: float) -> str:
-        """A moment as people read it in this zone: ``06:00``, or ``Mon 06:00`` of another day."""
+    def text(self, when: float, now: float) -> str:
+        """The time ``when`` in this zone: ``06:00``, or ``Mon 06:00`` if it is not today."""
         local = datetime.fromtimestamp(when, self.zone)
-        same = local.date() == datetime.now(self.zone).date()
+        same = local.date() == datetime.fromtimestamp(now, self.zone).date()
         return f"{local:%H:%M}" if same else f"{local:%a %H:%M}"
 
     def _end(self, now: float) -> float | None:
-        """When the window ends that ``now`` lies in."""
+        """The end of the window that ``now`` is in; None: it is in none."""
         local = datetime.fromtimestamp(now, self.zone)
         for window in self.windows:
             for back in (0, 1):
@@ -65,11 +65,11 @@ class Hours:
         return None
 
 
-ALWAYS = Hours()  # no window: something may always run
+ALWAYS = Hours()  # no windows: jobs may begin at any time
 
 
 def _moment(midnight: datetime, minutes: int) -> float:
-    # The wall clock's hours and minutes count, also on a day of 23 or 25 hours.
+    # Hours and minutes are those of the wall clock, also on a day of 23 or 25 hours.
     day = midnight + timedelta(days=minutes // 1440)
     clock = time(minutes % 1440 // 60, minutes % 60)
     return datetime.combine(day.date(), clock, midnight.tzinfo).timestamp()
@@ -95,7 +95,10 @@ def _window(match: re.Match[str]) -> Window:
 
 
 def parse_hours(text: str) -> Hours:
-    """:raises ValueError: says what was expected"""
+    """Parse windows, see the module; empty: there are none.
+
+    :raises ValueError: its text says what was expected
+    """
     windows, rest = [], text.strip()
     while rest and (match := _WINDOW.match(rest)):
         windows.append(_window(match))

@@ -1,18 +1,22 @@
-"""What an operator sees of a queue: counts, rates, how long it will take. Pure.
-
-The usual words: *waiting* is todo, *delayed* is later, *doing*, *done* is finish, *failed* is dead.
-"""
+"""A queue for its operator: counts, rates, the time that it will take."""
 
 from typing import Any
 
 from twisted_bulk.jobs.model import Stats
 
-WORDS = {"todo": "waiting", "later": "delayed", "doing": "doing", "done": "done", "dead": "failed"}
+#: The names that users see for the states of a job, by their names in the queue.
+STATE_NAMES = {
+    "todo": "waiting",
+    "later": "delayed",
+    "doing": "doing",
+    "done": "done",
+    "dead": "failed",
+}
 EVENTS = ("enqueued", "duplicate", "started", "done", "retried", "lost", "failed", "expired")
 
 
 def per_second(stats: Stats, event: str) -> float:
-    """How often ``event`` happened, over the minutes in which the queue was at work."""
+    """How often ``event`` happened in a second, over the minutes in which jobs were started."""
     busy = [n for n, minute in enumerate(stats.minutes) if minute.get("started")]
     if not busy:
         return 0.0
@@ -21,36 +25,42 @@ def per_second(stats: Stats, event: str) -> float:
 
 
 def eta(stats: Stats) -> float | None:
-    """Seconds until all that is not finished will be, at the present pace; None: no telling."""
+    """Seconds until all jobs have ended, at the present rate; None: the rate is not known."""
     if not stats.backlog:
         return 0.0
-    pace = per_second(stats, "units")
-    return stats.backlog / pace if pace else None
+    rate = per_second(stats, "units")
+    return stats.backlog / rate if rate else None
 
 
 def job_eta(stats: Stats, place: int) -> float | None:
-    """Seconds until the job at ``place`` in line is done, if all go on like the last ones."""
-    pace = per_second(stats, "done")
-    return (place + 1 + stats.counts["doing"]) / pace if pace else None
+    """Seconds until a job is done, at the present rate; None: the rate is not known.
+
+    :param place: how many jobs are before it
+    """
+    rate = per_second(stats, "done")
+    return (place + 1 + stats.counts["doing"]) / rate if rate else None
 
 
 def mean(stats: Stats) -> float | None:
-    """Seconds that a job takes, of those done in the last minutes."""
+    """The mean time of the jobs that were done in the last minutes, in seconds."""
     done = sum(minute.get("done", 0) for minute in stats.minutes)
     return sum(minute.get("busy", 0) for minute in stats.minutes) / done / 1000 if done else None
 
 
-HEARD = 5.0  # seconds of silence after which a worker does not count as one that could begin
+SILENT_SECONDS = 5.0  # without a heartbeat; then a worker is taken for one that cannot begin a job
 
 
 def waits_for(stats: Stats) -> str:
-    """What keeps a job from being begun: ``stopped``, ``paused``, ``a worker``, what all workers
-    wait for (``hours until 06:00``, ``room on the disk``), or ``slots``."""
+    """Why a job that waits is not begun.
+
+    ``stopped``, ``paused``, ``a worker`` (none is there), the reason of all workers (``hours until
+    06:00``, ``room on the disk``), or ``slots`` (a worker could take it, and is busy).
+    """
     if stats.settings.get("stop") == "1":
         return "stopped"
     if stats.settings.get("paused") == "1":
         return "paused"
-    reasons = [worker.waits_for for worker in stats.workers if worker.silent < HEARD]
+    reasons = [worker.waits_for for worker in stats.workers if worker.silent < SILENT_SECONDS]
     if not reasons:
         return "a worker"
     return reasons[0] if all(reasons) else "slots"
@@ -61,7 +71,7 @@ def _round(seconds: float | None) -> float | None:
 
 
 def summary(stats: Stats) -> dict[str, Any]:
-    """As ``GET /v1/stats`` shows one queue."""
+    """The object of one queue in the answer of ``GET /v1/stats``."""
     minutes = [
         {name: minute.get(name, 0) for name in EVENTS}
         | {
@@ -72,7 +82,7 @@ def summary(stats: Stats) -> dict[str, Any]:
         for minute in stats.minutes
     ]
     return {
-        "counts": {WORDS[state]: count for state, count in stats.counts.items()},
+        "counts": {STATE_NAMES[state]: count for state, count in stats.counts.items()},
         "suspects": stats.suspects,
         "waits_for": waits_for(stats),
         "backlog": stats.backlog,

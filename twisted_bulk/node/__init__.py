@@ -1,4 +1,5 @@
-"""Settings, the command line, and the only place where all parts are put together.
+"""A node: its settings, its command line, its processes; puts all other parts together.
 
-For others: options.Options, settings.Settings, wiring.Wiring, daemon.Daemon, worker_processes.
+For others: options.Options, settings.Settings, wiring.Wiring, port_roles, worker_role, child_roles,
+values.Role, daemon.
 """

@@ -1,4 +1,4 @@
-"""The ports of this node: what is known of them before they are open, and then what is true."""
+"""The ports of this node: their numbers, and the URL that links begin with."""
 
 import re
 import socket
@@ -15,7 +15,7 @@ from twisted_bulk.node.settings import Settings
 
 
 def number_in(endpoint: str) -> int | None:
-    """The TCP port that an endpoint's description names, if it does."""
+    """The TCP port in the description of an endpoint; None: it has none."""
     words = re.split(r"(?<!\\):", endpoint)
     if words[0] not in ("tcp", "tcp6", "ssl"):
         return None
@@ -27,8 +27,8 @@ def number_in(endpoint: str) -> int | None:
 class Ports:
     """The ports of this node.
 
-    ``own`` are the TCP ports that are never fetched from on this host: those that the settings
-    name, and those that are open.
+    ``own``: the TCP ports in the settings and the open ones. Downloads never reach them on this
+    host.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -40,13 +40,14 @@ class Ports:
 
     @property
     def link_base(self) -> str:
-        """What links begin with, without a final slash."""
+        """The URL that links begin with, without a slash at its end."""
         return self._settings.public_url or self._files
 
     def opened(self, key: str, port: IListeningPort) -> None:
-        """``intake`` or ``files`` is open.
+        """Take note of a port that was opened.
 
-        :raises ConfigError: it is not known where links lead to
+        :param key: ``intake`` or ``files``
+        :raises ConfigError: links to the port cannot be made
         """
         where: Any = port.getHost()
         if isinstance(where, IPv4Address | IPv6Address):
@@ -57,7 +58,7 @@ class Ports:
             raise ConfigError(
                 "public_url: needed where `files` is no TCP port: links begin with it"
             )
-        # Where any address of the machine will do, its name does as well.
+        # When it listens on all addresses of the machine, links have the name of the machine.
         host = where.host if where.host not in ("0.0.0.0", "::") else socket.gethostname()
         host = f"[{host}]" if ":" in host else host
         tls = isinstance(getattr(port, "factory", None), TLSMemoryBIOFactory)
@@ -65,9 +66,10 @@ class Ports:
 
 
 class Listener(StreamServerEndpointService):
-    """An endpoint that is listened on for as long as the service runs.
+    """Listens on an endpoint for as long as the service runs.
 
     :param endpoint: its description
+    :param factory: of the protocols of its connections
     :param key: ``intake`` or ``files``
     """
 

@@ -9,7 +9,8 @@ from twisted.python import usage
 
 from twisted_bulk import __version__
 from twisted_bulk.errors import ConfigError
-from twisted_bulk.node.settings import KEYS, Settings, load
+from twisted_bulk.node.settings import KEYS, Settings
+from twisted_bulk.node.sources import load
 from twisted_bulk.node.values import flag
 from twisted_bulk.system.logs import choose
 
@@ -39,7 +40,10 @@ Without a pid file: twistd --pidfile= -n bulkwav
 
 
 class Options(usage.Options):
-    """The command line; ``settings`` is what it and the other sources come to."""
+    """The command line. Twisted calls the methods when it parses one.
+
+    ``settings``: those of all sources together, after parsing.
+    """
 
     synopsis = "[options]"
 

@@ -1,17 +1,11 @@
-"""Settings: defaults, then the ``--config`` file, the environment, the command line.
+"""All settings of a node: key, type, default, help."""
 
-A key has one name in all four places: ``--notify-every`` is ``notify_every`` in
-section ``[bulkwav]`` of the file and ``BULKWAV_NOTIFY_EVERY`` in the environment.
-"""
-
-import configparser
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from twisted_bulk.errors import ConfigError
 from twisted_bulk.jobs.quiet_hours import Hours, parse_hours
 from twisted_bulk.node import values
 from twisted_bulk.node.values import (
@@ -27,11 +21,9 @@ from twisted_bulk.node.values import (
 )
 from twisted_bulk.system.net import Network
 
-SECTION = "bulkwav"
-
 
 def _key(parse: Callable[[str], Any], default: str, metavar: str, text: str) -> Any:
-    # Every default is written as a user would write it, and read the same way.
+    # A default is written as users write it, and parsed as their values are.
     return field(
         default_factory=lambda: parse(default),
         metadata={"parse": parse, "default": default, "metavar": metavar, "help": text},
@@ -40,7 +32,10 @@ def _key(parse: Callable[[str], Any], default: str, metavar: str, text: str) -> 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Every setting at its default; the order is that of ``twistd.conf``."""
+    """The settings of a node, in the order of ``twistd.conf``.
+
+    ``given``: the settings that are not at their defaults, by key, as their texts were written.
+    """
 
     data: Path = _key(
         lambda text: Path(text).absolute(),
@@ -48,7 +43,7 @@ class Settings:
         "DIR",
         "folder of everything on disk: finished zips, unfinished work, the embedded server",
     )
-    roles: frozenset[str] = _key(
+    roles: frozenset[values.Role] = _key(
         values.roles, "intake,worker,files", "LIST", "what this node does: intake, worker, files"
     )
     intake: str = _key(endpoint, "tcp:10000", "ENDPOINT", "where the API listens")
@@ -191,60 +186,10 @@ class Settings:
         values.numbers, "", "LIST", "ports of this node; set for the processes that it starts"
     )
 
-    # What was said, by key and as it was written.
     given: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
 
-#: Settings that may hold a password.
-SECRET = frozenset(("redis", "broker", "proxy", "public_url"))
+#: Keys of settings whose values may have a password in them; they are shown nowhere.
+SECRET_KEYS = frozenset(("redis", "broker", "proxy", "public_url"))
+#: The fields of :class:`Settings` that users can give, by key.
 KEYS = {key.name: key for key in fields(Settings) if "parse" in key.metadata}
-
-
-def _from_file(path: str) -> dict[str, tuple[str, str]]:
-    parser = configparser.ConfigParser(interpolation=None)
-    try:
-        with open(path, encoding="utf-8") as file:
-            parser.read_file(file)
-    except configparser.Error as error:
-        # Its own words repeat the line, and what stands in it.
-        lines = [at for at, _ in getattr(error, "errors", [])] or [getattr(error, "lineno", None)]
-        where = f"line {lines[0]}" if lines[0] else "one of its lines"
-        raise ConfigError(f"config: cannot read {path}: {where} is not `key = value`") from None
-    except (OSError, UnicodeDecodeError) as error:
-        reason = str(error).replace("\n", " ")
-        raise ConfigError(f"config: cannot read {path}: {reason}") from None
-    others = [name for name in parser.sections() if name != SECTION]
-    if others:
-        raise ConfigError(f"[{others[0]}] in {path}: unknown section, expected [{SECTION}]")
-    section = parser[SECTION] if parser.has_section(SECTION) else {}
-    return {key: (value, f"in {path}") for key, value in section.items()}
-
-
-def load(
-    options: Mapping[str, str], environ: Mapping[str, str], config: str | None = None
-) -> Settings:
-    """Merge the four sources.
-
-    :param options: what the command line says, by key
-    :param config: path of the configuration file, if there is one
-    :raises ConfigError: names the key, where it was given, and what was expected
-    """
-    config = config or environ.get("BULKWAV_CONFIG")
-    given = _from_file(config) if config else {}
-    prefix = "BULKWAV_"
-    for name, value in environ.items():
-        if name.startswith(prefix) and name != "BULKWAV_CONFIG":
-            given[name.removeprefix(prefix).lower()] = (value, f"in the environment ({name})")
-    for key, value in options.items():
-        given[key] = (value, f"on the command line (--{key.replace('_', '-')})")
-    values = {}
-    for key, (text, source) in given.items():
-        if key not in KEYS:
-            raise ConfigError(f"{key} {source}: unknown key; twistd.conf lists them all")
-        try:
-            values[key] = KEYS[key].metadata["parse"](text.strip())
-        except ValueError as error:
-            # What may hold a password is not repeated.
-            shown = "its value" if key in SECRET else repr(text)
-            raise ConfigError(f"{key} {source}: {shown} is not {error}") from None
-    return Settings(**values, given={key: text for key, (text, _) in given.items()})

@@ -1,17 +1,28 @@
-"""What the text of a setting means. Pure; a ValueError says what it should have been."""
+"""Parsers of the texts of settings.
+
+Each raises ValueError when the text is wrong. The error's message says what was expected.
+"""
 
 import grp
 import ipaddress
 import re
 from collections.abc import Callable
+from enum import StrEnum
 
 from twisted_bulk.brokers.redis_url import EXPECTED, parse_redis_url
 from twisted_bulk.http_client.proxy_url import parse_proxy
 from twisted_bulk.system.net import Network
 
-ROLES = ("intake", "worker", "files")
 
-LEAST_MEMORY = 16_000_000
+class Role(StrEnum):
+    """One of the jobs that a node can do."""
+
+    INTAKE = "intake"
+    WORKER = "worker"
+    FILES = "files"
+
+
+MIN_MEMORY = 16_000_000  # bytes of data for the embedded server; it needs some for itself
 _SCALE = {"": 1, "k": 1000, "M": 1000**2, "G": 1000**3, "T": 1000**4}
 _SCALE |= {"Ki": 1024, "Mi": 1024**2, "Gi": 1024**3, "Ti": 1024**4}
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
@@ -29,9 +40,9 @@ def size(text: str) -> int:
 
 
 def memory(text: str) -> int:
-    """Bytes that a server may use: it needs some for itself."""
+    """Bytes that the embedded server may use for data; 0: no limit."""
     found = size(text)
-    if 0 < found < LEAST_MEMORY:
+    if 0 < found < MIN_MEMORY:
         raise ValueError("0, or at least 16M")
     return found
 
@@ -48,7 +59,7 @@ def duration(text: str) -> float:
 
 
 def positive(text: str) -> float:
-    """A duration longer than nothing."""
+    """A duration of more than 0 seconds."""
     seconds = duration(text)
     if seconds <= 0:
         raise ValueError("a time longer than 0, such as 0.5 or 3s")
@@ -67,7 +78,7 @@ def number(least: int, most: int) -> Callable[[str], int]:
 
 
 def choice(*words: str) -> Callable[[str], str]:
-    """A parser that takes one of ``words``."""
+    """A parser of a text that is one of ``words``."""
 
     def parse(text: str) -> str:
         if text not in words:
@@ -77,12 +88,12 @@ def choice(*words: str) -> Callable[[str], str]:
     return parse
 
 
-def roles(text: str) -> frozenset[str]:
-    """A comma-separated subset of :data:`ROLES`."""
-    chosen = frozenset(text.replace(" ", "").split(","))
-    if not chosen or not chosen <= set(ROLES):
-        raise ValueError("a comma-separated choice of " + ", ".join(ROLES))
-    return chosen
+def roles(text: str) -> frozenset[Role]:
+    """Roles, separated by commas; at least one."""
+    try:
+        return frozenset(map(Role, text.replace(" ", "").split(",")))
+    except ValueError:
+        raise ValueError("a comma-separated choice of " + ", ".join(Role)) from None
 
 
 def networks(text: str) -> tuple[Network, ...]:
@@ -103,14 +114,14 @@ def flag(text: str) -> bool:
 
 
 def endpoint(text: str) -> str:
-    """A Twisted server endpoint; its details are checked when it is opened."""
+    """A Twisted server endpoint; its details are checked later, when it is opened."""
     if not re.match(r"[a-z0-9]+:", text):
         raise ValueError("a Twisted endpoint such as tcp:10000 or unix:/run/bulkwav.sock")
     return text
 
 
 def redis_url(text: str) -> str:
-    """``embedded``, or what :mod:`twisted_bulk.brokers.redis_url` reads."""
+    """``embedded``, or a URL that :mod:`twisted_bulk.brokers.redis_url` parses."""
     if text != "embedded":
         try:
             parse_redis_url(text)
@@ -120,28 +131,28 @@ def redis_url(text: str) -> str:
 
 
 def broker_url(text: str) -> str:
-    """Nothing, ``memory:`` or ``sqlite:///path``."""
+    """Empty, ``memory:`` or ``sqlite:///path``."""
     if text not in ("", "memory:") and not re.fullmatch(r"sqlite://(/[^?#]+)", text):
         raise ValueError("memory: or sqlite:///path/to/file")
     return text
 
 
 def frequency(text: str) -> float:
-    """Starts a second; 0 for no limit."""
+    """How many in a second; 0: no limit."""
     if not re.fullmatch(r"\d{1,6}(\.\d{1,6})?", text):
         raise ValueError("a number such as 20 or 0.5")
     return float(text)
 
 
 def public_url(text: str) -> str:
-    """An http(s) URL that links begin with, or nothing."""
+    """An http or https URL without query, or empty. A slash at its end is removed."""
     if text and not re.fullmatch(r"https?://[^/?#\s]+(/[^?#\s]*)?", text):
         raise ValueError("an http or https URL without query")
     return text.rstrip("/")
 
 
 def ports(text: str) -> tuple[range, ...]:
-    """Ports and ranges of them, separated by commas."""
+    """Ports and ranges of ports, separated by commas."""
     found = [re.fullmatch(r"(\d{1,5})(?:-(\d{1,5}))?", part.strip()) for part in text.split(",")]
     chosen = [range(int(m[1]), int(m[2] or m[1]) + 1) for m in found if m]
     if len(chosen) != len(found) or not all(r and r[0] > 0 and r[-1] < 65536 for r in chosen):
@@ -150,21 +161,21 @@ def ports(text: str) -> tuple[range, ...]:
 
 
 def proxy_url(text: str) -> str:
-    """Nothing, or what :mod:`twisted_bulk.http_client.proxy_url` reads."""
+    """Empty, or a URL that :mod:`twisted_bulk.http_client.proxy_url` parses."""
     if text:
         parse_proxy(text)
     return text
 
 
 def numbers(text: str) -> frozenset[int]:
-    """Ports, separated by commas, or nothing."""
+    """Ports, separated by commas, or empty."""
     if not re.fullmatch(r"(\d{1,5}(,\d{1,5})*)?", text):
         raise ValueError("ports such as 80,443")
     return frozenset(map(int, filter(None, text.split(","))))
 
 
 def group(text: str) -> int | None:
-    """The number of a group of this system, or None."""
+    """The id of the group with this name; None: the text is empty."""
     if not text:
         return None
     try:

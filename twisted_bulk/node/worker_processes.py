@@ -1,44 +1,43 @@
-"""``--workers``: further processes of this node, started, kept, and ended with it.
+"""``--workers``: further processes of this node, which are started again when they end.
 
 Each is ``twistd bulkwav`` in the role of a worker, with this node's settings in its environment.
-The processes of :mod:`twisted_bulk.node.quarantine` are started in the same way.
-Its standard input is its lifeline: when that ends, for whatever reason, it stops as it does at
-SIGTERM, so it does not outlive the node, also not a ``kill -9``.
+The processes of :mod:`twisted_bulk.node.quarantine` are started in the same way. A child stops when
+its standard input ends (see :class:`~twisted_bulk.node.daemon.Lifeline`). So it ends with the node,
+also after a ``kill -9``.
 """
 
-import contextlib
 import os
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 from typing import Any, Literal
 
 import msgspec
 from twisted.application.service import Service
-from twisted.internet.abstract import FileDescriptor
 from twisted.internet.defer import Deferred, DeferredList
-from twisted.internet.error import ReactorNotRunning
 from twisted.internet.interfaces import IDelayedCall
-from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger, LogLevel, globalLogPublisher
 from twisted.python.failure import Failure
 
+from twisted_bulk.system.child_process import ChildProcess
+from twisted_bulk.system.periodic import pause_after
+from twisted_bulk.system.process import RUN_TWISTD
+
 log = Logger()
 
-BACKOFF = (0.1, 1.0, 2.0, 5.0, 10.0)  # seconds before a process that ended is started again
-LONGEST = 1 << 20  # bytes of a line of a child
-LASTED = 30.0  # seconds after which an end is not counted as one more failure
-KILL_AFTER = 15.0  # seconds more than its drain that a process may take to stop
-RUN = "from twisted.scripts.twistd import run; run()"
+RESTART_PAUSES = (0.1, 1.0, 2.0, 5.0, 10.0)  # seconds, by the number of failures in a row
+MAX_LINE_BYTES = 1 << 20  # of a child's output; a longer line becomes several
+HEALTHY_SECONDS = 30.0  # a process that ran for so long has not failed when it ends
+KILL_SECONDS = 15.0  # more than its drain that a process may take to stop; then it is killed
+RUN = RUN_TWISTD  # the Python code of a child
 
 
 class Lines:
-    """What a child says on one of its outputs, a line at a time, into our log.
+    """Writes the lines of one output of a child into this process's log.
 
-    A line of its log is JSON: it keeps its time, its level, its area and its fields. Whatever else
-    it says, such as Python's last words, is a line of ``level``.
+    A JSON line keeps its time, level, area and fields. Any other line, such as a traceback of
+    Python's, is logged with ``level``.
 
-    :param name: of the child; ours begin with it
+    :param name: of the child; the messages begin with it
     """
 
     def __init__(self, name: str, level: Any = LogLevel.info) -> None:
@@ -47,16 +46,16 @@ class Lines:
         self._rest = b""
 
     def add(self, data: bytes) -> None:
-        """Take a piece; lines end where they like."""
+        """Add output; it may end within a line."""
         *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:
             self._pass_on(line)
-        while len(self._rest) > LONGEST:
-            self._pass_on(self._rest[:LONGEST])
-            self._rest = self._rest[LONGEST:]
+        while len(self._rest) > MAX_LINE_BYTES:
+            self._pass_on(self._rest[:MAX_LINE_BYTES])
+            self._rest = self._rest[MAX_LINE_BYTES:]
 
     def end(self) -> None:
-        """What has no end of line is all that comes."""
+        """Write the last line, when it has no line end."""
         rest, self._rest = self._rest, b""
         if rest:
             self._pass_on(rest)
@@ -79,52 +78,44 @@ class Lines:
 
 
 class _Line(msgspec.Struct):
-    """What every line of a log has."""
+    """The fields that each line of a child's log has."""
 
     time: datetime
     level: Literal["debug", "info", "warn", "error", "critical"]
     message: str
 
 
-class Child(ProcessProtocol):
-    """One child: its log goes into ours.
+class Child(ChildProcess):
+    """A worker process. Its output goes into this process's log.
 
-    :param name: what its lines in our log begin with
+    ``ended`` fires with a text that says how it ended.
+
+    :param name: its lines in the log begin with it
     """
 
     def __init__(self, name: str) -> None:
-        self.ended: Deferred[str] = Deferred()
+        super().__init__()
         self._out, self._err = Lines(name), Lines(name, LogLevel.error)
 
     def spawn(self, reactor: Any, settings: Mapping[str, str]) -> None:
-        """Start it; ``ended`` fires with how it ended, also where it could not be started.
+        """Start it. When it cannot be started, ``ended`` fires.
 
-        :param settings: its own, as ``BULKWAV_...``
+        :param settings: its environment variables ``BULKWAV_...``
         """
-        words = [sys.executable, "-c", RUN, "-n", "--pidfile=", "bulkwav"]
-        # What is ours in the environment was read, and is in the settings.
-        kept = {
+        words = ["-c", RUN, "-n", "--pidfile=", "bulkwav"]
+        # The variables of this process are in ``settings`` already.
+        environment = {
             name: value for name, value in os.environ.items() if not name.startswith("BULKWAV_")
         }
         try:
-            reactor.spawnProcess(self, sys.executable, words, env=kept | dict(settings))
-        except OSError as error:  # no processes left: it may pass
+            self.start(reactor, words, environment | dict(settings))
+        except OSError as error:  # there are too many processes; a later start may succeed
             self.ended.callback(str(error))
 
-    @property
-    def pid(self) -> int:
-        """Its process id, or 0 when it has ended."""
-        return getattr(self.transport, "pid", None) or 0
-
     def stop(self) -> None:
-        """Have it stop as it does at SIGTERM."""
+        """Let it stop as after SIGTERM."""
         if self.transport is not None:
             self.transport.closeStdin()
-
-    def kill(self) -> None:
-        """SIGKILL, if it runs."""
-        if self.transport is not None and self.pid:
-            self.transport.signalProcess("KILL")
 
     def outReceived(self, data: bytes) -> None:
         self._out.add(data)
@@ -137,15 +128,31 @@ class Child(ProcessProtocol):
             lines.end()
 
     def processExited(self, reason: Failure) -> None:
-        # Not when its pipes are closed: a process that it started may hold them.
+        # Not in processEnded, which waits for its pipes: its own children may hold these open.
         self.ended.callback(reason.getErrorMessage())
 
 
-class WorkerProcesses(Service):
-    """Keeps ``count`` worker processes.
+async def wait_for_end(reactor: Any, children: Collection[Child], drain: float) -> None:
+    """Wait until all children have ended; kill those that take longer than they may.
 
-    :param environment: the settings that a child gets, as ``BULKWAV_...``; asked at each start
-    :param drain: seconds that a child takes to stop, at most
+    :param drain: seconds that they wait for their running work
+    """
+
+    def kill() -> None:
+        for child in children:
+            child.kill()
+
+    timer = reactor.callLater(drain + KILL_SECONDS, kill)
+    await DeferredList([child.ended for child in children])
+    if timer.active():
+        timer.cancel()
+
+
+class WorkerProcesses(Service):
+    """Keeps ``count`` worker processes running.
+
+    :param environment: returns the variables ``BULKWAV_...`` of a child; called at each start
+    :param drain: seconds for which a child that stops waits for its running work
     """
 
     def __init__(
@@ -164,7 +171,7 @@ class WorkerProcesses(Service):
             self._spawn(number, 0)
 
     def warn(self) -> None:
-        """Tell all to stop; :meth:`stopService` waits for them."""
+        """Tell all children to stop; :meth:`stopService` waits for their end."""
         self.running = 0
         for pause in self._pauses.values():
             pause.cancel()
@@ -174,17 +181,8 @@ class WorkerProcesses(Service):
 
     def stopService(self) -> Deferred[None]:
         self.warn()
-        return Deferred.fromCoroutine(self._stop())
-
-    async def _stop(self) -> None:
-        def kill() -> None:
-            for process in self._processes.values():
-                process.kill()
-
-        timer = self._reactor.callLater(self._drain + KILL_AFTER, kill)
-        await DeferredList([process.ended for process in self._processes.values()])
-        if timer.active():
-            timer.cancel()
+        children = list(self._processes.values())
+        return Deferred.fromCoroutine(wait_for_end(self._reactor, children, self._drain))
 
     def _spawn(self, number: int, failures: int) -> None:
         self._pauses.pop(number, None)
@@ -195,38 +193,10 @@ class WorkerProcesses(Service):
             del self._processes[number]
             if not self.running:
                 return
-            again = 0 if self._reactor.seconds() - began > LASTED else failures + 1
-            delay = BACKOFF[min(again, len(BACKOFF) - 1)]
+            again = 0 if self._reactor.seconds() - began > HEALTHY_SECONDS else failures + 1
+            delay = pause_after(RESTART_PAUSES, again)
             log.error("worker {n} ended ({how}); again in {s} s", n=number, how=how, s=delay)
             self._pauses[number] = self._reactor.callLater(delay, self._spawn, number, again)
 
         process.ended.addCallback(ended)
         process.spawn(self._reactor, self._environment())
-
-
-class Lifeline(FileDescriptor):
-    """Stops the reactor once standard input ends."""
-
-    def __init__(self, reactor: Any) -> None:
-        super().__init__(reactor)
-        self._reactor = reactor
-        self.startReading()
-
-    def fileno(self) -> int:
-        return 0
-
-    def doRead(self) -> Failure | None:
-        """Read and forget."""
-        if not os.read(0, 4096):
-            self._end()
-        return None
-
-    def _end(self) -> None:
-        self.stopReading()
-        with contextlib.suppress(ReactorNotRunning):  # it stops already
-            self._reactor.stop()
-
-    def connectionLost(self, reason: Failure) -> None:
-        """Standard input broke."""
-        super().connectionLost(reason)
-        self._end()

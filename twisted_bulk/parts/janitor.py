@@ -12,7 +12,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from twisted_bulk.batch.model import PartResult
-from twisted_bulk.batch.report import BRIEF_ERRORS, part_results
+from twisted_bulk.batch.report import MAX_BRIEF_ERRORS, part_results
 from twisted_bulk.consumer.acks import adopt
 from twisted_bulk.errors import Unavailable
 from twisted_bulk.jobs.group_model import ENDED, PartRecord
@@ -194,6 +194,8 @@ def _brief(part: PartRecord) -> bytes:
     if not part.result:
         return b""
     result = msgspec.json.decode(part.result, type=PartResult)
-    if len(result.errors) <= BRIEF_ERRORS:
+    if len(result.errors) <= MAX_BRIEF_ERRORS:
         return b""
-    return msgspec.json.encode(msgspec.structs.replace(result, errors=result.errors[:BRIEF_ERRORS]))
+    return msgspec.json.encode(
+        msgspec.structs.replace(result, errors=result.errors[:MAX_BRIEF_ERRORS])
+    )

@@ -1,4 +1,4 @@
-"""Ground: files, the log, the process's limits and addresses. Knows nothing of batches.
+"""The operating system and Twisted: files, logs, processes, addresses. Knows nothing of batches.
 
-All of it is for everybody.
+For others: all modules.
 """

@@ -1,4 +1,4 @@
-"""The access log: one JSON object a line for each answer of both ports."""
+"""The access log: a line with a JSON object for each answer of both ports."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -9,7 +9,8 @@ from zope.interface import implementer
 
 from twisted_bulk.system.logs import LogFile, clean, encode
 
-AREA = "access"  # the namespace of the events
+AREA = "access"  # the logger whose events it writes
+#: The fields of a line, as far as the event has them.
 FIELDS = (
     "port", "client", "method", "path", "status", "bytes", "seconds", "whole", "range", "agent",
     "referer", "code",
@@ -18,9 +19,9 @@ FIELDS = (
 
 @implementer(ILogObserver)
 class AccessLog(Service):
-    """Writes the events of its area to a file.
+    """Writes the events of :data:`AREA` to a file. Twisted calls it for each event.
 
-    :param path: where; ``-`` is the standard output
+    :param path: of the file; ``-`` is the standard output
     """
 
     def __init__(self, path: str) -> None:

@@ -1,4 +1,4 @@
-"""A process that this one has started, from its parent's side."""
+"""A Python process that this process has started."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -9,9 +9,9 @@ from twisted.internet.protocol import ProcessProtocol
 
 
 class ChildProcess(ProcessProtocol):
-    """One Python process.
+    """One child process.
 
-    ``ended`` fires once it has ended, with how; the subclass does that.
+    ``ended``: the subclass fires it when the process has ended, with a text that says how.
     """
 
     def __init__(self) -> None:

@@ -1,12 +1,12 @@
-"""The data folder: which formats stand in it, and who else on this machine may look into it.
+"""The data folder: the versions of the formats in it, and its file modes.
 
 ``formats.json`` in the data folder has the number of each format. A number goes up when a program
 of the version before could not read the new format, or would read it wrongly. A new field that
 older programs may ignore is no reason for another number: readers ignore unknown fields, so two
 versions can run side by side.
 
-Zips, links, headers of batches and passwords of callbacks stand in the folder. So nobody else may
-read it, or one group may read ``public/``.
+The folder has zips, links, headers of batches and passwords of callbacks. So no other user may read
+it. One group may read ``public/``, if a setting names it.
 """
 
 import contextlib
@@ -27,14 +27,14 @@ FORMATS_FILE = "formats.json"
 #: work and kept results (storage/, archive/journal.py, consumer/acks.py); ``manifest``: the
 #: manifest that lies beside a zip.
 FORMATS = {"queue": 1, "spool": 1, "manifest": 1}
-UMASK = 0o077  # of every process of ours: no bits for group and others
-OTHERS = 0o077  # bits of a file's mode that let others in
+UMASK = 0o077  # of all processes: new files have no bits for group and others
+OTHERS = 0o077  # the bits of group and others in a file's mode
 
 
 def check_formats(data: Path) -> None:
-    """Refuse a folder that a newer program has written; write down this program's formats.
+    """Check that this program knows the formats in a folder; write down its own versions.
 
-    :raises ConfigError: says which format is too new
+    :raises ConfigError: a newer program has written the folder
     """
     path = data / FORMATS_FILE
     try:
@@ -55,7 +55,7 @@ def check_formats(data: Path) -> None:
 
 
 def share(path: Path, group: int | None) -> None:
-    """Let ``group`` read a file or folder of ``public/``; None: nobody."""
+    """Let ``group`` read a file or folder of ``public/``; None: do nothing."""
     if group is not None:
         mode = 0o750 if path.is_dir() else 0o640
         os.chown(path, -1, group)
@@ -63,7 +63,7 @@ def share(path: Path, group: int | None) -> None:
 
 
 def _close(path: Path, group: int | None, public: bool) -> bool:
-    """:returns: whether others could read it"""
+    """Close one file or folder to others; returns whether others could read it."""
     found = path.lstat()
     if stat.S_ISLNK(found.st_mode) or stat.S_ISSOCK(found.st_mode):
         return False
@@ -77,9 +77,9 @@ def _close(path: Path, group: int | None, public: bool) -> bool:
 
 
 def tighten(data: Path, group: int | None) -> None:
-    """Close the data folder to others; if it was open, close everything in it, too.
+    """Take the data folder's modes away from other users; if it had any, from all files in it, too.
 
-    :param group: may read ``public/``; None: nobody
+    :param group: may read ``public/``; None: no group
     :raises ConfigError: this process may not give files to the group
     """
     public = data / "public"

@@ -1,8 +1,8 @@
-"""Room on the disk: when batches are refused, when downloads wait, and when both go on again.
+"""The space on the disk: when batches are refused, and when downloads wait.
 
 Batches are refused from ``soft`` percent of the disk in use, downloads wait from ``hard`` percent,
 and both go on below ``back`` percent. ``back`` is lower than the others, so that a disk at the edge
-does not switch to and fro.
+does not change its state each second.
 """
 
 import errno
@@ -73,7 +73,7 @@ class DiskSpace(MultiService):
         try:
             used = self._used()
         except OSError:
-            return  # the folder itself is gone: whoever writes into it next reports that
+            return  # the folder is gone; the next write into it reports that
         was_full, self._used_share = self.is_full, used
         if used < self._back and self._clock.seconds() >= self._refused_until:
             self.is_tight = self.is_full = False

@@ -1,4 +1,4 @@
-"""Host names that IDNA refuses and DNS has, as with ``_`` in them: connected to, and verified."""
+"""Connects to and verifies hosts whose names IDNA refuses, for example names with ``_``."""
 
 from typing import Any
 
@@ -6,10 +6,7 @@ from twisted.internet.endpoints import HostnameEndpoint
 
 
 class NamedEndpoint(HostnameEndpoint):
-    """A host by its name as it stands: IDNA refuses names that DNS has, as with ``_`` in them.
-
-    The name is ASCII, or what the system's resolver takes.
-    """
+    """An endpoint that does not encode the host's name with IDNA. Twisted's own endpoint does."""
 
     @staticmethod
     def _hostAsBytesAndText(host: Any) -> tuple[bool, bytes, str]:
@@ -17,7 +14,10 @@ class NamedEndpoint(HostnameEndpoint):
 
 
 def creator(policy: Any, host: bytes, port: int) -> Any:
-    """The TLS settings that verify ``host``, also a name that IDNA refuses."""
+    """The maker of TLS connections that verify ``host``.
+
+    :param policy: Twisted's ``IPolicyForHTTPS``
+    """
     try:
         return policy.creatorForNetloc(host, port)
     except UnicodeError:

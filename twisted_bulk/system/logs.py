@@ -1,7 +1,7 @@
-"""The daemon's log: one JSON object a line, or for people on a terminal.
+"""The daemon's log: one JSON object in each line, or text on a terminal.
 
-What clients and servers sent is in it: URLs lose their user info and query, links what makes
-them unguessable, and no byte of theirs begins a line or moves a terminal's cursor.
+The log has texts that clients and servers sent. URLs lose their user info and their query, links
+lose the part that makes them unguessable, and control characters are escaped.
 """
 
 import os
@@ -15,8 +15,10 @@ import msgspec
 from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent
 from zope.interface import implementer
 
-#: Says every second that it will try again to connect; under its old name and its new one.
+#: Loggers whose lines below a warning are left out: each second a line about a connection.
 NOISE = ("twisted.application.internet", "twisted.application._client_service")
+#: The field ``area`` of a log line: an area, and the loggers that belong to it. A logger that is
+#: not here belongs to the area of the package that it is in, or to ``daemon``.
 AREAS = {
     "access": ("access", "twisted_bulk.http_server", "twisted_bulk.web", "twisted_bulk.api",
                "twisted_bulk.files", "twisted.web"),
@@ -27,21 +29,21 @@ AREAS = {
     "queue": ("twisted_bulk.jobs", "twisted_bulk.consumer", "twisted_bulk.parts.janitor",
               "twisted_bulk.node.worker_processes", "twisted_bulk.node.quarantine"),
 }  # fmt: skip
-LOOK = 1.0  # seconds after which it is seen that the file was moved away
-LONGEST = 20_000  # characters of one text
+LOOK_SECONDS = 1.0  # between two looks at whether the file was moved away
+MAX_TEXT_LENGTH = 20_000  # characters of one text; a longer one is cut
 _AREA = {name: area for area, names in AREAS.items() for name in names}
 _URL = re.compile(r"(?i)\b([a-z][a-z0-9+.-]*://)(?:[^\s/?#\"<>]*@)?([^\s?#\"<>]*)([?#][^\s\"<>]*)?")
 _BATCH = re.compile(r"/v1/batches/([^/?]+)")
 _JOB = re.compile(r"(.+)@[^/]*/(\d+)")
-_UNPRINTABLE = re.compile(r"[\x7f-\x9f\u2028\u2029]")  # that JSON does not escape
+_UNPRINTABLE = re.compile(r"[\x7f-\x9f\u2028\u2029]")  # JSON does not escape them
 _LINK = re.compile(r"(-[0-9a-f]{4})[0-9a-f]{28}(?![0-9a-f])")
 _CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 class LogFile:
-    """A file that others may move away at any time: what follows goes to a new one.
+    """A log file. When another program moves it away, a new file is opened.
 
-    :param path: where; ``-`` is the standard output
+    :param path: of the file; ``-`` is the standard output
     """
 
     def __init__(self, path: str) -> None:
@@ -61,8 +63,8 @@ class LogFile:
             return False
 
     def write(self, line: str, at: float) -> None:
-        """Append a line; ``at`` is the time of day."""
-        if self._path != "-" and abs(at - self.looked) >= LOOK:
+        """Append a line; ``at``: the time in seconds since 1970."""
+        if self._path != "-" and abs(at - self.looked) >= LOOK_SECONDS:
             self.looked = at
             if not self._is_there():
                 before, self._file = self._file, self._open()
@@ -73,20 +75,20 @@ class LogFile:
 
 
 def clean(text: str) -> str:
-    """Without what is secret in URLs, and not endless."""
+    """``text`` without user info and query of URLs, at most :data:`MAX_TEXT_LENGTH` long."""
     if "://" in text:
         text = _URL.sub(lambda m: m[1] + m[2] + ("?..." if m[3] else ""), text)
-    text = text[:LONGEST]
+    text = text[:MAX_TEXT_LENGTH]
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
 def hide_links(text: str) -> str:
-    """Without what makes a link of a finished zip unguessable."""
+    """``text`` without the random digits in links of finished zips."""
     return _LINK.sub(r"\1...", text) if "-" in text else text
 
 
 def _area(namespace: str) -> str:
-    """By a module's name, or by that of what it is in."""
+    """The area of a logger: by its name, or by that of a package that it is in."""
     while namespace:
         if namespace in _AREA:
             return _AREA[namespace]
@@ -95,7 +97,7 @@ def _area(namespace: str) -> str:
 
 
 def _message(event: LogEvent) -> str:
-    """What :func:`formatEvent` says, with less work where the format is a plain one."""
+    """The text of :func:`formatEvent`, in less time for a simple format."""
     try:
         return str(event["log_format"].format_map(event))
     except Exception:
@@ -103,7 +105,7 @@ def _message(event: LogEvent) -> str:
 
 
 def as_object(event: LogEvent) -> dict[str, Any]:
-    """An event as it stands in the log."""
+    """The fields of a log line."""
     level = event.get("log_level")
     found: dict[str, Any] = {
         "time": datetime.fromtimestamp(event["log_time"], UTC),
@@ -131,18 +133,18 @@ def as_object(event: LogEvent) -> dict[str, Any]:
 
 
 def encode(found: dict[str, Any]) -> str:
-    """As JSON, in one line that moves no cursor."""
+    """The fields as JSON in one line, without control characters."""
     line = msgspec.json.encode(found).decode()
     return _UNPRINTABLE.sub(lambda m: f"\\u{ord(m[0]):04x}", line)
 
 
 def as_line(event: LogEvent) -> str:
-    """An event as JSON."""
+    """The line of an event, as JSON."""
     return encode(as_object(event))
 
 
 def as_text(event: LogEvent) -> str:
-    """For people."""
+    """The line of an event, as text."""
     found = as_object(event)
     text = "\n".join(filter(None, (found["message"], found.get("traceback"))))
     text = _CONTROL.sub(lambda m: f"\\x{ord(m[0]):02x}", text).replace("\n", "\n    ")
@@ -152,7 +154,7 @@ def as_text(event: LogEvent) -> str:
 
 @implementer(ILogObserver)
 class Observer:
-    """Writes every event."""
+    """Writes every event to a file. Twisted calls it."""
 
     def __init__(self, file: LogFile, form: Callable[[LogEvent], str]) -> None:
         self._file = file
@@ -169,22 +171,22 @@ _chosen = ("auto", "")
 
 
 def choose(form: str, path: str) -> str:
-    """What :func:`chosen` shall make; returns its name, which is all that twistd takes."""
+    """Set the parameters of :func:`chosen`; returns its name, which twistd takes as --logger."""
     global _chosen
     _chosen = (form, path)
     return f"{__name__}.{chosen.__name__}"
 
 
 def chosen() -> Observer:
-    """For ``twistd --logger``."""
+    """The observer with the parameters of :func:`choose`; twistd calls this."""
     return make_observer(*_chosen)
 
 
 def make_observer(form: str, path: str) -> Observer:
-    """What twistd logs to.
+    """An observer that writes all events.
 
     :param form: ``json``, ``text``, or ``auto``: text on a terminal
-    :param path: a file, or nothing or ``-`` for the standard output
+    :param path: of a file; empty or ``-`` is the standard output
     """
     terminal = path in ("", "-") and sys.stdout.isatty()
     text = form == "text" or (form == "auto" and terminal)

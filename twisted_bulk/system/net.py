@@ -1,4 +1,4 @@
-"""IP addresses and networks, as settings, the guard and the ports speak of them. Pure."""
+"""IP addresses and networks: one form for each address; whether a network has it."""
 
 import functools
 import ipaddress
@@ -7,12 +7,15 @@ from collections.abc import Sequence
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-KNOWN = 10_000  # addresses that are not parsed again
+MAX_KNOWN = 10_000  # parsed addresses in memory
 
 
-@functools.lru_cache(KNOWN)
+@functools.lru_cache(MAX_KNOWN)
 def address(text: str) -> Address | None:
-    """An IP address in its one form: IPv4 in IPv6 unwrapped, without a zone; None: it is none."""
+    """Parse an IP address; None: ``text`` is none.
+
+    Of an IPv4 address in IPv6 it is the IPv4 address. A zone is dropped.
+    """
     try:
         ip = ipaddress.ip_address(text.partition("%")[0])
     except ValueError:
@@ -22,5 +25,5 @@ def address(text: str) -> Address | None:
 
 
 def within(ip: Address | None, networks: Sequence[Network]) -> bool:
-    """Whether an address is in one of the networks; None is in none."""
+    """Whether one of the networks has an address; None is in no network."""
     return ip is not None and any(ip in network for network in networks)

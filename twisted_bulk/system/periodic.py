@@ -1,4 +1,4 @@
-"""Work that is done again and again, and that no error ends."""
+"""Work that is repeated in a fixed time, also after an error."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -22,7 +22,7 @@ class Periodic(Service):
     """Calls ``work`` every ``seconds``, for as long as the service runs.
 
     An error of ``work`` is logged, and the next call comes in its time; a LoopingCall would end.
-    :class:`~twisted_bulk.errors.Unavailable` is not logged: the queue is away, and others say so.
+    :class:`~twisted_bulk.errors.Unavailable` is not logged: the connection to the queue logs it.
     A call that takes longer than ``seconds`` is followed by the next one in time; there are
     never two at once.
 

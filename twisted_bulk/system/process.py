@@ -1,4 +1,4 @@
-"""The process that runs: its clock, its memory, its open files, its id."""
+"""This process: its clock, its memory, its open files, its id."""
 
 import ctypes
 import gc

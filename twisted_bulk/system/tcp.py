@@ -1,4 +1,4 @@
-"""Fewer calls of the system for what one turn of the reactor does with a TCP transport."""
+"""Saves system calls of a TCP transport within one turn of the reactor."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,12 +9,13 @@ from twisted.internet.tcp import Connection
 
 @contextmanager
 def prompt(transport: Any) -> Iterator[None]:
-    """Send what is written meanwhile at once, as far as that goes.
+    """At the end of the block, send at once the bytes that were written in it.
 
-    Twisted would ask the system when it may write, and take that back: two calls of it.
+    Twisted would ask epoll whether the socket can be written, and take that back later. The bytes
+    that the kernel does not take are sent in Twisted's way.
     """
     if not isinstance(transport, Connection) or "startWriting" in vars(transport):
-        yield  # TLS; or within another such
+        yield  # with TLS, or within another block
         return
     asked: list[None] = []
     vars(transport)["startWriting"] = lambda: asked.append(None)
@@ -23,7 +24,7 @@ def prompt(transport: Any) -> Iterator[None]:
     finally:
         del vars(transport)["startWriting"]
         if asked:
-            # What goes wrong now will go wrong again, in the reactor's turn.
+            # An error comes again in the reactor's turn, and is handled there.
             sent = bool(transport._tempDataLen) and transport.doWrite() is None
             if not sent or transport.dataBuffer:
                 transport.startWriting()
@@ -31,9 +32,10 @@ def prompt(transport: Any) -> Iterator[None]:
 
 @contextmanager
 def steady(transport: Any) -> Iterator[None]:
-    """While what was read is handled: reading that is stopped and goes on again was not stopped.
+    """At the end of the block, stop reading if the last call in it was ``stopReading``.
 
-    Twisted's client stops at the end of the headers, until somebody takes the body.
+    Twisted's client stops reading at the end of the headers and starts again for the body. Each
+    would be a system call.
     """
     if not isinstance(transport, Connection):
         yield

@@ -1,0 +1,89 @@
+"""The roles with a port: ``files`` serves zips, ``intake`` takes in batches."""
+
+from twisted_bulk.api.intake import Intake
+from twisted_bulk.api.manifest import Manifests
+from twisted_bulk.api.tokens import Access
+from twisted_bulk.errors import ConfigError
+from twisted_bulk.files.resource import Files
+from twisted_bulk.files.status import FilePort
+from twisted_bulk.files.timer import ThrottleTimer
+from twisted_bulk.http_server.clients import Clients
+from twisted_bulk.http_server.connection_limits import ConnectionLimits
+from twisted_bulk.http_server.site import MAX_CONNECTIONS, MAX_CONNECTIONS_OF_CLIENT, BoundedSite
+from twisted_bulk.jobs.quiet_hours import ALWAYS
+from twisted_bulk.node.values import Role
+from twisted_bulk.node.wiring import Wiring
+from twisted_bulk.notify.last_callbacks import MAX_TRIES
+from twisted_bulk.notify.signer import load_signer
+from twisted_bulk.throttle import Throttle
+from twisted_bulk.web import Api
+
+MAX_FILES_BODY = 64 * 1024  # bytes of a request's body to the file port, which uses none
+
+
+def add_files(wiring: Wiring) -> FilePort:
+    """Add the file port to a node.
+
+    :raises ConfigError: a setting cannot be used
+    """
+    settings = wiring.settings
+    if settings.proxy_protocol and settings.files.startswith("ssl:"):
+        raise ConfigError(
+            "proxy_protocol: its header comes before TLS; let the proxy end TLS, not `files`"
+        )
+    clients = Clients(
+        settings.ipv6_prefix,
+        settings.exempt_net,
+        settings.trusted_proxy,
+        settings.proxy_protocol,
+    )
+    timer = ThrottleTimer(Throttle(settings.rate, settings.total_rate), wiring.reactor)
+    files = Files(wiring.folders, timer, clients)
+    each = min(settings.per_address, wiring.shares.connections // 4)
+    limits = ConnectionLimits(settings.max_connections, each, wiring.budget)
+    site = BoundedSite(files, wiring.reactor, MAX_FILES_BODY, limits, clients)
+    wiring.listen("files", settings.files, site)
+    return FilePort(site, files.transfers)
+
+
+def add_intake(wiring: Wiring, file_port: FilePort | None) -> None:
+    """Add the API to a node.
+
+    :param file_port: this node's file port; None: it has none
+    :raises ConfigError: a setting cannot be used
+    """
+    settings = wiring.settings
+    api = Api(
+        _intake(wiring),
+        Access.load(settings.tokens, settings.open),
+        settings.max_urls,
+        load_signer(settings.secret, settings.data).secrets,
+        file_port,
+        settings.request_rate,
+    )
+    wiring.daemon.warned.append(api.stop)
+    clients = Clients(settings.ipv6_prefix, proxies=settings.trusted_proxy)
+    each = min(MAX_CONNECTIONS_OF_CLIENT, wiring.shares.connections // 4)
+    limits = ConnectionLimits(MAX_CONNECTIONS, each, wiring.budget)
+    api.watch(limits)
+    site = BoundedSite(
+        api.resource, wiring.reactor, settings.max_body, limits, clients, api.unwelcome
+    )
+    wiring.listen("intake", settings.intake, site)
+
+
+def _intake(wiring: Wiring) -> Intake:
+    settings, memory = wiring.settings, wiring.memory
+    return Intake(
+        wiring.parts,
+        link_base=lambda: wiring.ports.link_base,
+        part_files=settings.part_files,
+        compress=settings.compress,
+        callback_tries=MAX_TRIES,
+        keep=settings.keep,
+        deleted=wiring.janitor.note_change,
+        manifests=Manifests(wiring.folders),
+        check=wiring.space.check,
+        claim=memory.claim if memory is not None else lambda size: None,
+        hours=settings.no_run if Role.WORKER in settings.roles else ALWAYS,
+    )

@@ -1,0 +1,227 @@
+"""The role ``worker``: downloads parts, makes their zips, sends callbacks."""
+
+import hashlib
+import re
+import socket
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from OpenSSL import SSL
+from OpenSSL.crypto import X509
+from twisted.application.service import Service
+from twisted.internet.ssl import Certificate
+
+from twisted_bulk.archive.pack_threads import PackThreads
+from twisted_bulk.consumer.runner import Runner
+from twisted_bulk.consumer.slots import PartSlots, Slots
+from twisted_bulk.download import Downloader
+from twisted_bulk.downloads.attempt import Fetcher
+from twisted_bulk.downloads.body import BodyLimits
+from twisted_bulk.downloads.host_backoff import HostBackoff
+from twisted_bulk.downloads.limits import Limits, SharedLimits
+from twisted_bulk.errors import ConfigError
+from twisted_bulk.http_client.agent import AnyEncodingAgent, GuardedAgent
+from twisted_bulk.http_client.guard import Guard
+from twisted_bulk.http_client.pool import MAX_IDLE
+from twisted_bulk.http_client.proxy_url import parse_proxy
+from twisted_bulk.jobs.cluster import Cluster
+from twisted_bulk.jobs.model import Alone
+from twisted_bulk.node.wiring import Wiring
+from twisted_bulk.notify.notifier import Notifier
+from twisted_bulk.notify.sender import Sender
+from twisted_bulk.notify.signer import load_signer
+from twisted_bulk.parts.maker import PartMaker
+from twisted_bulk.storage.workspace import Workspace
+
+PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
+PACK_THREADS = 2  # that compress and write members
+MAX_CALLBACKS = 200  # last callbacks on their way at once
+MAX_CALLBACKS_HELD = 2000  # last callbacks taken from the queue, those that wait included
+MAX_PARTS_HELD = 256  # parts taken from the queue, those that wait for their sources included
+
+
+def add_worker(wiring: Wiring) -> None:
+    """Add a worker to a node.
+
+    :raises ConfigError: a setting cannot be used
+    """
+    WorkerRole(wiring).add()
+
+
+class WorkerRole:
+    """The parts of a worker; they share one HTTP agent, one workspace and one set of threads."""
+
+    def __init__(self, wiring: Wiring) -> None:
+        self._wiring = wiring
+        self._settings = wiring.settings
+        self._reactor = wiring.reactor
+        self._workspace = wiring.folders.enlist()
+        self._cluster = Cluster(wiring.store.store)
+        self._agent = make_agent(wiring)
+        self._threads = PackThreads(self._reactor, PACK_THREADS)
+        self._backoff = HostBackoff(self._cluster, self._reactor, self._settings.per_host)
+
+    def add(self) -> None:
+        """Make all parts, and add them in the order in which they start."""
+        wiring = self._wiring
+        limits = self._limits()
+        downloader = self._downloader(limits)
+        maker = PartMaker(
+            wiring.parts,
+            downloader,
+            self._threads,
+            self._workspace,
+            self._reactor,
+            self._settings.part_bytes,
+            wiring.space,
+        )
+        notifier = self._notifier(maker)
+        parts = self._part_runner(maker)
+        if isinstance(limits, SharedLimits):
+            wiring.add(limits)
+        for part in (_Closing(self._workspace), self._threads, self._agent, self._backoff):
+            wiring.add(part)
+        wiring.add(downloader)
+        wiring.daemon.drain = self._settings.drain
+        wiring.daemon.busy.append(lambda: (parts.held, "zips"))
+        if not self._settings.quarantine:
+            callbacks = self._callback_runner(notifier)
+            wiring.daemon.busy.append(lambda: (callbacks.held, "callbacks"))
+            wiring.add(callbacks)
+        wiring.add(notifier)
+        wiring.add(parts)
+
+    def _limits(self) -> Limits:
+        settings = self._settings
+        if not settings.workers:
+            return Limits(settings.concurrency, self._backoff.allowed)
+        # The processes of one node share its downloads. They have one data folder.
+        scope = hashlib.sha256(f"{socket.gethostname()}:{settings.data}".encode()).hexdigest()
+        return SharedLimits(
+            self._cluster,
+            scope[:16],
+            self._workspace.worker,
+            self._reactor,
+            settings.concurrency,
+            self._backoff.allowed,
+        )
+
+    def _downloader(self, limits: Limits) -> Downloader:
+        settings = self._settings
+        patience = BodyLimits(settings.idle_timeout, settings.min_speed, most=settings.member_bytes)
+        return Downloader(
+            Fetcher(self._agent, self._reactor, settings.header_timeout, patience),
+            self._reactor,
+            limits=limits,
+            retries=settings.retries,
+            member_timeout=settings.member_timeout,
+            host_patience=settings.host_patience,
+            most_waiting=self._wiring.shares.waiting,
+            backoff=self._backoff,
+        )
+
+    def _notifier(self, maker: PartMaker) -> Notifier:
+        settings = self._settings
+        sender = Sender(
+            AnyEncodingAgent(self._agent),
+            AnyEncodingAgent(self._agent, keep=False),
+            self._reactor,
+            load_signer(settings.secret, settings.data),
+        )
+        return Notifier(
+            self._wiring.parts,
+            sender,
+            self._reactor,
+            reporter=self._workspace.worker,
+            every=settings.notify_every,
+            link_base=lambda: self._wiring.ports.link_base,
+            reporting=maker.reporting,
+            processes=1 + settings.workers,
+        )
+
+    def _part_runner(self, maker: PartMaker) -> Runner:
+        wiring, settings = self._wiring, self._settings
+        most = max(settings.parts, min(MAX_PARTS_HELD, wiring.shares.parts))
+        runner = Runner(
+            wiring.parts,
+            maker,
+            self._reactor,
+            slots=PartSlots(settings.parts, most),
+            alone=self._alone(),
+            hours=settings.no_run,
+            able=lambda: "room on the disk" if wiring.space.is_full else "",
+            worker=self._workspace.worker,
+            drain=settings.drain,
+            spool=self._workspace.path,
+        )
+        wiring.space.listen(runner.wake)
+        return runner
+
+    def _callback_runner(self, notifier: Notifier) -> Runner:
+        most = min(MAX_CALLBACKS_HELD, self._wiring.shares.callbacks)
+        return Runner(
+            self._wiring.callbacks,
+            notifier.last.deliver,
+            self._reactor,
+            slots=Slots(min(MAX_CALLBACKS, most), most),
+            worker=self._workspace.worker,
+            drain=self._settings.drain,
+            spool=self._workspace.path,
+        )
+
+    def _alone(self) -> Alone:
+        """How this process runs suspects: child processes do it where there can be any."""
+        if self._settings.quarantine:
+            return Alone.WATCHED
+        return Alone.NO if self._wiring.store.store.capabilities.processes else Alone.YES
+
+
+def make_agent(wiring: Wiring) -> GuardedAgent:
+    """The HTTP client of all outgoing requests of a node.
+
+    :raises ConfigError: a setting cannot be used
+    """
+    settings = wiring.settings
+    return GuardedAgent(
+        wiring.reactor,
+        Guard(
+            settings.allow_net,
+            settings.allow_ports,
+            own=wiring.ports.own,
+            queue=wiring.store.ports,
+            names=(socket.gethostname(), urlsplit(settings.public_url).hostname or ""),
+        ),
+        settings.per_host,
+        dns_timeout=settings.dns_timeout,
+        connect_timeout=settings.connect_timeout,
+        authorities=_authorities(settings.ca),
+        proxy=parse_proxy(settings.proxy) if settings.proxy else None,
+        idle=min(MAX_IDLE, wiring.shares.idle),
+    )
+
+
+def _authorities(path: str) -> list[X509]:
+    """The certificates in a file; an empty path has none.
+
+    :raises ConfigError: the file cannot be read, or has none
+    """
+    if not path:
+        return []
+    try:
+        found = PEM.findall(Path(path).read_bytes())
+        authorities = [Certificate.loadPEM(each).original for each in found]
+    except (OSError, SSL.Error) as error:
+        raise ConfigError(f"ca: cannot use {path}: {error}") from None
+    if not authorities:
+        raise ConfigError(f"ca: {path} has no certificate in PEM form")
+    return authorities
+
+
+class _Closing(Service):
+    """Removes the workspace when everything that uses it has stopped."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+
+    def stopService(self) -> None:
+        self._workspace.close()
