@@ -32,6 +32,7 @@ from twisted_bulk.http_client import resolver
 from twisted_bulk.http_client.agent import GuardedAgent
 from twisted_bulk.http_client.endpoints import GuardedEndpoint
 from twisted_bulk.http_client.guard import Guard
+from twisted_bulk.http_client.lookup import look_up
 
 REFUSED = """
 127.0.0.1 127.255.255.255 0.0.0.0 0.1.2.3 10.0.0.1 100.64.0.1 100.127.255.255 169.254.169.254
@@ -128,7 +129,7 @@ class AgentTests(TestCase):
         self.site = Site(self)
         self.site.answers["/"] = ok(b"hello")
 
-    def agent(self, *allowed: str, find: Any = resolver.look_up, **policy: Any) -> GuardedAgent:
+    def agent(self, *allowed: str, find: Any = look_up, **policy: Any) -> GuardedAgent:
         agent = GuardedAgent(reactor, Guard(map(ip_network, allowed), **policy), 2, find=find)
         agent.startService()
         self.addCleanup(agent.stopService)

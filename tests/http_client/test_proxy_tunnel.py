@@ -25,7 +25,7 @@ from tests.support.reactor import reactor
 from twisted_bulk.errors import MemberError
 from twisted_bulk.http_client.agent import GuardedAgent
 from twisted_bulk.http_client.guard import Guard
-from twisted_bulk.http_client.proxy_url import Proxy, parse_proxy
+from twisted_bulk.http_client.proxy import Proxy, parse_proxy
 
 
 class Pipe(Protocol):

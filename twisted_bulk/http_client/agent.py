@@ -22,10 +22,10 @@ from twisted_bulk.errors import MemberError
 from twisted_bulk.http_client.discard import drop
 from twisted_bulk.http_client.endpoints import GuardedEndpoint, TLSEndpoint, TrustRoots
 from twisted_bulk.http_client.guard import Guard
+from twisted_bulk.http_client.lookup import look_up
 from twisted_bulk.http_client.pool import MAX_IDLE, Pool
-from twisted_bulk.http_client.proxy_tunnel import Tunnel
-from twisted_bulk.http_client.proxy_url import Proxy
-from twisted_bulk.http_client.resolver import Resolver, look_up
+from twisted_bulk.http_client.proxy import Proxy, Tunnel
+from twisted_bulk.http_client.resolver import Resolver
 
 
 @implementer(IAgent, IAgentEndpointFactory)

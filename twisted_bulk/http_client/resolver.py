@@ -9,22 +9,19 @@ part of a batch) has one look-up at a time until one of its names was answered, 
 
 import ipaddress
 import re
-import socket
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from functools import partial
-from threading import Thread
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
-from twisted.python.threadpool import ThreadPool
 
 from twisted_bulk.errors import MemberError
+from twisted_bulk.http_client.lookup import LookupThreads, is_no_answer
 
 MAX_LOOKUPS = 16  # at once, hanging ones not counted; other names wait
 MAX_LOOKUPS_OF_OWNER = 8  # at once, hanging ones counted; its other names wait
@@ -41,25 +38,6 @@ _NAME = re.compile(r"(?=.{1,254}$)[^.]{1,63}(?:\.[^.]{1,63})*\.?")  # RFC 1035, 
 
 #: The owner of the look-ups that are made in this context.
 OWNER: ContextVar[Hashable] = ContextVar("OWNER", default=None)
-
-
-class _Threads(ThreadPool):
-    """Threads that the end of the process does not wait for."""
-
-    threadFactory = staticmethod(partial(Thread, daemon=True))  # type: ignore[assignment]
-
-    def stop(self) -> None:
-        self.threads.clear()
-        super().stop()
-
-
-def look_up(host: str) -> list[str]:
-    """All addresses of ``host`` from the system's resolver. Blocks.
-
-    :raises OSError: there is none, or no server could be asked
-    """
-    found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(address[0]) for *_, address in found))
 
 
 @dataclass
@@ -130,7 +108,7 @@ class Resolver:
         self._clock: IReactorTime = reactor
         self._deadline = deadline
         self._find = find
-        self._threads = _Threads(0, MAX_THREADS, name="dns")
+        self._threads = LookupThreads(0, MAX_THREADS, name="dns")
         self._kept: OrderedDict[str, tuple[float, list[str]]] = OrderedDict()
         self._waiting: dict[str, _Name] = {}
         self._owners: OrderedDict[Hashable, _Owner] = OrderedDict()
@@ -246,13 +224,8 @@ class Resolver:
         if len(self._kept) > MAX_KEPT:
             self._kept.popitem(last=False)
         answer: list[str] | Failure = addresses
-        if isinstance(result, Failure) and _is_no_answer(result):
+        if isinstance(result, Failure) and is_no_answer(result):
             answer = Failure(MemberError("dns_timeout", f"no server could say where {host} is"))
         for waiter in self._waiting.pop(host).waiters:
             waiter.end(answer)
         self._next()
-
-
-def _is_no_answer(failure: Failure) -> bool:
-    """Whether no server could be asked, so that nothing is known about the name."""
-    return bool(failure.check(socket.gaierror)) and failure.value.errno == socket.EAI_AGAIN  # type: ignore[union-attr]

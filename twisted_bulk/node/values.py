@@ -10,7 +10,7 @@ from collections.abc import Callable
 from enum import StrEnum
 
 from twisted_bulk.brokers.redis_url import EXPECTED, parse_redis_url
-from twisted_bulk.http_client.proxy_url import parse_proxy
+from twisted_bulk.http_client.proxy import parse_proxy
 from twisted_bulk.system.net import Network
 
 
@@ -161,7 +161,7 @@ def ports(text: str) -> tuple[range, ...]:
 
 
 def proxy_url(text: str) -> str:
-    """Empty, or a URL that :mod:`twisted_bulk.http_client.proxy_url` parses."""
+    """Empty, or a URL that :mod:`twisted_bulk.http_client.proxy` parses."""
     if text:
         parse_proxy(text)
     return text

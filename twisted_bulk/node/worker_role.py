@@ -23,7 +23,7 @@ from twisted_bulk.errors import ConfigError
 from twisted_bulk.http_client.agent import AnyEncodingAgent, GuardedAgent
 from twisted_bulk.http_client.guard import Guard
 from twisted_bulk.http_client.pool import MAX_IDLE
-from twisted_bulk.http_client.proxy_url import parse_proxy
+from twisted_bulk.http_client.proxy import parse_proxy
 from twisted_bulk.jobs.cluster import Cluster
 from twisted_bulk.jobs.model import Alone
 from twisted_bulk.node.wiring import Wiring

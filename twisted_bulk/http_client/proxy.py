@@ -1,7 +1,10 @@
-"""Tunnels through an HTTP proxy, made by CONNECT (RFC 9110, 9.3.6)."""
+"""HTTP proxies: their URLs, and tunnels through them, made by CONNECT (RFC 9110, 9.3.6)."""
 
 import re
+from base64 import b64encode
+from dataclasses import dataclass
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from twisted.internet import error
 from twisted.internet.defer import Deferred
@@ -16,9 +19,39 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from twisted_bulk.errors import MemberError
-from twisted_bulk.http_client.proxy_url import Proxy
 
 MAX_ANSWER_BYTES = 16 * 1024  # of the proxy's answer to CONNECT; a longer one is an error
+
+
+@dataclass(frozen=True)
+class Proxy:
+    """A proxy; ``authorization``: the value of Proxy-Authorization, or empty."""
+
+    host: str
+    port: int
+    authorization: bytes = b""
+
+
+def parse_proxy(url: str) -> Proxy:
+    """:raises ValueError: it is not the URL of an HTTP proxy; its text says what was expected"""
+    parts = urlsplit(url)
+    try:
+        port = parts.port
+    except ValueError:
+        port = 0
+    if (
+        port == 0
+        or parts.scheme != "http"
+        or not parts.hostname
+        or parts.path.strip("/")
+        or parts.query
+    ):
+        raise ValueError("a proxy such as http://proxy.example:3128")
+    token = b""
+    if parts.username is not None:
+        words = unquote(parts.username), unquote(parts.password or "")
+        token = b"Basic " + b64encode(":".join(words).encode())
+    return Proxy(parts.hostname, port or 80, token)
 
 
 class ConnectRequest(Protocol):
