@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.batch.test_report import part, record
+from tests.support.records import part, record
 from twisted_bulk.api.manifest import Manifests
 from twisted_bulk.batch.manifest_file import RUNNING, encode, note
 from twisted_bulk.batch.model import Outcome, PartProgress, PartResult

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from tests.api.test_web import BATCH, ApiTestCase
+from tests.support.api import BATCH, ApiTestCase
 from twisted_bulk.api.openapi import CALLS, Accepted, Batch, Known, Page, document
 from twisted_bulk.jobs.model import Ack
 from twisted_bulk.web import Api

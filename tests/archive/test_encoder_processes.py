@@ -17,10 +17,10 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from tests.consumer.test_consumer import alive
 from tests.support.daemon import Daemon, environment
+from tests.support.daemon_case import DaemonTestCase, until
+from tests.support.processes import alive
 from tests.support.reactor import reactor
-from tests.whole.test_daemon import DaemonTestCase, until
 from twisted_bulk.archive import encoder_processes as module
 from twisted_bulk.archive.encoder import (
     MODES,

@@ -85,7 +85,7 @@ HOSTILE = {
 }
 
 
-class NameTests(SynchronousTestCase):
+class ArchiveNameTests(SynchronousTestCase):
     """Safe on every system, and unique."""
 
     def test_from_url(self) -> None:

@@ -10,7 +10,7 @@ import msgspec
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from tests.brokers.test_redis import eventually
+from tests.support.eventually import eventually
 from tests.support.reactor import reactor
 from tests.support.redis_servers import need
 from twisted_bulk.brokers.embedded import MAX_SOCKET_PATH, Embedded, socket_path

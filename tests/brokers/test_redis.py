@@ -6,10 +6,11 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.protocol import Factory, Protocol
-from twisted.internet.task import Clock, deferLater
+from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
+from tests.support.eventually import eventually
 from tests.support.reactor import reactor
 from tests.support.redis_servers import RedisServer, RedisTestCase
 from twisted_bulk.brokers import redis_connection as wire
@@ -17,19 +18,6 @@ from twisted_bulk.brokers.redis_connection import REPLY_TIMEOUT
 from twisted_bulk.brokers.redis_url import parse_redis_url
 from twisted_bulk.brokers.store import Script
 from twisted_bulk.errors import QueueFull, QueueUnavailable
-
-
-async def eventually(call: Any, seconds: float = 10) -> Any:
-    """The result of ``call`` once it does not say "unavailable" any more."""
-    clock: Any = reactor
-    end = clock.seconds() + seconds
-    while True:
-        try:
-            return await call()
-        except QueueUnavailable:
-            if clock.seconds() > end:
-                raise
-            await deferLater(clock, 0.02)
 
 
 class _Slam(Protocol):

@@ -18,7 +18,7 @@ from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SkipTest, TestCase
 
-from tests.brokers.test_redis import eventually
+from tests.support.eventually import eventually
 from tests.support.reactor import reactor
 from tests.support.redis_servers import free_port, need
 from tests.support.sentinels import SentinelSet

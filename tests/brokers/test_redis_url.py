@@ -5,7 +5,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted_bulk.brokers.redis_url import Address, parse_redis_url
 
 
-class ParseTests(SynchronousTestCase):
+class RedisUrlTests(SynchronousTestCase):
     """All kinds, and mistakes."""
 
     def test_kinds(self) -> None:

@@ -24,7 +24,7 @@ GOOD = 20
 ARRIVED: dict[str, list[float]] = defaultdict(list)
 
 
-class Receiver(BaseHTTPRequestHandler):
+class CountingHandler(BaseHTTPRequestHandler):
     """Answers at once, and notes when it heard of which batch."""
 
     def do_POST(self) -> None:
@@ -67,7 +67,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=300)
     given = parser.parse_args()
     source, hole = silent(), silent()
-    good = ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
+    good = ThreadingHTTPServer(("127.0.0.1", 0), CountingHandler)
     threading.Thread(target=good.serve_forever, daemon=True).start()
     many = str(given.batches + GOOD + 10)
     options = (f"--parts={many}", f"--concurrency={many}", f"--per-host={many}",

@@ -21,7 +21,7 @@ import zipfile
 from collections import Counter
 from pathlib import Path
 
-from tests.chaos.storm import MEMBERS, Source, content
+from tests.chaos.storm import MEMBERS, StormSource, content
 from tests.support.daemon import Daemon, command, environment
 from tests.support.redis_servers import ask, need
 from twisted_bulk.brokers.embedded import socket_path
@@ -38,7 +38,7 @@ class CrashPoints:
     def __init__(self, full: bool = False) -> None:
         need("strace")
         self._full = full
-        self.source = Source(random.Random(1), 0.01)
+        self.source = StormSource(random.Random(1), 0.01)
         self.data = Path(tempfile.mkdtemp(prefix="bwcrash"))
         self.daemon = Daemon(self.data, "--roles=intake,files", "--rate=0")
         self.points: Counter[str] = Counter()

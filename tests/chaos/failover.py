@@ -16,7 +16,7 @@ import time
 import urllib.error
 from pathlib import Path
 
-from tests.chaos.storm import MEMBERS, Source
+from tests.chaos.storm import MEMBERS, StormSource
 from tests.support.daemon import Daemon
 from tests.support.sentinels import SentinelSet
 
@@ -26,7 +26,7 @@ class FailOver:
 
     def __init__(self, min_replicas: int) -> None:
         self.servers = SentinelSet(min_replicas)
-        self.source = Source(random.Random(1), 0.2)
+        self.source = StormSource(random.Random(1), 0.2)
         self.data = Path(tempfile.mkdtemp(prefix="bwsentinel"))
         self.daemon = Daemon(self.data, f"--redis={self.servers.url}", "--rate=0")
         self.accepted: list[str] = []

@@ -38,7 +38,7 @@ def content(path: str) -> bytes:
     return hashlib.sha256(path.encode()).digest() * 200
 
 
-class Source:
+class StormSource:
     """Files that take a while, and the receiver of callbacks."""
 
     def __init__(self, dice: random.Random, slowest: float) -> None:
@@ -97,7 +97,7 @@ class Storm:
         self.count = Count()
         self.lease = lease or 30.0
         self.data = Path(tempfile.mkdtemp(prefix="bwchaos"))
-        self.source = Source(self.dice, 1.5 * (lease or 4))
+        self.source = StormSource(self.dice, 1.5 * (lease or 4))
         self.environment = environment() | {"CHAOS_SYNCED": str(self.data / "synced")}
         if lease:
             self.environment["CHAOS_LEASE"] = str(lease)

@@ -20,6 +20,7 @@ from twisted.python.reflect import namedAny
 from tests.support import functions
 from tests.support.brokers import Broker, OnMemory, OnRedis
 from tests.support.daemon import ROOT
+from tests.support.processes import alive
 from tests.support.reactor import reactor
 from tests.support.redis_servers import ask
 from twisted_bulk.brokers.embedded import socket_path
@@ -32,14 +33,6 @@ from twisted_bulk.jobs.model import JobRecord
 from twisted_bulk.jobs.publisher import decode, encode
 from twisted_bulk.jobs.scripted import ScriptedQueue
 from twisted_bulk.queue import open_queue
-
-
-def alive(pid: int) -> bool:
-    """Whether a process runs (and is not only waiting to be buried)."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 class ConsumerTestCase(Broker):
@@ -409,7 +402,7 @@ class WishesTests(OnRedis, ConsumerTestCase):
         await consumer.empty()
 
 
-class SpoolTests(OnMemory, ConsumerTestCase):
+class ConsumerSpoolTests(OnMemory, ConsumerTestCase):
     """Results that come while the queue is away."""
 
     async def test_kept_and_delivered(self) -> None:

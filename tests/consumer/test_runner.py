@@ -5,7 +5,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
-from tests.brokers.test_redis import eventually
+from tests.support.eventually import eventually
 from tests.support.reactor import reactor
 from tests.support.redis_servers import RedisServer, RedisTestCase
 from twisted_bulk.consumer import runner

@@ -4,8 +4,8 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.jobs.test_rate import Timed
-from tests.jobs.test_state_machine import now
+from tests.support.direct_store import now
+from tests.support.timed_store import Timed
 from twisted_bulk.downloads.host_backoff import HostBackoff
 from twisted_bulk.errors import QueueUnavailable
 from twisted_bulk.jobs.cluster import Cluster

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.jobs.test_state_machine import DirectSqlite, now
 from tests.support.brokers import OnRedis, OnSqlite
+from tests.support.direct_store import DirectSqlite, now
 from tests.support.reactor import reactor
 from twisted_bulk.downloads.fetch_queue import ALL
 from twisted_bulk.downloads.limits import SharedLimits

@@ -6,7 +6,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
-from tests.downloads.test_downloader import DownloadTestCase
+from tests.support.downloads import DownloadTestCase
 from tests.support.origin_server import Exchange, Site, ok, respond
 from tests.support.reactor import reactor
 from twisted_bulk.downloads import retries

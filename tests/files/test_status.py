@@ -12,14 +12,14 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.files.test_resource import BODY, FilesTestCase
+from tests.support.file_port import BODY, FilesTestCase
 from tests.support.reactor import reactor
 from twisted_bulk.api.submission import Rates
 from twisted_bulk.files.status import FilePort
 from twisted_bulk.system.access_log import AREA, AccessLog
 
 
-class PortTests(FilesTestCase):
+class FilePortTests(FilesTestCase):
     """What is shown, counted and changed while it serves."""
 
     rate = 100_000

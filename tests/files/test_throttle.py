@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.support.flows import RATE, Endless
 from twisted_bulk.throttle import (
     FIRST_TURN_BYTES,
     MAX_DEBT_SECONDS,
@@ -16,22 +17,6 @@ from twisted_bulk.throttle import (
     UNLIMITED_TURN_BYTES,
     Throttle,
 )
-
-RATE = 200_000
-
-
-class Endless:
-    """A transfer whose client takes everything, or nothing while it is stuck."""
-
-    def __init__(self, left: int = 1 << 60) -> None:
-        self.sent = 0
-        self.left = left
-
-    def send(self, most: int) -> int:
-        count = min(most, self.left)
-        self.sent += count
-        self.left -= count
-        return count
 
 
 class Last(Endless):
@@ -55,7 +40,7 @@ def run(throttle: Throttle, start: float, seconds: float, step: float = 0.01) ->
         throttle.serve(start + tick * step)
 
 
-class RateTests(SynchronousTestCase):
+class AddressRateTests(SynchronousTestCase):
     """How much goes out."""
 
     def test_one(self) -> None:

@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.files.test_throttle import RATE, Endless
+from tests.support.flows import RATE, Endless
 from twisted_bulk.files.timer import SPACING_SECONDS, ThrottleTimer
 from twisted_bulk.throttle import (
     FIRST_TURN_BYTES,
@@ -95,7 +95,7 @@ class TickerTests(SynchronousTestCase):
                     self.assertLessEqual(after - before, bound)
 
 
-class LineTests(SynchronousTestCase):
+class WaitingAnswersTests(SynchronousTestCase):
     """Answers of an address that is ahead of its rate."""
 
     def setUp(self) -> None:

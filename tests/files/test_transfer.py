@@ -18,7 +18,7 @@ from twisted.internet.threads import deferToThread
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.files.test_resource import BODY, FilesTestCase
+from tests.support.file_port import BODY, FilesTestCase
 from tests.support.published_zip import publish
 from tests.support.reactor import reactor
 from twisted_bulk.files import transfer
@@ -178,7 +178,7 @@ class MemoryTests(SynchronousTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
 
-class SocketTests(FilesTestCase):
+class TransferSocketTests(FilesTestCase):
     """Through real sockets."""
 
     def read_link(self, link: str) -> tuple[int, str]:
@@ -268,7 +268,7 @@ class SocketTests(FilesTestCase):
         self.assertEqual(Path(out).read_bytes(), BODY)
 
 
-class RateTests(FilesTestCase):
+class TransferRateTests(FilesTestCase):
     """The rate, as it arrives."""
 
     rate = 200_000

@@ -91,7 +91,7 @@ def said(kind: Callable[..., Any], pieces: Iterable[bytes]) -> list[Any]:
     return heard
 
 
-class AnswerTests(SynchronousTestCase):
+class PoolAnswerTests(SynchronousTestCase):
     """Headers are read in steps."""
 
     def test_the_same(self) -> None:

@@ -637,7 +637,7 @@ class GateTests(ChannelTestCase):
             self.assertEqual(transport.value()[:12], b"HTTP/1.1 200")
 
 
-class ProxyTests(ChannelTestCase):
+class ProxyHeaderTests(ChannelTestCase):
     """Connections that others pass on."""
 
     hello = b"PROXY TCP4 9.8.7.6 1.2.3.4 4711 80\r\n"

@@ -19,7 +19,7 @@ def version2(command: int, family: int, body: bytes) -> bytes:
     return SIGNATURE + struct.pack(">BBH", command, family, len(body)) + body
 
 
-class KeyTests(SynchronousTestCase):
+class ClientKeyTests(SynchronousTestCase):
     """What counts as one client."""
 
     def test_keys(self) -> None:

@@ -175,7 +175,7 @@ class RoutedTests(SynchronousTestCase):
         self.assertEqual(self.application.cancelled, 0)
 
 
-class SocketTests(TestCase):
+class KleinSocketTests(TestCase):
     """By real sockets, whose answers are sent without waiting for the reactor."""
 
     timeout = 30

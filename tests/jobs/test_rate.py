@@ -6,23 +6,15 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.jobs.test_state_machine import DirectSqlite, now
-from twisted_bulk.brokers.sqlite import MEMORY, _Database
+from tests.support.direct_store import now
+from tests.support.timed_store import Timed
 from twisted_bulk.jobs.model import Ack, Work
 from twisted_bulk.jobs.scripted import ScriptedQueue
 
 SPAN = 60.0
 
 
-class Timed(DirectSqlite):
-    """A store whose clock stands where the test puts it."""
-
-    def __init__(self) -> None:
-        self.now = 1_800_000_000.0
-        self._database = _Database(MEMORY, lambda: self.now)
-
-
-class RateTests(SynchronousTestCase):
+class ClusterRateTests(SynchronousTestCase):
     """Starts a second, however many nodes take part and however late each of them is."""
 
     def starts(self, qps: float, nodes: int, late: float) -> list[float]:

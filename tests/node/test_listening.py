@@ -12,15 +12,15 @@ from twisted.trial.unittest import TestCase
 
 from tests.support.certificates import authority, issue
 from tests.support.daemon import Daemon, SharingDaemon
+from tests.support.daemon_case import DaemonTestCase
 from tests.support.reactor import reactor
 from tests.support.redis_servers import free_port
-from tests.whole.test_daemon import DaemonTestCase
 from twisted_bulk.errors import ConfigError
 from twisted_bulk.node.listening import Listener, Ports, number_in
 from twisted_bulk.node.sources import load
 
 
-class PortTests(TestCase):
+class ListeningTests(TestCase):
     """What is asked of an open port."""
 
     def listen(self, endpoint: str, key: str = "files", **settings: str) -> Ports:

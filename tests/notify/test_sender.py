@@ -21,7 +21,7 @@ from twisted_bulk.notify.signer import Signer, load_signer
 LAST = '{"task_id":"ü.2","schedule":"100","status":"done","download":"http://l/2-1/2.zip","seq":9}'
 
 
-class ReceiverTests(SynchronousTestCase):
+class SenderTests(SynchronousTestCase):
     """What users copy."""
 
     def setUp(self) -> None:

@@ -10,8 +10,8 @@ import msgspec
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.daemon import ROOT, command, environment
+from tests.support.daemon_case import DaemonTestCase, until
 from tests.support.redis_servers import RedisServer
-from tests.whole.test_daemon import DaemonTestCase, until
 from twisted_bulk.batch.model import Member, pack_members, unpack_members
 from twisted_bulk.errors import ConfigError
 from twisted_bulk.system.data_folder import FORMATS, check_formats
@@ -19,7 +19,7 @@ from twisted_bulk.system.data_folder import FORMATS, check_formats
 OLD = ROOT / "tests" / "old" / "ecffb8f.tar.xz"
 
 
-class FormatTests(SynchronousTestCase):
+class DataFormatTests(SynchronousTestCase):
     """Numbers in the data folder."""
 
     def setUp(self) -> None:

@@ -13,7 +13,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from tests.support.daemon import Daemon
-from tests.whole.test_daemon import DaemonTestCase, until
+from tests.support.daemon_case import DaemonTestCase, until
 from twisted_bulk.errors import DiskFull
 from twisted_bulk.system.disk_space import DiskSpace
 

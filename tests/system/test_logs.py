@@ -49,7 +49,7 @@ class Refusing:
         return fail(ConnectionRefusedError())
 
 
-class LineTests(SynchronousTestCase):
+class LogLineTests(SynchronousTestCase):
     """One event, one line."""
 
     @given(st.dictionaries(st.sampled_from(["a", "url", "batch", "path"]), WILD))

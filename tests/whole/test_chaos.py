@@ -90,7 +90,7 @@ class CrashPointTests(SynchronousTestCase):
         self.assertTrue(crash.points[f"{WRITE} refused"])
 
 
-class DownloadTests(SynchronousTestCase):
+class ChaosDownloadTests(SynchronousTestCase):
     """Finished zips, by clients that are broken off."""
 
     timeout = 240
@@ -130,7 +130,7 @@ class CallbackTests(SynchronousTestCase):
         )
 
 
-class BodyTests(SynchronousTestCase):
+class ChaosBodyTests(SynchronousTestCase):
     """Bodies that are too large or too slow."""
 
     timeout = 120

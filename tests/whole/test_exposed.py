@@ -11,8 +11,8 @@ from typing import Any
 
 from bench.nginx import Nginx
 from tests.support.daemon import Daemon
+from tests.support.daemon_case import DaemonTestCase, until
 from tests.support.redis_servers import need
-from tests.whole.test_daemon import DaemonTestCase, until
 
 
 def answer(url: str) -> tuple[int, Any]:
@@ -30,7 +30,7 @@ def connect(port: int, host: str) -> socket.socket:
     return socket.create_connection(("127.0.0.1", port), 10, (host, 0))
 
 
-class ProxyTests(DaemonTestCase):
+class BehindNginxTests(DaemonTestCase):
     """A reverse proxy on this machine, and no tokens."""
 
     def test_lets_nobody_in(self) -> None:

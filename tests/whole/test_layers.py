@@ -2,6 +2,7 @@
 
 import ast
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -147,6 +148,16 @@ class LayerTests(SynchronousTestCase):
         for module in root.rglob("*.py"):
             lines = len(module.read_text(encoding="utf-8").splitlines())
             self.assertLessEqual(lines, 400 if module.name == "errors.py" else 250, module)
+
+    def test_class_names(self) -> None:
+        """No two classes of the tests have one name: the output of trial shows which one failed."""
+        count = Counter(
+            node.name
+            for path in (ROOT / "tests").rglob("*.py")
+            for node in ast.parse(path.read_text(encoding="utf-8")).body
+            if isinstance(node, ast.ClassDef)
+        )
+        self.assertEqual([name for name, times in count.items() if times > 1], [])
 
     def test_seen(self) -> None:
         """Five arrows that may not be are found."""

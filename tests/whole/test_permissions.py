@@ -10,7 +10,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.daemon import Daemon, command, environment
-from tests.whole.test_daemon import DaemonTestCase
+from tests.support.daemon_case import DaemonTestCase
 from twisted_bulk.system.data_folder import tighten
 
 

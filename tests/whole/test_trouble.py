@@ -14,8 +14,8 @@ from typing import Any
 from tests.chaos.http import Handler
 from tests.chaos.storm import LAUNCH
 from tests.support.daemon import Daemon, descendants, environment
+from tests.support.daemon_case import DaemonTestCase, until
 from tests.support.redis_servers import free_port
-from tests.whole.test_daemon import DaemonTestCase, until
 
 
 class KilledTests(DaemonTestCase):
@@ -147,7 +147,7 @@ class StalledTests(DaemonTestCase):
         self.assertNotIn("last callback of d", daemon.log.read_text())
 
 
-class AwayTests(DaemonTestCase):
+class AllAwayTests(DaemonTestCase):
     """A source that is away for a while."""
 
     def setUp(self) -> None:
@@ -275,7 +275,7 @@ class SharedFolderTests(DaemonTestCase):
             self.source.asked.clear()
 
 
-class OperatorTests(DaemonTestCase):
+class ImpatientOperatorTests(DaemonTestCase):
     """Stop, pause, night hours and a full disk, as they are told."""
 
     def code(self, daemon: Daemon, method: str, path: str) -> tuple[int, dict[str, Any]]:

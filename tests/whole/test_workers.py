@@ -14,10 +14,10 @@ from twisted.logger import ILogObserver, Logger, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from tests.consumer.test_consumer import alive
 from tests.support.daemon import Daemon, command, environment
+from tests.support.daemon_case import DaemonTestCase, until
+from tests.support.processes import alive
 from tests.support.redis_servers import RedisServer, ask
-from tests.whole.test_daemon import DaemonTestCase, until
 from twisted_bulk.node.worker_processes import Lines
 from twisted_bulk.system.logs import as_line, as_object
 
@@ -145,7 +145,7 @@ class BrokerTests(DaemonTestCase):
             self.assertRegex(done.stderr.decode(), f"^bulkwav: {said}")
 
 
-class OperatorTests(DaemonTestCase):
+class WorkersOperatorTests(DaemonTestCase):
     """What an operator sees and changes."""
 
     def test_live(self) -> None:
@@ -252,7 +252,7 @@ class OperatorTests(DaemonTestCase):
         self.assertEqual(caught.exception.code, 409)
 
 
-class SpoolTests(DaemonTestCase):
+class WorkerSpoolTests(DaemonTestCase):
     """Results that Redis was not there for."""
 
     def test_outlives_the_worker(self) -> None:

@@ -74,7 +74,7 @@ class ProxyServer(Pipe):
             super().connectionLost(reason)
 
 
-class ProxyTests(TestCase):
+class TunnelTests(TestCase):
     """On real sockets."""
 
     timeout = 20
@@ -199,7 +199,7 @@ class ProxyTests(TestCase):
             self.assertIn(b"Proxy-Authorization: Basic dTpw", head)
 
 
-class ParseTests(SynchronousTestCase):
+class ProxyUrlTests(SynchronousTestCase):
     """Its URL."""
 
     def test_good(self) -> None:

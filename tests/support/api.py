@@ -1,0 +1,70 @@
+"""An API on a free port of loopback."""
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from treq.client import HTTPClient
+from twisted.web.client import Agent
+
+from tests.support.reactor import reactor
+from tests.support.redis_servers import RedisTestCase
+from twisted_bulk.api.intake import Intake
+from twisted_bulk.api.tokens import Access
+from twisted_bulk.brokers.redis import Redis
+from twisted_bulk.http_server.site import BoundedSite
+from twisted_bulk.jobs.groups import GroupQueue
+from twisted_bulk.jobs.scripted import ScriptedQueue
+from twisted_bulk.notify.signer import load_signer
+from twisted_bulk.web import Api
+
+MAX_BODY = 20_000_000
+
+
+BATCH = {"task_id": "b", "download": ["http://h.example/a.wav", "http://h.example/b.wav"]}
+
+
+class ApiTestCase(RedisTestCase):
+    """An API on a free port of loopback."""
+
+    async def setUp(self) -> None:  # type: ignore[override]
+        await super().setUp()
+        self.serve(self.redis)
+
+    def serve(self, redis: Redis, request_rate: int = 0, access: Access | None = None) -> None:
+        self.deleted: list[str] = []
+        self.queue = GroupQueue(redis, "parts", 200_000, ScriptedQueue(redis, "calls"))
+        batches = Intake(
+            self.queue, link_base=lambda: "http://l", part_files=10_000, compress="auto",
+            callback_tries=8, keep=60, deleted=self.deleted.append,
+        )  # fmt: skip
+        signer = load_signer("", Path(tempfile.mkdtemp(prefix="bw")))
+        self.api = Api(
+            batches, access or Access(), 150_000, signer.secrets, request_rate=request_rate
+        )
+        factory = BoundedSite(self.api.resource, reactor, MAX_BODY, unwelcome=self.api.unwelcome)
+        port: Any = reactor.listenTCP(0, factory, interface="127.0.0.1")
+        self.addCleanup(port.stopListening)
+        self.port = port.getHost().port
+        self.client = HTTPClient(Agent(reactor))
+
+    async def call(
+        self, method: str, path: str, body: Any = None, **headers: str
+    ) -> tuple[int, Any, Any]:
+        data = (
+            body if isinstance(body, bytes) else None if body is None else json.dumps(body).encode()
+        )
+        given: Any = {"Content-Type": "application/json"} | headers
+        url = f"http://127.0.0.1:{self.port}{path}"
+        answer = await self.client.request(method, url, data=data, headers=given)
+        return answer.code, json.loads(await answer.content() or b"null"), answer.headers
+
+    async def refused(self, status: int, code: str, *asked: Any, **headers: str) -> dict[str, Any]:
+        """A call that must end in this problem."""
+        got, body, answered = await self.call(*asked, **headers)
+        self.assertEqual((got, body["code"]), (status, code), body)
+        self.assertEqual(answered.getRawHeaders("Content-Type"), ["application/problem+json"])
+        self.assertEqual(body["status"], status)
+        self.assertNotIn("Traceback", str(body))
+        return dict(body)
