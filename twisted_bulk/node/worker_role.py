@@ -6,8 +6,7 @@ import socket
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from OpenSSL import SSL
-from OpenSSL.crypto import X509
+from OpenSSL import SSL, crypto
 from twisted.application.service import Service
 from twisted.internet.ssl import Certificate
 
@@ -200,7 +199,7 @@ def make_agent(wiring: Wiring) -> GuardedAgent:
     )
 
 
-def _authorities(path: str) -> list[X509]:
+def _authorities(path: str) -> list[crypto.X509]:
     """The certificates in a file; an empty path has none.
 
     :raises ConfigError: the file cannot be read, or has none
@@ -210,7 +209,7 @@ def _authorities(path: str) -> list[X509]:
     try:
         found = PEM.findall(Path(path).read_bytes())
         authorities = [Certificate.loadPEM(each).original for each in found]
-    except (OSError, SSL.Error) as error:
+    except (OSError, SSL.Error, crypto.Error) as error:
         raise ConfigError(f"ca: cannot use {path}: {error}") from None
     if not authorities:
         raise ConfigError(f"ca: {path} has no certificate in PEM form")
