@@ -12,7 +12,7 @@ from twisted_bulk.http_server.deadline import (
 )
 
 
-class DeadlineTests(SynchronousTestCase):
+class MovedDeadlineTests(SynchronousTestCase):
     """One deadline that is moved."""
 
     def setUp(self) -> None:

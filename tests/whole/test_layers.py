@@ -131,6 +131,18 @@ class LayerTests(SynchronousTestCase):
                 del left[name]
         self.assertEqual(left, {})
 
+    def test_picture(self) -> None:
+        """docs/architecture.md draws these arrows, but for those of ``node``."""
+        text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+        drawn = {
+            by: set(others.split(" & "))
+            for by, others in re.findall(r"^  (\w+) --> ([\w& ]+)$", text, re.MULTILINE)
+        }
+        self.assertLessEqual(drawn.pop("node"), set(ARROWS["node"]))
+        table = {by: set(others) - {"errors", "system"} for by, others in ARROWS.items()}
+        del table["node"]
+        self.assertEqual(drawn, {by: others for by, others in table.items() if others})
+
     def test_empty_inits(self) -> None:
         """A folder's own module says what is in it, and imports nothing."""
         for path in (ROOT / PACKAGE).glob("*/__init__.py"):

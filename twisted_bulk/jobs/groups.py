@@ -9,11 +9,10 @@ from twisted_bulk.errors import NotRetryable, QueueFull, QueueUnavailable
 from twisted_bulk.jobs.group_model import Group, GroupRecord, Submitted
 from twisted_bulk.jobs.model import Maintained
 from twisted_bulk.jobs.replies import group_record, ms
-from twisted_bulk.jobs.scripted import ScriptedQueue
+from twisted_bulk.jobs.scripted import FULL_RETRY_AFTER, ScriptedQueue
 
 #: Seconds that an attachment stays before its group is submitted; then the server removes it.
 ATTACHMENT_SECONDS = 600
-FULL_RETRY_AFTER = 30  # seconds after which the client of a refused batch may try again
 LONG_DEADLINE = 30.0  # seconds for a script that handles all jobs of a group
 
 

@@ -35,6 +35,7 @@ WORKER_DEAD_SECONDS = 600.0  # of silence after which a worker without jobs is f
 MAINTAIN_LIMIT = 1000  # jobs of each kind that one round of housekeeping handles
 MINUTES = 6  # that ``stats`` shows: the present one and five full ones
 MAX_SHOWN_WORKERS = 1000  # in ``stats``, those first that were heard last
+FULL_RETRY_AFTER = 30  # seconds after which a client may try again that got "queue full"
 MAX_SHOWN_JOBS = 100  # of one worker in ``stats``; of one that has more none are shown
 
 
@@ -97,7 +98,7 @@ class ScriptedQueue:
             words += (w.tries, w.losses, w.size, w.digest, ms(w.window), w.payload)
         replies = await self.script("enqueue", self.cap, *words)
         if -2 in replies:
-            raise QueueFull("as much is waiting as may", retry_after=30)
+            raise QueueFull("as much is waiting as may", FULL_RETRY_AFTER)
         return [
             Queued(w.id, reply == 1) if isinstance(reply, int) else Queued(reply.decode(), False)
             for w, reply in zip(work, replies, strict=True)
@@ -169,7 +170,7 @@ class ScriptedQueue:
     async def revive(self, job_id: str) -> bool:
         reply = await self.script("revive", self.cap, job_id)
         if reply == -2:
-            raise QueueFull("as much is waiting as may", retry_after=30)
+            raise QueueFull("as much is waiting as may", FULL_RETRY_AFTER)
         return bool(reply == 1)
 
     async def dead(self, cursor: str = "", limit: int = 50) -> tuple[list[str], str]:
