@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.support.daemon import ROOT, command, environment
+from tests.support.daemon import ROOT, Daemon, command, environment
 from tests.support.daemon_case import DaemonTestCase, until
 from tests.support.redis_servers import RedisServer
 from twisted_bulk.batch.model import Member, pack_members, unpack_members
@@ -77,6 +77,17 @@ class DataFormatTests(SynchronousTestCase):
         self.assertIn(b"mirror", msgspec.json.encode(Newer("http://h/", mirror="m")))
 
 
+class OldDaemon(Daemon):
+    """The version of commit ecffb8f, from a folder with its package."""
+
+    def __init__(self, tree: Path, data: Path, *options: str) -> None:
+        self.tree = tree
+        super().__init__(data, *options)
+
+    def environment(self) -> dict[str, str]:
+        return environment() | {"PYTHONPATH": str(self.tree)}
+
+
 class TwoVersionsTests(DaemonTestCase):
     """This version and an old one, on one Redis and one data folder."""
 
@@ -87,6 +98,51 @@ class TwoVersionsTests(DaemonTestCase):
         with tarfile.open(OLD) as archive:
             archive.extractall(tree, filter="data")
         return tree
+
+    def test_taken_over(self) -> None:
+        """A folder of the old version, with a batch half done: this version finishes the batch.
+
+        Members that the old version has fetched are not fetched again; links of the old version
+        lead on.
+        """
+        tree = self.old_tree()
+        for end in (Daemon.stop, Daemon.kill):
+            data = Path(tempfile.mkdtemp(prefix="bw"))
+            urls = self.urls()
+            options = ("--rate=0", "--drain=0", "--retries=1")
+            with OldDaemon(tree, data, *options) as old:
+                self.assertIn(str(tree), Path(f"/proc/{old.process.pid}/environ").read_text())
+                old.post({"task_id": "whole", "download": urls})
+                link = old.wait("whole")["download"]
+                self.source.held = {urls[2].removeprefix(self.source.url)}
+                self.source.gate.clear()
+                old.post({"task_id": "half", "download": urls, "url": f"{self.source.url}/n"})
+                until(lambda: old.call("GET", "/v1/batches/half")["done"] == 2)
+                end(old)
+            self.source.gate.set()
+            self.source.held.clear()
+            asked = len(self.source.asked)
+            new = self.daemon_on(data, *options)
+            shown = new.wait("half", 60)
+            self.assertEqual((shown["status"], shown["done"]), ("done", 3))
+            self.assertEqual(len(self.fetch(shown["download"])), 4)
+            self.assertEqual(self.source.asked[asked:], [urls[2].removeprefix(self.source.url)])
+            self.assertEqual(new.call("GET", "/v1/batches/whole")["status"], "done")
+            _, folder, file = link.rsplit("/", 2)
+            self.fetch(f"http://127.0.0.1:{new.files}/{folder}/{file}")
+            until(
+                lambda: any(
+                    b["task_id"] == "half" and b["download"] for _, b in self.source.callbacks
+                )
+            )
+            self.source.callbacks.clear()
+            new.stop()
+
+    def daemon_on(self, data: Path, *options: str) -> Daemon:
+        """This version, on a folder that is there."""
+        daemon = Daemon(data, *options)
+        self.addCleanup(daemon.__exit__)
+        return daemon
 
     def test_side_by_side(self) -> None:
         """Either takes what the other has queued; what one lost the other goes on with."""
