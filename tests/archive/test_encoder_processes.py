@@ -159,8 +159,8 @@ class ProcessTests(TestCase):
 
     async def test_frozen(self) -> None:
         """One that does not answer is ended; one that has nothing to do is not."""
-        self.patch(module, "REPLY_SECONDS", 0.1)
         await self.encode(TEXT)
+        self.patch(module, "REPLY_SECONDS", 0.1)
         (pid,) = self.pids()
         await deferLater(reactor, 0.3)
         self.assertEqual(self.pids(), [pid])
