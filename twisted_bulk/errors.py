@@ -100,7 +100,7 @@ class UnsupportedMedia(RequestError):
 
 
 class TooLarge(RequestError):
-    """The body is larger than `--max-body`, or than 64 KB on the file port."""
+    """The body is larger than `--max-body`, or than 64 KiB on the file port."""
 
     code = "body_too_large"
     status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
@@ -245,7 +245,7 @@ class QueueUnavailable(Unavailable):
 
 
 class QueueFull(Unavailable):
-    """As many members wait as `--queue-cap` allows, or Redis has no memory left."""
+    """As many members are unfinished as `--queue-cap` allows, or Redis has no memory left."""
 
     code = "queue_full"
 

@@ -125,7 +125,7 @@ def open_queue(
 
     :param url: ``embedded:FOLDER`` (starts a Valkey server), ``redis://...``, ``rediss://...``,
         ``unix:///path``, ``sentinel://...``, ``sqlite:///path`` or ``memory:``
-    :param cap: units that may wait; then ``enqueue`` raises QueueFull
+    :param cap: units that may be unfinished; then ``enqueue`` raises QueueFull
     :raises ConfigError: there is no broker for the URL, or it cannot run here
     """
     folder = Path("bulkwav-data/redis")

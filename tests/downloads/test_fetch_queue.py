@@ -8,9 +8,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_bulk.downloads.fetch_queue import (
     ALL,
-    MAX_WITHOUT,
-    MAX_WITHOUT_OF_HOST,
-    NEW_SHARE,
+    MAX_PLACELESS,
+    MAX_PLACELESS_OF_HOST,
+    NEW_DIVISOR,
     FetchQueue,
 )
 from twisted_bulk.downloads.queue_state import Speed
@@ -92,7 +92,7 @@ class LanesTests(SynchronousTestCase):
         self.assertEqual(self.take(queue, 9), [*range(1, 9), None])
         for n in range(20):
             queue.add("b", f"new{n}", n)
-        self.assertEqual(len([n for n in self.take(queue, 20) if n is not None]), 32 // NEW_SHARE)
+        self.assertEqual(len([n for n in self.take(queue, 20) if n is not None]), 32 // NEW_DIVISOR)
 
     def test_waiting_for_a_host_holds_no_place(self) -> None:
         """However many wait for hosts that do not answer, others have all places."""
@@ -117,7 +117,7 @@ class LanesTests(SynchronousTestCase):
                 queue.add(f"o{n}", f"slow{n}", "s")
         taken = [queue.take() for _ in range(400)]
         out = [one for one in taken if one is not None]
-        self.assertEqual((len(out), {one.placed for one in out}), (2 * MAX_WITHOUT, {False}))
+        self.assertEqual((len(out), {one.placed for one in out}), (2 * MAX_PLACELESS, {False}))
         queue.add("good", "good", "g")
         found = queue.take()
         assert found is not None
@@ -131,7 +131,7 @@ class LanesTests(SynchronousTestCase):
             for _ in range(8):
                 queue.add(host, host, host)
         taken = [one for one in self.take(queue, 48) if one is not None]
-        self.assertEqual({taken.count(host) for host in "abcdef"}, {MAX_WITHOUT_OF_HOST})
+        self.assertEqual({taken.count(host) for host in "abcdef"}, {MAX_PLACELESS_OF_HOST})
 
     def test_gets_on(self) -> None:
         """An owner gets on while something of it has a place, or could begin."""

@@ -25,7 +25,7 @@ from twisted_bulk.files import transfer
 from twisted_bulk.files.resource import Files
 from twisted_bulk.files.timer import ThrottleTimer
 from twisted_bulk.files.transfer import MIN_SPEED, STALL_SECONDS, SWEEP_SECONDS
-from twisted_bulk.http_server.clients import Clients
+from twisted_bulk.http_server.client_address import Clients
 from twisted_bulk.http_server.site import BoundedSite
 from twisted_bulk.storage.folders import DataFolders
 from twisted_bulk.throttle import Throttle

@@ -19,13 +19,13 @@ from twisted.web.test.requesthelper import DummyChannel
 from zope.interface import implementer
 
 from twisted_bulk.http_server.channel import SMALL_BODY_BYTES
-from twisted_bulk.http_server.clients import Clients
+from twisted_bulk.http_server.client_address import Clients
 from twisted_bulk.http_server.connection_limits import Budget, ConnectionLimits
 from twisted_bulk.http_server.deadline import (
     DRAIN_SECONDS,
     HEADER_SECONDS,
     LINGER_SECONDS,
-    MAX_LEAD,
+    MAX_LEAD_SECONDS,
     MIN_BODY_SPEED,
 )
 from twisted_bulk.http_server.request import MAX_BODIES, MAX_BODIES_OF_CLIENT
@@ -513,7 +513,7 @@ class DeadlineTests(ChannelTestCase):
             channel.dataReceived(b"x" * MIN_BODY_SPEED)
             self.clock.advance(1)
         channel.dataReceived(b"x" * 2_000_000)
-        for _ in range(int(MAX_LEAD) - 1):
+        for _ in range(int(MAX_LEAD_SECONDS) - 1):
             channel.dataReceived(b"x")
             self.clock.advance(1)
         self.assertEqual(transport.value(), b"")

@@ -5,7 +5,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_bulk.http_server.deadline import (
     HEADER_SECONDS,
-    MAX_LEAD,
+    MAX_LEAD_SECONDS,
     MIN_BODY_SPEED,
     BodySpeed,
     Deadline,
@@ -83,7 +83,7 @@ class BodySpeedTests(SynchronousTestCase):
         while left > 0.01:
             now += left
             left = body.look(1 << 30, now)
-        self.assertApproximates(now, 1.0 + MAX_LEAD, 1.0)
+        self.assertApproximates(now, 1.0 + MAX_LEAD_SECONDS, 1.0)
 
     def test_late_process(self) -> None:
         """Time in which this process did not run is not held against the client."""

@@ -19,7 +19,7 @@ from tests.support.reactor import reactor
 from tests.support.redis_servers import need
 from twisted_bulk.files.resource import Files
 from twisted_bulk.files.timer import ThrottleTimer
-from twisted_bulk.http_server.clients import Clients
+from twisted_bulk.http_server.client_address import Clients
 from twisted_bulk.http_server.connection_limits import ConnectionLimits
 from twisted_bulk.http_server.site import BoundedSite
 from twisted_bulk.storage.folders import DataFolders

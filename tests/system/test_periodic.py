@@ -49,6 +49,14 @@ class PeriodicTests(SynchronousTestCase):
         (logged,) = self.flushLoggedErrors()
         self.assertIsInstance(logged.value, ValueError)
 
+    def test_many_errors(self) -> None:
+        """Errors that follow each other are not logged each time."""
+        self.answers = [ValueError("x") for _ in range(60)]
+        self.start()
+        self.clock.pump([1.0] * 119)
+        self.assertEqual(len(self.calls), 60)
+        self.assertEqual(len(self.flushLoggedErrors()), 2)
+
     def test_never_two_at_once(self) -> None:
         """A call that takes long is waited for."""
         slow: Deferred[None] = Deferred()

@@ -17,7 +17,8 @@ from twisted_bulk.errors import (
 from twisted_bulk.http_server.connection_limits import FLOAT_ERROR
 from twisted_bulk.http_server.request import BoundedRequest
 
-MAX_CLIENTS = 10_000  # whose rate is known; beyond it those are forgotten who are within theirs
+#: Clients whose rates are kept; beyond it those that have made few requests lately are dropped.
+MAX_CLIENTS = 10_000
 HEALTH_FACTOR = 10  # calls of /healthz and /readyz that count as one other request
 
 

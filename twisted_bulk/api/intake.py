@@ -33,7 +33,7 @@ from twisted_bulk.jobs.stats import summary, waits_for
 log = Logger()
 
 RETRYABLE = ("failed", "partial", "expired", "cancelled")
-MAX_PART_DIGITS = 8  # of the number of a part in a query
+MAX_PART_DIGITS = 8  # of the number of a part in a query; more is 400
 
 
 @dataclass(frozen=True)

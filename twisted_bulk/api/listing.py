@@ -17,9 +17,9 @@ from twisted_bulk.jobs.quiet_hours import Hours
 from twisted_bulk.jobs.stats import job_eta, waits_for
 
 MAX_PAGE = 100  # batches in one answer
-MAX_PAGE_BYTES = 1_000_000  # of an answer; then it ends, and its cursor leads on
+MAX_PAGE_BYTES = 1_000_000  # of an answer; the cursor leads to the batches that have no room in it
 #: Pages of the queue that are searched for a batch that the token may see; then the answer is
-#: empty, and its cursor leads on.
+#: empty, and its cursor leads to the next pages.
 MAX_SEARCHED_PAGES = 20
 
 

@@ -16,7 +16,7 @@ from twisted_bulk.errors import InvalidRequest
 
 PIECE_BYTES = 256 * 1024  # that are read at once
 MAX_ENTRIES = 1000  # in one chunk; then another one begins
-CHUNK_BYTES = 256 * 1024  # of a chunk, from which another one begins
+CHUNK_BYTES = 256 * 1024  # of a chunk; then another one begins
 #: Bytes of one entry: a URL, its name and its headers, however they are escaped; more is 400.
 MAX_ENTRY_BYTES = 512 * 1024
 MAX_REST_BYTES = 512 * 1024  # of a body without the entries of its `download`; more is 400

@@ -46,7 +46,7 @@ class Token:
 
 
 ANYBODY = Token()
-MAX_HOSTS = 1000  # values of Host that are not parsed again
+MAX_HOSTS = 1000  # parsed values of Host in memory
 
 
 def parse_tokens(text: str) -> list[Token]:

@@ -24,7 +24,9 @@ from twisted_bulk.system.child_process import ChildProcess
 
 log = Logger()
 
-MAX_SLOTS = 16  # members at once that are encoded, or wait for that or for being written
+MAX_SLOTS = (
+    16  # of shared memory: members that wait, are encoded, or are written; more wait outside
+)
 REPLY_SECONDS = 60.0  # that a process may take for a reply; then it is killed
 MEMORY, REQUESTS, REPLIES = 3, 4, 5  # descriptors in a child
 

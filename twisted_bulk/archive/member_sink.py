@@ -21,14 +21,14 @@ from twisted_bulk.archive.zip_member import ZipMember
 from twisted_bulk.archive.zip_records import STORED
 from twisted_bulk.errors import MemberError
 
-MAX_IN_MEMORY = (
-    1 << 20
-)  # bytes of a member that waits in memory; a larger one is written as it comes
+#: Bytes of a member that waits in memory; a larger one is written as it comes.
+MAX_IN_MEMORY = 1 << 20
 PIECE_BYTES = 512 << 10  # of a large member that are written together
 #: Bytes of all members in memory in this process. Beyond it small ones are written as they come,
 #: too.
 MAX_MEMORY = 48 << 20
-#: The largest announced size for which a place in the zip is reserved; perhaps less comes.
+#: The largest announced size for which a place in the zip is reserved; a larger one is written
+#: behind the others.
 MAX_RESERVED = 4 << 30
 _ARRIVALS = count()
 

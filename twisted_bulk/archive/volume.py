@@ -22,7 +22,7 @@ from twisted_bulk.archive.zip_records import (
 )
 from twisted_bulk.system.disk import write_at
 
-MAX_GAPS = 16  # gaps that are looked at for one that fits; then the end of the file is taken
+MAX_GAPS = 16  # that are tried for a member; when it fits in none, it is written at the end
 IsalError = cast(type[Exception], isal_zlib.error)
 
 

@@ -22,8 +22,8 @@ from twisted_bulk.archive.volumes import ClosedZip, Volumes
 from twisted_bulk.archive.zip_member import ZipMember, packed_data
 from twisted_bulk.system.disk import begin_writing
 
-HASH_BYTES = 8 << 20  # written between two times that the zips are hashed
-SYNC_BYTES = 64 << 20  # written between two times that the kernel begins to write to the disk
+HASH_BYTES = 8 << 20  # that are written before the zips are hashed again
+SYNC_BYTES = 64 << 20  # that are written before the kernel is told again to write to the disk
 
 
 class Archive:

@@ -147,7 +147,7 @@ def _parts(record: GroupRecord, link_base: str, total: _Sum) -> Iterator[dict[st
 
 
 def report(record: GroupRecord, link_base: str, brief: bool = False) -> dict[str, Any]:
-    """A batch as the API shows it; docs/api.md has its fields.
+    """A batch as the API shows it; the README has its fields.
 
     It has links when it has ended well, also while it is tried again.
 

@@ -84,7 +84,7 @@ class Redis:
         self._listeners.heard.setdefault(channel, []).append(heard)
 
     def attend(self, leave: Callable[[], Deferred[None]]) -> None:
-        """Nothing: only its service disconnects it."""
+        """Do nothing: this store is only closed by its service."""
 
     async def command(self, *arguments: Argument, deadline: float = DEADLINE) -> Any:
         """Send one command.

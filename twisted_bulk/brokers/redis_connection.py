@@ -157,8 +157,8 @@ class Factory(txredisapi.RedisFactory):
     """Connections for commands, made again when they end."""
 
     protocol = _Protocol
-    initialDelay = 0.1  # seconds between tries to connect, from the first
-    maxDelay = 3.0  # to the longest
+    initialDelay = 0.1  # seconds before the second try to connect
+    maxDelay = 3.0  # seconds, the longest time between two tries
 
     def __init__(self, address: Address, connections: int, clock: IReactorTime) -> None:
         super().__init__(

@@ -23,7 +23,7 @@ from twisted_bulk.errors import ConfigError, QueueFull, QueueUnavailable
 
 MEMORY = ":memory:"
 BUSY_SECONDS = 8.0  # that a transaction waits for another process's; then QueueUnavailable
-VACUUM_EVERY = 256  # transactions between two times that free pages are given back
+VACUUM_EVERY = 256  # transactions, after which free pages are given back to the file system
 
 
 def _lua() -> Any:

@@ -29,7 +29,7 @@ class Capabilities:
 class Script:
     """A Lua script; Redis gets its digest, and the text only where it lacks it.
 
-    :param promises: somebody is told that what it stored will not be lost
+    :param promises: its effect must not be lost: behind Sentinel a replica has to have it, too
     """
 
     def __init__(self, source: str, promises: bool = False) -> None:
@@ -66,4 +66,4 @@ class Store(Protocol):
         """Call ``heard`` soon after a message on ``channel``: a hint, which may be lost."""
 
     def attend(self, leave: Callable[[], Deferred[None]]) -> None:
-        """Call ``leave``, and wait for it, before the store closes by itself, if it ever does."""
+        """Call ``leave``, and wait for it, before the store closes by itself; some never do."""

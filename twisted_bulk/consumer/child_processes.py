@@ -26,7 +26,7 @@ from twisted_bulk.system.child_process import ChildProcess
 
 LENGTH = struct.Struct(">I")  # stands before each request and each reply
 REQUESTS, REPLIES = 3, 4  # descriptors in the child
-MAIN = "__mp_main__"  # the __name__ of a script in a child: `if __name__ == "__main__"` is not run
+MAIN = "__mp_main__"  # the __name__ of the script in a child; its `__main__` block does not run
 ERROR_LENGTH = 500  # characters of an error in a reply
 
 

@@ -15,8 +15,8 @@ from twisted_bulk.system.periodic import pause_after
 
 DRAIN_SECONDS = 60.0  # that a suspect waits before this worker takes nothing else
 IDLE_PAUSES = (0.05, 0.1, 0.2, 0.5)  # seconds between looks at an empty queue
-#: The longest sleep (seconds) after each answer; after others as after an empty queue. It is never
-#: long: in quiet hours the wall clock may be set.
+#: The longest sleep in seconds, by the answer to the last reserve; after other answers the pauses
+#: are IDLE_PAUSES. It is short in quiet hours, too, because the wall clock may be set.
 LONGEST_SLEEPS = {
     Supply.PAUSED: 1.0,
     Supply.STOP: 1.0,

@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from twisted_bulk.consumer.task import Task
 
 MAX_EXPRESS = 32  # small jobs that may run beside the jobs that have the slots
-#: Units of work in memory, from which no large job is taken while others wait: one of these has to
-#: make room first.
+#: Units of all jobs in memory. Beyond it a large job is taken only after a waiting job was given
+#: back.
 MAX_UNITS = 60_000
-STALLED_SECONDS = 10.0  # that a job only waits, after which it may have to make room
+STALLED_SECONDS = 10.0  # that a job only waits; then it may be given back to make room
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Slots:
         return self._split(self.slots - active, tasks)
 
     def _split(self, more: int, tasks: Collection[Task]) -> Room:
-        """Of ``more`` jobs the first ones have a free slot, the others that of a waiting job."""
+        """The room for ``more`` jobs: first the free slots, then the slots of jobs that wait."""
         more = max(0, min(more, self.most - len(tasks)))
         count = max(0, min(more, self.slots - len(tasks)))
         return Room(count, more - count)

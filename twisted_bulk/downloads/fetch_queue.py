@@ -11,9 +11,9 @@ gives its place back, and another begins. Three rules keep hosts that do not ans
 places in turns:
 
 1. A *new* host, which has not answered yet, is asked by one download at first.
-2. Downloads from new hosts together may have one of :data:`NEW_SHARE` places.
-3. Downloads from a *slow* host never have a place. There may be :data:`MAX_WITHOUT` of them for
-   each place, in all; once half of these are taken, :data:`MAX_WITHOUT_OF_HOST` for each host.
+2. Downloads from new hosts together may have a part of the places, one of each NEW_DIVISOR.
+3. Downloads from a *slow* host never have a place. There may be :data:`MAX_PLACELESS` of them for
+   each place, in all; once half of these are taken, :data:`MAX_PLACELESS_OF_HOST` for each host.
 """
 
 from collections import Counter, OrderedDict, deque
@@ -26,11 +26,13 @@ from twisted_bulk.downloads.queue_state import HostSpeeds, Places, Speed, subtra
 T = TypeVar("T")
 
 ALL = "*"  # the name of the limit over all hosts
-FREE_FACTOR = 3  # see above
-LOOK_AT = 256  # owners, and hosts of one owner, that one look for the next download goes through
-NEW_SHARE = 2  # see above
-MAX_WITHOUT = 16  # see above
-MAX_WITHOUT_OF_HOST = 2  # see above
+FREE_FACTOR = 3  # the places of one owner, as a multiple of the free places
+#: Owners, and hosts of one owner, that are looked at for the next download; the others have their
+#: turn with a later look.
+MAX_LOOKED_AT = 256
+NEW_DIVISOR = 2  # places of which downloads from new hosts may have one
+MAX_PLACELESS = 16  # downloads without a place, for each place; others wait
+MAX_PLACELESS_OF_HOST = 2  # of these for one host, once half of them are taken
 
 
 class Taken(NamedTuple, Generic[T]):
@@ -95,7 +97,7 @@ class FetchQueue(Generic[T]):
         free = places - self._places.taken
         blocked: list[Hashable] = []
         found = None
-        for owner in islice(self._turns, LOOK_AT):
+        for owner in islice(self._turns, MAX_LOOKED_AT):
             found, may_come = self._look(owner, places, free)
             if found is not None:
                 break
@@ -112,9 +114,9 @@ class FetchQueue(Generic[T]):
     ) -> tuple[tuple[Hashable, str, Speed] | None, bool]:
         """The owner's host whose item may begin; and whether one may once a place is free."""
         hosts, may_come = self._lines[owner], False
-        many = len(hosts) > LOOK_AT
+        many = len(hosts) > MAX_LOOKED_AT
         has_many = self._places.of(owner) >= FREE_FACTOR * free
-        for host in islice(hosts, LOOK_AT):
+        for host in islice(hosts, MAX_LOOKED_AT):
             speed = self.speed(host)
             if self._out[host] >= self._limit(owner, host, speed, places):
                 continue
@@ -122,7 +124,7 @@ class FetchQueue(Generic[T]):
             if speed is Speed.SLOW:
                 room = self._places.without < self._most_without(places)
             elif speed is Speed.NEW:
-                room = not has_many and self._places.new < max(1, places // NEW_SHARE)
+                room = not has_many and self._places.new < max(1, places // NEW_DIVISOR)
             else:
                 room = not has_many
             if room and (free > 0 or speed is Speed.SLOW):
@@ -133,9 +135,9 @@ class FetchQueue(Generic[T]):
 
     def _rotate(self, owner: Hashable, hosts: OrderedDict[str, deque[T]]) -> bool:
         """Bring others of an owner's many hosts to the head; returns whether some are unseen."""
-        for host in list(islice(hosts, LOOK_AT)):
+        for host in list(islice(hosts, MAX_LOOKED_AT)):
             hosts.move_to_end(host)
-        self._looked[owner] += LOOK_AT
+        self._looked[owner] += MAX_LOOKED_AT
         if self._looked[owner] < len(hosts):
             return True
         del self._looked[owner]
@@ -147,12 +149,12 @@ class FetchQueue(Generic[T]):
         if speed is Speed.NEW:
             return min(allowed, 1)
         if speed is Speed.SLOW and self._places.without * 2 >= self._most_without(places):
-            return min(allowed, MAX_WITHOUT_OF_HOST)
+            return min(allowed, MAX_PLACELESS_OF_HOST)
         return allowed
 
     def _most_without(self, places: int) -> int:
         """How many items may be under way without a place."""
-        return min(MAX_WITHOUT * places, self._most_waiting)
+        return min(MAX_PLACELESS * places, self._most_waiting)
 
     def gets_on(self, owner: Hashable) -> bool:
         """Whether an item of the owner has a place, or may have one soon."""
@@ -165,8 +167,8 @@ class FetchQueue(Generic[T]):
         return shown | {ALL: (self._places.taken, self._waiting.total())}
 
     def hosts(self, owner: Hashable) -> list[str]:
-        """The hosts for which items of the owner wait, :data:`LOOK_AT` at most."""
-        return list(islice(self._lines.get(owner, ()), LOOK_AT))
+        """The hosts for which items of the owner wait, :data:`MAX_LOOKED_AT` at most."""
+        return list(islice(self._lines.get(owner, ()), MAX_LOOKED_AT))
 
     def _pop(self, owner: Hashable, host: str, speed: Speed) -> Taken[T]:
         hosts = self._lines[owner]

@@ -6,9 +6,16 @@ from dataclasses import replace
 from twisted_bulk.downloads.fetch import Tries
 from twisted_bulk.errors import MemberError
 
-PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)  # seconds before further attempts, halved at random
-MAX_WAIT = 600.0  # seconds that a host may make us wait; a longer wish counts as this one
-MAX_THROTTLED = 20  # answers of "not now" that use up no try
+PAUSES = (
+    1.0,
+    2.0,
+    4.0,
+    8.0,
+    16.0,
+    30.0,
+)  # seconds before further attempts, times 0.5 to 1 at random
+MAX_WAIT = 600.0  # seconds of Retry-After that are heeded; a longer time is cut to this one
+MAX_THROTTLED = 20  # answers 429 or 503 that use up no try; further ones do
 #: Seconds after which the URL that a redirect names may have expired.
 EXPIRY_SECONDS = 10.0
 EXPIRED_STATUSES = frozenset((400, 401, 403, 404, 410))  # answers of an expired URL

@@ -23,7 +23,7 @@ from twisted_bulk.errors import (
 from twisted_bulk.files.open_zips import OpenZip, Zips
 from twisted_bulk.files.timer import ThrottleTimer
 from twisted_bulk.files.transfer import Piece, Transfer, Transfers
-from twisted_bulk.http_server.clients import Clients
+from twisted_bulk.http_server.client_address import Clients
 from twisted_bulk.http_server.connection_limits import RETRY_AFTER
 from twisted_bulk.http_server.preconditions import Answer, Conditions, Span, evaluate
 from twisted_bulk.http_server.problem import problem

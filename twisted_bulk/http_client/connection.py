@@ -33,8 +33,8 @@ from twisted_bulk.system.tcp import prompt, steady
 #: Bytes of one response's headers, with responses 1xx before it; more is `headers_too_large`.
 MAX_HEADER_BYTES = 64 * 1024
 PIECE_BYTES = 16 * 1024  # of headers that the parser is given at once
-#: Bytes that are read at once while the body may be so short. A longer body is read in pieces of
-#: RECEIVE_BUFFER, as larger ones would take too much memory.
+#: Bytes of the first read of a response: a body that is not longer comes with one read. Further
+#: reads are of RECEIVE_BUFFER bytes, because larger ones would take too much memory.
 SMALL_BODY_BYTES = 1 << 20
 
 
@@ -46,7 +46,7 @@ class StaleConnection(ResponseNeverReceived):
 
 
 def _headers_end(data: bytes, at: int) -> int:
-    """The end of the next piece for the parser: of the headers, or of PIECE bytes.
+    """The end of the next piece for the parser: of the headers, or of PIECE_BYTES.
 
     For each line of headers Twisted's parser copies all bytes behind it. So it is given headers in
     small pieces, and the body behind them as one.

@@ -6,8 +6,8 @@ from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
 from twisted.web.iweb import IResponse
 
-MAX_BYTES = 64 * 1024  # of a body that is read to its end; a longer one costs its connection
-MAX_SECONDS = 2.0  # for that; a slower body costs its connection
+MAX_BYTES = 64 * 1024  # of a body that is read to its end; the connection of a longer one is closed
+MAX_SECONDS = 2.0  # for that; the connection of a slower body is closed
 
 
 class _Discarding(Protocol):

@@ -17,7 +17,7 @@ from twisted.web.http import HTTPChannel, Request
 
 from twisted_bulk.errors import BadRequest, BulkError, RequestTimeout
 from twisted_bulk.http_server import deadline as limits
-from twisted_bulk.http_server.clients import Clients
+from twisted_bulk.http_server.client_address import Clients
 from twisted_bulk.http_server.connection_limits import ConnectionLimits
 from twisted_bulk.http_server.deadline import BodySpeed, Deadline
 from twisted_bulk.http_server.problem import last_answer
@@ -112,10 +112,10 @@ class Channel(HTTPChannel):
         if len(self._dataBuffer) > MAX_PIECES:  # Twisted adds up their lengths at each piece
             self._dataBuffer = [b"".join(self._dataBuffer)]
         super().dataReceived(data)
+        if not self._waitingForTransport:
+            return
         is_full = sum(map(len, self._dataBuffer)) > self._optimisticEagerReadSize
-        if self._waitingForTransport and (is_full or not self._handlingRequest):
-            # Twisted stops reading while an answer is made, or its client takes none; but not
-            # where one of these follows the other.
+        if is_full or not self._handlingRequest:  # Twisted does not stop reading in all cases
             self._networkProducer.pauseProducing()
 
     def getHost(self) -> Any:

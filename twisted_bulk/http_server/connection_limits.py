@@ -9,12 +9,12 @@ from prometheus_client.registry import Collector
 from twisted_bulk.errors import BulkError, TooManyConnections, Unavailable
 from twisted_bulk.throttle import UNLIMITED
 
-RETRY_AFTER = 30  # seconds after which a refused client may try again
+RETRY_AFTER = 30  # seconds for a client whose connection was refused
 FLOAT_ERROR = 1e-6  # seconds by which a time in floating point may be wrong
-#: One of so many connections of a port may be a refused one that is not gone yet. Beyond it refused
-#: ones are cut without an answer.
-REFUSED_SHARE = 8
-OWN_SHARE = 8  # of all connections each port has one of so many for itself
+#: A port's connections divided by this number: how many refused ones may still be open. Beyond it a
+#: connection is cut without an answer.
+REFUSED_DIVISOR = 8
+OWN_DIVISOR = 8  # all connections divided by this number are kept free for each port
 
 
 class Budget:
@@ -27,7 +27,7 @@ class Budget:
 
     def __init__(self, total: int) -> None:
         self._total = total
-        self._own = total // OWN_SHARE
+        self._own = total // OWN_DIVISOR
         self._ports: list[ConnectionLimits] = []
 
     def share(self, limits: "ConnectionLimits") -> None:
@@ -94,7 +94,7 @@ class ConnectionLimits:
         """Whether so many are refused that a further one is cut without an answer."""
         one = key != UNLIMITED and self._out.by[key] > self._each
         together = self._budget is not None and self._budget.is_overrun
-        return one or together or self._out.all > self._total // REFUSED_SHARE
+        return one or together or self._out.all > self._total // REFUSED_DIVISOR
 
     @property
     def leaving(self) -> int:

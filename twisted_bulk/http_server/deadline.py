@@ -8,11 +8,11 @@ from twisted_bulk.http_server.connection_limits import FLOAT_ERROR
 
 #: Seconds for a request's headers, from the connection's start or from their first byte; then 408.
 HEADER_SECONDS = 15.0
-MIN_BODY_SPEED = 10_000  # bytes a second of a request's body, beside these seconds; then 408
+#: Bytes a second of a request's body. A slower one uses up its lead, see BodySpeed; then 408.
+MIN_BODY_SPEED = 10_000
 DRAIN_SECONDS = 75.0  # that a client has to take the end of the last answer; then it is cut
 LINGER_SECONDS = 2.0  # that a refused client has to read why; then it is cut
-#: Seconds of lead that a fast upload may save for a later slow stretch.
-MAX_LEAD = 60.0
+MAX_LEAD_SECONDS = 60.0  # that a fast body may have in reserve, see BodySpeed
 
 
 class Deadline:
@@ -63,7 +63,7 @@ class BodySpeed:
     """The speed of one body as it comes. Pure, over ``now``.
 
     A body begins with :data:`HEADER_SECONDS` of lead. Bytes that come faster than
-    :data:`MIN_BODY_SPEED` add to the lead, up to :data:`MAX_LEAD`; time uses it up.
+    :data:`MIN_BODY_SPEED` add to the lead, up to :data:`MAX_LEAD_SECONDS`; time uses it up.
     """
 
     def __init__(self, now: float) -> None:
@@ -79,7 +79,7 @@ class BodySpeed:
         if passed > self._planned + 1:  # this process was late, and could not read
             passed = self._planned / 2
         earned = (received - self._received) / MIN_BODY_SPEED - passed
-        self._lead = min(self._lead + earned, MAX_LEAD)
+        self._lead = min(self._lead + earned, MAX_LEAD_SECONDS)
         self._received, self._looked = received, now
         self._planned = min(self._lead, HEADER_SECONDS)
         return self._planned

@@ -27,10 +27,10 @@ FORWARDED = re.compile(
     rb"(?i).*forwarded.*|via|x-real-ip|.*client-ip|.*connecting-ip|x-envoy-.*|cdn-loop|x-scheme"
     rb"|x-original-.*|x-proxy.*"
 )
-#: Bodies of the largest size that a site keeps at once on disk; more is 503.
+#: Bytes of all bodies on disk together, as a multiple of the largest body; more is 503.
 MAX_BODIES = 4
-MAX_BODIES_OF_CLIENT = 2  # of these from one client
-RETRY_AFTER = 10  # seconds after which a client may try again whose body had no room
+MAX_BODIES_OF_CLIENT = 2  # the same multiple for one client
+RETRY_AFTER = 10  # seconds for a client whose body was refused because there was no room
 
 
 def abort(request: HTTPRequest) -> None:

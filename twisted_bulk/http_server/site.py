@@ -11,7 +11,7 @@ from twisted.web.server import Site
 
 from twisted_bulk.errors import BulkError
 from twisted_bulk.http_server.channel import Channel
-from twisted_bulk.http_server.clients import Clients
+from twisted_bulk.http_server.client_address import Clients
 from twisted_bulk.http_server.connection_limits import ConnectionLimits
 from twisted_bulk.http_server.request import BoundedRequest
 from twisted_bulk.throttle import UNLIMITED
@@ -19,7 +19,7 @@ from twisted_bulk.throttle import UNLIMITED
 log, main_log = Logger(namespace="access"), Logger()
 
 IDLE_SECONDS = 60  # that a connection may be silent; then it is closed
-#: Connections at once to a port, and from one client, unless its limits say otherwise.
+#: Connections at once to the API port, and from one client; more get 503 or 429.
 MAX_CONNECTIONS, MAX_CONNECTIONS_OF_CLIENT = 4000, 1000
 #: Bytes of large answers that clients have not taken yet; more is 503.
 MAX_ANSWER_BYTES = 64 << 20

@@ -17,7 +17,7 @@ log = Logger(namespace="access")
 
 PIECE_BYTES = 64 * 1024  # of a large answer that are written at once
 STALL_SECONDS = 60  # for which the client may take nothing; then its connection is cut
-RETRY_AFTER = 10  # seconds after which a client may ask again that got 503 for its large answer
+RETRY_AFTER = 10  # seconds for a client whose large answer was refused because of the limit
 
 
 @implementer(IPullProducer)

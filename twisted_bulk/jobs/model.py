@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 
-LEASE_SECONDS = 30.0  # without a heartbeat, after which another worker may take a job
-BEAT_SECONDS = 1.0  # between heartbeats; the progress that users see is at most so old
+LEASE_SECONDS = 30.0  # without a heartbeat; then another worker may take the job
+BEAT_SECONDS = 1.0  # between heartbeats, which carry the progress that users see
 
 JOB_STATES = ("todo", "later", "doing", "done", "dead")
 
@@ -85,8 +85,8 @@ class Supply(StrEnum):
     EMPTY = "empty"
     STOP = "stop"  # the queue is stopped: running jobs are given back
     PAUSED = "paused"
-    FULL = "full"  # as many jobs run in all as may (``max_doing``)
-    RATE = "rate"  # as many were started in this second as may be (``qps``)
+    FULL = "full"  # ``max_doing`` jobs run in the cluster
+    RATE = "rate"  # the next job may begin later, by ``qps``
     BUSY = "busy"  # the worker did not ask: it has no room
     CLOSED = "closed"  # it did not ask: nothing may be begun on this node now
 
@@ -134,7 +134,7 @@ class Maintained:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Beaten:
+class BeatReply:
     """The answer to a heartbeat.
 
     :param stop: the queue is stopped

@@ -10,7 +10,7 @@ from twisted_bulk.jobs.model import (
     Ack,
     Acked,
     Alone,
-    Beaten,
+    BeatReply,
     Job,
     JobRecord,
     Maintained,
@@ -67,7 +67,7 @@ class JobQueue(Protocol):
 
     async def beat(
         self, worker: str, held: Sequence[tuple[Job, int, bytes]], waits_for: str = ...
-    ) -> Beaten:
+    ) -> BeatReply:
         """Renew the leases of all jobs that a worker holds.
 
         :param held: for each job its units done and its progress
@@ -135,9 +135,9 @@ class JobQueue(Protocol):
     async def control(self, settings: Mapping[str, float | bool | None]) -> None:
         """Change settings of the queue while workers run; None removes a setting.
 
-        ``stop``: consumers end. ``paused``: they take no jobs. ``max_doing``: how many jobs run at
-        once in the cluster. ``qps``: how many begin in a second in the cluster. ``cap``: how many
-        units may wait.
+        ``stop``: workers give their jobs back and take none. ``paused``: they take none.
+        ``max_doing``: how many jobs run at once in the cluster. ``qps``: how many begin in a
+        second in the cluster. ``cap``: how many units may be unfinished.
         """
 
     async def maintain(self, keep: float, count: int = ...) -> Maintained:

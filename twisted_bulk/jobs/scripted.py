@@ -15,7 +15,7 @@ from twisted_bulk.jobs.model import (
     Ack,
     Acked,
     Alone,
-    Beaten,
+    BeatReply,
     Job,
     JobRecord,
     Maintained,
@@ -31,12 +31,12 @@ from twisted_bulk.jobs.scripts import SCRIPTS
 BATCH_SIZE = 500  # jobs in one call of a script; more are cut into several calls
 RESERVE_BYTES = 8 << 20  # of payloads in one reply; further jobs wait for the next call
 RELEASE_SECONDS = 2.0  # for giving jobs back: a stop must not wait long for a server that is away
-WORKER_DEAD_SECONDS = 600.0  # of silence after which a worker without jobs is forgotten
+WORKER_DEAD_SECONDS = 600.0  # without a heartbeat; then a worker without jobs is dropped
 MAINTAIN_LIMIT = 1000  # jobs of each kind that one round of housekeeping handles
 MINUTES = 6  # that ``stats`` shows: the present one and five full ones
-MAX_SHOWN_WORKERS = 1000  # in ``stats``, those first that were heard last
-FULL_RETRY_AFTER = 30  # seconds after which a client may try again that got "queue full"
-MAX_SHOWN_JOBS = 100  # of one worker in ``stats``; of one that has more none are shown
+MAX_SHOWN_WORKERS = 1000  # in ``stats``; those with the oldest heartbeats are left out
+FULL_RETRY_AFTER = 30  # seconds for a client that is refused because the queue is full
+MAX_SHOWN_JOBS = 100  # of one worker in ``stats``; a worker with more is shown without jobs
 
 
 def _setting(name: str, value: float | bool) -> str:
@@ -120,13 +120,13 @@ class ScriptedQueue:
 
     async def beat(
         self, worker: str, held: Sequence[tuple[Job, int, bytes]], waits_for: str = ""
-    ) -> Beaten:
+    ) -> BeatReply:
         words: list[Argument] = [waits_for]
         for job, units, progress in held:
             words += (job.id, job.attempt, units, progress)
         reply = await self.script("beat", worker, ms(LEASE_SECONDS), *words, deadline=5.0)
         stop, paused, lost, cancelled = reply
-        return Beaten(
+        return BeatReply(
             stop=bool(stop),
             paused=bool(paused),
             lost=frozenset(map(bytes.decode, lost)),

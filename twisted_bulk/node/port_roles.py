@@ -7,7 +7,7 @@ from twisted_bulk.errors import ConfigError
 from twisted_bulk.files.resource import Files
 from twisted_bulk.files.status import FilePort
 from twisted_bulk.files.timer import ThrottleTimer
-from twisted_bulk.http_server.clients import Clients
+from twisted_bulk.http_server.client_address import Clients
 from twisted_bulk.http_server.connection_limits import ConnectionLimits
 from twisted_bulk.http_server.site import MAX_CONNECTIONS, MAX_CONNECTIONS_OF_CLIENT, BoundedSite
 from twisted_bulk.jobs.quiet_hours import ALWAYS

@@ -26,7 +26,8 @@ MAX_PROCESSES = 2  # at once; other suspects wait
 IDLE_SECONDS = 5.0  # without a suspect; then a process is stopped
 SILENT_SECONDS = LEASE_SECONDS * 2 / 3  # without a heartbeat; then a process is killed
 START_SECONDS = 60.0  # that a process may take to its first heartbeat; then it is killed
-#: Without a look, because the queue was away. Then the time without heartbeats begins anew.
+#: Seconds between two looks, from which the queue must have been away. Then heartbeats could not
+#: come, and the time without them is counted from the second look.
 AWAY_SECONDS = 5.0
 
 

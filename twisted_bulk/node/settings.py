@@ -133,7 +133,7 @@ class Settings:
     max_urls: int = _key(number(1, 10_000_000), "1000000", "N", "URLs in one POST")
     max_body: int = _key(size, "256M", "BYTES", "size of one POST's body")
     queue_cap: int = _key(
-        number(1, 100_000_000), "2000000", "N", "members waiting in all; beyond it 503"
+        number(1, 100_000_000), "2000000", "N", "unfinished members in all; beyond it 503"
     )
     redis_memory: int = _key(
         values.memory, "1G", "BYTES", "what the embedded server may use for data; 0 for no limit"

@@ -151,7 +151,7 @@ class LastCallbacks:
                     del self._places[host]
 
     async def _batch(self, task: Task) -> GroupRecord | None:
-        """The batch; None: it was deleted, or retried: its further run has a last callback."""
+        """The batch; None: it was deleted, or was retried and has another last callback."""
         batch, run = split_after_id(task.job.id)
         record = await self._queue.group(batch)
         return record if record is not None and record.run == run else None

@@ -10,14 +10,15 @@ from dataclasses import dataclass
 
 #: Callbacks at once from one node to one host; further ones wait.
 MAX_PER_HOST = 4
-#: The same from one process, where `--workers` makes several, at least: one place of a process is
-#: for last callbacks alone.
+#: Callbacks at once from one process to one host, at least, also where `--workers` shares
+#: MAX_PER_HOST between several processes: one of these is for last callbacks alone.
 MIN_PER_PROCESS = 2
-MAX_FAILURES = 5  # in a row, after which progress waits
-FIRST_PAUSE, LAST_PAUSE = 10.0, 300.0  # seconds of that, doubled with each further failure
+MAX_FAILURES = 5  # in a row; then progress callbacks pause
+FIRST_PAUSE, LAST_PAUSE = 10.0, 300.0  # seconds of the pause, doubled with each further failure
 #: Callbacks at once to all hosts that fail together, so that the others have the rest.
 MAX_TO_FAILING = 100
-MAX_HOSTS = 10_000  # whose failures are remembered; of more those without callbacks are forgotten
+#: Hosts whose failures are remembered; beyond it those without a callback on its way are dropped.
+MAX_HOSTS = 10_000
 
 
 @dataclass(slots=True)
@@ -90,7 +91,7 @@ class Receivers:
     def end(self, host: str, now: float, answered: bool | None) -> None:
         """A callback has ended.
 
-        :param answered: True: the host works, whatever it thinks of the callback; False: it failed;
+        :param answered: True: the host works, also when it refused the callback; False: it failed;
             None: it was not asked
         """
         found = self._known[host]

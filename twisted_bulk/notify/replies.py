@@ -12,7 +12,7 @@ FINAL_CODES = frozenset(("address_refused", "port_refused", "bad_url"))
 
 
 def is_working(response: IResponse) -> bool:
-    """Whether the receiver works, whatever it thinks of the callback."""
+    """Whether the receiver works, also when it refused the callback."""
     code: int = response.code
     return code < 500 and code != 429
 

@@ -163,7 +163,7 @@ class Janitor(MultiService):
     async def _clear(self) -> None:
         """Remove unfinished work of batches that have ended.
 
-        That of a failed batch stays for a retry, while the disk has room.
+        The work of a failed or partial batch stays for a retry, while the disk has room.
         """
         for batch, folder in self._folders.left():
             record = await self._parts.group(batch)
@@ -190,7 +190,7 @@ class Janitor(MultiService):
 
 
 def _brief(part: PartRecord) -> bytes:
-    """The result of a part with few errors; empty: it has few."""
+    """The result of a part without all but the first errors; empty: it is that short already."""
     if not part.result:
         return b""
     result = msgspec.json.decode(part.result, type=PartResult)

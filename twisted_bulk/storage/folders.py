@@ -92,8 +92,10 @@ class DataFolders:
         for path in list(self._spool.glob(worker)):
             try:
                 lock = disk.lock(path / LOCK, create=False)
-            except (BlockingIOError, FileNotFoundError, NotADirectoryError):
-                continue  # its process lives; or it is being made, or removed by another node
+            except OSError:
+                # Its process lives; or it is being made, or removed by another node; or it cannot
+                # be opened now, and the other folders must be looked at nevertheless.
+                continue
             try:
                 yield path.name.removeprefix("."), path
                 for folder in path.glob(f"*{ATTEMPT}*"):

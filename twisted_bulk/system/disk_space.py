@@ -22,7 +22,8 @@ log = Logger()
 
 LOOK_SECONDS = 1.0  # between two looks at the disk
 GRANTED_SHARE = 1 / 16  # of the free space that is written before the system is asked again
-#: Seconds that an error for a full disk counts where statvfs shows room: a quota, no inodes left.
+#: Seconds for which the disk is taken for full after a write failed though statvfs shows room: a
+#: quota is used up, or there are no inodes left.
 REFUSAL_SECONDS = 2.0
 RETRY_AFTER = 60  # seconds after which the client of a refused batch may try again
 FULL_ERRORS = frozenset((errno.ENOSPC, errno.EDQUOT))

@@ -12,6 +12,8 @@ from twisted.python.failure import Failure
 
 from twisted_bulk.errors import Unavailable
 
+LOG_SECONDS = 60.0  # for which further errors of one work are not logged
+
 
 def pause_after(pauses: Sequence[float], failures: int) -> float:
     """The pause (seconds) after so many failures in a row; the last one is for all further ones."""
@@ -21,7 +23,8 @@ def pause_after(pauses: Sequence[float], failures: int) -> float:
 class Periodic(Service):
     """Calls ``work`` every ``seconds``, for as long as the service runs.
 
-    An error of ``work`` is logged, and the next call comes in its time; a LoopingCall would end.
+    An error of ``work`` is logged, and the next call comes in its time; a LoopingCall would end. Of
+    errors that follow each other one is logged in :data:`LOG_SECONDS`.
     :class:`~twisted_bulk.errors.Unavailable` is not logged: the connection to the queue logs it.
     A call that takes longer than ``seconds`` is followed by the next one in time; there are
     never two at once.
@@ -45,10 +48,11 @@ class Periodic(Service):
         self._log = log
         self._seconds = seconds
         self._work = work
-        self._name = name
+        self._message = f"{name} failed"
+        self._quiet_until = float("-inf")  # when the next error is logged, on the clock
         self._at_once = at_once
         self._loop = LoopingCall(self._call)
-        self._loop.clock = clock
+        self._loop.clock = self._clock = clock
 
     def startService(self) -> None:
         super().startService()
@@ -64,5 +68,7 @@ class Periodic(Service):
         return maybeDeferred(self._work).addErrback(self._failed)
 
     def _failed(self, failure: Failure) -> None:
-        if not failure.check(Unavailable):
-            self._log.failure("{work} failed", failure, work=self._name)
+        now = self._clock.seconds()
+        if not failure.check(Unavailable) and now >= self._quiet_until:
+            self._quiet_until = now + LOG_SECONDS
+            self._log.failure(self._message, failure)

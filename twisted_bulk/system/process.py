@@ -17,9 +17,9 @@ RUN_TWISTD = "from twisted.scripts.twistd import run; run()"
 #: Allocations after which Python looks for cycles in each of its three generations. Python's own
 #: numbers are 700, 10, 10.
 YOUNG_OBJECTS, MIDDLE_ROUNDS, OLD_ROUNDS = 7_000, 10, 10
-#: Bytes from which malloc maps a block of its own; a block of this size goes back at once.
+#: Bytes from which malloc maps a block of its own, which goes back to the kernel when it is freed.
 MAP_BYTES = 4 << 20
-#: Free bytes at the end of the heap from which malloc gives them back.
+#: Free bytes at the end of the heap, from which malloc gives these back to the kernel.
 TRIM_BYTES = 64 << 20
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of <malloc.h>
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_bulk.http_server.clients import Clients
+from twisted_bulk.http_server.client_address import Clients
 from twisted_bulk.http_server.proxy_header import SIGNATURE, read_proxy_header
 from twisted_bulk.throttle import UNLIMITED
 
