@@ -1,11 +1,11 @@
 """One attempt at one member: the request, its redirects, the bytes it continues, its deadlines."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from http.cookiejar import Cookie
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
+from msgspec.structs import replace
 from treq.client import HTTPClient
 from treq.cookies import IndexableCookieJar
 from twisted.internet.defer import CancelledError

@@ -1,8 +1,8 @@
 """Runs one attempt after the other at a member, until it is there or has failed."""
 
 from collections.abc import Callable, Hashable, Iterable
-from dataclasses import replace
 
+from msgspec.structs import replace
 from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 

@@ -5,9 +5,11 @@ Its :class:`Reception` belongs to the attempt that is under way, see ``attempt.p
 others only read it.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Protocol
 
+import msgspec
+from msgspec.structs import replace
 from twisted.internet.defer import Deferred
 
 from twisted_bulk.batch.model import Member, host_of
@@ -37,8 +39,7 @@ class Target(Protocol):
         """Called once: the member is there, or cannot be had."""
 
 
-@dataclass(frozen=True, slots=True)
-class Content:
+class Content(msgspec.Struct, frozen=True):
     """The headers of a response that describe its body.
 
     :param length: in bytes; None: it is unknown
@@ -93,13 +94,14 @@ class Reception:
     def forget(self) -> None:
         """The bytes that have come are of no use."""
         partial, self.partial = self.partial, None
-        self.received, self.content = 0, replace(self.content, length=None)
+        self.received = 0
+        if self.content.length is not None:
+            self.content = replace(self.content, length=None)
         if partial is not None:
             partial.sink.discard()
 
 
-@dataclass(frozen=True, slots=True)
-class Tries:
+class Tries(msgspec.Struct, frozen=True):
     """The attempts at a member.
 
     :param attempts: all of them

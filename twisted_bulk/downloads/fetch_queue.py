@@ -27,9 +27,7 @@ T = TypeVar("T")
 
 ALL = "*"  # the name of the limit over all hosts
 FREE_FACTOR = 3  # the places of one owner, as a multiple of the free places
-#: Owners, and hosts of one owner, that are looked at for the next download; the others have their
-#: turn with a later look.
-MAX_LOOKED_AT = 256
+MAX_LOOKED_AT = 256  # owners, and hosts of one, in a look; the others have a later turn
 NEW_DIVISOR = 2  # places of which downloads from new hosts may have one
 MAX_PLACELESS = 16  # downloads without a place, for each place; others wait
 MAX_PLACELESS_OF_HOST = 2  # of these for one host, once half of them are taken

@@ -1,7 +1,8 @@
 """Whether a failed attempt at a member is repeated, and when. Pure."""
 
 import random
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from twisted_bulk.downloads.fetch import Tries
 from twisted_bulk.errors import MemberError
