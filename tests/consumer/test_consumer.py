@@ -24,7 +24,7 @@ from tests.support.processes import alive
 from tests.support.reactor import reactor
 from tests.support.redis_servers import ask
 from twisted_bulk.brokers.embedded import socket_path
-from twisted_bulk.consumer import opening, reserving, runner
+from twisted_bulk.consumer import opening, reserve_policy, runner
 from twisted_bulk.consumer.acks import AckBuffer
 from twisted_bulk.consumer.consumer import Consumer
 from twisted_bulk.consumer.task import Backoff
@@ -395,7 +395,7 @@ class WishesTests(OnRedis, ConsumerTestCase):
 
     async def test_woken(self) -> None:
         """A waiting consumer hears of a call; it does not look every so often only."""
-        self.patch(reserving, "IDLE_PAUSES", (30.0,))
+        self.patch(reserve_policy, "IDLE_PAUSES", (30.0,))
         consumer = self.consume(functions.add)
         await deferLater(reactor, 0.3)  # it has looked and waits
         await self.queue.publisher.push(1)

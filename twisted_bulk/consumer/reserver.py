@@ -6,7 +6,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from twisted_bulk.consumer.acks import AckBuffer
 from twisted_bulk.consumer.opening import Opening
-from twisted_bulk.consumer.reserving import Reserving
+from twisted_bulk.consumer.reserve_policy import ReservePolicy
 from twisted_bulk.consumer.slots import NO_ROOM
 from twisted_bulk.consumer.task import Task
 from twisted_bulk.jobs.model import Alone, Reserved, Supply
@@ -30,7 +30,7 @@ class Reserver:
         worker: str,
         clock: IReactorTime,
         acks: AckBuffer,
-        reserving: Reserving,
+        policy: ReservePolicy,
         opening: Opening,
         occupied: Callable[[], int],
     ) -> None:
@@ -38,7 +38,7 @@ class Reserver:
         self._worker = worker
         self._clock = clock
         self._acks = acks
-        self._reserving = reserving
+        self._policy = policy
         self._opening = opening
         self._occupied = occupied
         self.halted = False
@@ -59,8 +59,8 @@ class Reserver:
         if self.halted and tasks:
             return Reserved(Supply.STOP, None, []), False
         now, is_open = self._clock.seconds(), not self._opening.reason
-        alone, room = self._reserving.room(tasks.values(), self._occupied(), now, is_open)
-        if room == NO_ROOM and not self._reserving.is_draining(now):
+        alone, room = self._policy.room(tasks.values(), self._occupied(), now, is_open)
+        if room == NO_ROOM and not self._policy.is_draining(now):
             return Reserved(Supply.BUSY, None, []), False
         wait = self._opening.look()
         if self._opening.reason:
@@ -74,7 +74,7 @@ class Reserver:
         if self.doubts == own:  # no other doubt came up meanwhile
             self.doubts = 0
         self.halted = reserved.supply is Supply.STOP
-        self._reserving.heard(reserved, self._clock.seconds())
+        self._policy.heard(reserved, self._clock.seconds())
         return reserved, alone is not Alone.NO
 
     async def reconcile(self, tasks: Mapping[str, Task]) -> int:

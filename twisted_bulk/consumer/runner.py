@@ -12,8 +12,8 @@ from twisted.logger import Logger
 from twisted_bulk.consumer.acks import AckBuffer
 from twisted_bulk.consumer.execution import AWAY_PAUSES, Execution
 from twisted_bulk.consumer.opening import Opening
+from twisted_bulk.consumer.reserve_policy import ReservePolicy, sleep_after
 from twisted_bulk.consumer.reserver import Reserver
-from twisted_bulk.consumer.reserving import Reserving, sleep_after
 from twisted_bulk.consumer.sleeper import Sleeper
 from twisted_bulk.consumer.slots import Slots
 from twisted_bulk.consumer.task import Backoff, Function, Task
@@ -74,7 +74,7 @@ class Runner(Service):
         self._acks = AckBuffer(queue, worker, spool)
         self._opening = Opening(hours, able)
         self._reserver = Reserver(
-            queue, worker, clock, self._acks, Reserving(slots, alone), self._opening,
+            queue, worker, clock, self._acks, ReservePolicy(slots, alone), self._opening,
             lambda: self.occupied(),
         )  # fmt: skip
         self._execution = Execution(

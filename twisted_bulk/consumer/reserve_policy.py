@@ -35,7 +35,7 @@ def sleep_after(reserved: Reserved, idle: int) -> float:
     return longest if reserved.wait is None else min(longest, reserved.wait)
 
 
-class Reserving:
+class ReservePolicy:
     """The decisions of one worker.
 
     :param slots: room for jobs
