@@ -13,7 +13,7 @@ from twisted_bulk.jobs.group_model import Group, GroupPart
 from twisted_bulk.parts import janitor
 from twisted_bulk.parts.janitor import SWEEP_ROUNDS, Janitor
 from twisted_bulk.storage.folders import DataFolders
-from twisted_bulk.storage.names import LEFT
+from twisted_bulk.storage.names import LEFT, LOCK
 
 
 class JanitorTests(OnMemory, Queues):
@@ -101,6 +101,16 @@ class JanitorTests(OnMemory, Queues):
         self.janitor._is_disk_tight = lambda: True
         await self.janitor._clear()
         self.assertFalse(folders["failed"].exists())
+
+    async def test_folder_that_cannot_be_opened(self) -> None:
+        """A worker's folder whose lock cannot be opened keeps no other from being looked at."""
+        spool = self.folders.public.parent / "spool"
+        for name in ("a-1-0", "z-1-0"):
+            (spool / name / LOCK).mkdir(parents=True)  # opening it fails as that of another user's
+        workspace = self.folders.enlist()
+        os.close(workspace._lock)  # as at kill -9
+        await self.janitor._reclaim_dead()
+        self.assertEqual({path.name for path in spool.iterdir()}, {"a-1-0", "z-1-0"})
 
     async def test_evidence(self) -> None:
         """What stands on a dead worker's disk is told to the queue with the loss."""
