@@ -2,8 +2,8 @@
 
 A *suspect* is run with nothing else in its process, see :class:`~twisted_bulk.jobs.model.Alone`. A
 worker with ``Alone.YES`` that has other jobs waits for them to end by themselves, for
-``DRAIN_SECONDS``. Then it takes nothing more, so that they end soon; after twice that time it takes
-other jobs again, as one of its own may take very long.
+``DRAIN_SECONDS``. Then it takes no more jobs until they have ended. After twice that time it takes
+other jobs again, because one of its own may take very long.
 """
 
 from collections.abc import Collection
@@ -74,7 +74,7 @@ class ReservePolicy:
             for task in tasks:
                 since = task.waits()
                 if since is not None and now - since >= STALLED_SECONDS:
-                    task.yield_room()  # it only waits, so it harms nobody: other suspects wait
+                    task.yield_room()  # it only waits, and other suspects wait for its room
             return self._alone, NO_ROOM if tasks else Room(1)
         if any(task.alone for task in tasks):
             return Alone.NO, NO_ROOM

@@ -19,14 +19,15 @@ from twisted_bulk.errors import MemberError
 
 log = Logger()
 
-#: Failures by which a host has too much to do.
+#: Codes of failures after which a host gets fewer requests.
 TROUBLE_CODES = frozenset(
     ("http_throttled", "http_unavailable", "connect_timeout", "header_timeout", "idle_timeout")
 )
-LOGGED_FAILURES = frozenset((10, 100, 1000, 10_000, 100_000))  # in a row, that the log tells of
-MAX_HOSTS = 10_000  # whose failures are counted; of more the oldest is forgotten
+LOGGED_FAILURES = frozenset((10, 100, 1000, 10_000, 100_000))  # in a row; each is a line in the log
+MAX_HOSTS = 10_000  # whose failures are counted; beyond it the oldest count is dropped
 MIN_SPEED = 20_000  # bytes a second that must come, for an attempt to have a place
-#: Seconds over which that is judged; for the first attempt at a new host.
+#: Seconds over which the speed of an attempt is judged. At a host that has not answered yet it is
+#: FIRST_WINDOW, so that its place is soon free if no answer comes.
 WINDOW, FIRST_WINDOW = 1.0, 0.1
 
 
@@ -37,8 +38,8 @@ class AttemptWatch:
     :param backoff: told of hosts in trouble; None: nobody is
     """
 
-    def __init__(self, lanes: FetchQueue[Any], backoff: HostBackoff | None) -> None:
-        self._queue = lanes
+    def __init__(self, queue: FetchQueue[Any], backoff: HostBackoff | None) -> None:
+        self._queue = queue
         self._backoff = backoff
         self._failures: dict[str, int] = {}  # in a row, by host; the latest last
 

@@ -11,7 +11,7 @@ gives its place back, and another begins. Three rules keep hosts that do not ans
 places in turns:
 
 1. A *new* host, which has not answered yet, is asked by one download at first.
-2. Downloads from new hosts together may have a part of the places, one of each NEW_DIVISOR.
+2. Downloads from new hosts together may have 1/:data:`NEW_DIVISOR` of the places, at most.
 3. Downloads from a *slow* host never have a place. There may be :data:`MAX_PLACELESS` of them for
    each place, in all; once half of these are taken, :data:`MAX_PLACELESS_OF_HOST` for each host.
 """

@@ -4,7 +4,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Hashable
 from enum import Enum
 
-MAX_HOSTS = 10_000  # whose speed is remembered; of more the oldest is forgotten, and is new again
+MAX_HOSTS = 10_000  # whose speeds are kept; beyond it the oldest one counts as new again
 
 
 class Speed(Enum):

@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 
 from twisted_bulk.errors import Unavailable
 
-LOG_SECONDS = 60.0  # for which further errors of one work are not logged
+LOG_SECONDS = 60.0  # after an error was logged, in which further ones of its work are not
 
 
 def pause_after(pauses: Sequence[float], failures: int) -> float:
@@ -23,11 +23,9 @@ def pause_after(pauses: Sequence[float], failures: int) -> float:
 class Periodic(Service):
     """Calls ``work`` every ``seconds``, for as long as the service runs.
 
-    An error of ``work`` is logged, and the next call comes in its time; a LoopingCall would end. Of
-    errors that follow each other one is logged in :data:`LOG_SECONDS`.
-    :class:`~twisted_bulk.errors.Unavailable` is not logged: the connection to the queue logs it.
-    A call that takes longer than ``seconds`` is followed by the next one in time; there are
-    never two at once.
+    After an error of ``work`` the next call comes in its time; a LoopingCall would end. Errors are
+    logged, at most one in :data:`LOG_SECONDS`. :class:`~twisted_bulk.errors.Unavailable` is not
+    logged: the connection to the queue logs it. There are never two calls at once.
 
     :param log: the logger of the module that does the work
     :param name: how errors name it: ``{name} failed``
