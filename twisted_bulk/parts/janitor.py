@@ -4,6 +4,7 @@ import contextlib
 import shutil
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from twisted.application.service import MultiService
@@ -70,15 +71,19 @@ class Janitor(MultiService):
         self._changed.add(batch)
 
     async def _round(self) -> None:
-        """Do each duty that is due; an error of one does not stop the others."""
+        """Do each duty that is due."""
         for duty in self._due():
-            try:
-                await duty()
-            except (Unavailable, CancelledError):
-                raise
-            except Exception:
-                log.failure("housekeeping: {duty} failed", duty=duty.__name__)
+            await self._do(duty)
         self._rounds += 1
+
+    async def _do(self, duty: Callable[..., Awaitable[object]], *about: Any) -> None:
+        """Do one duty, for one folder if there are several: an error stops no other one."""
+        try:
+            await duty(*about)
+        except (Unavailable, CancelledError):
+            raise
+        except Exception:
+            log.failure("housekeeping: {duty} failed", duty=duty.__name__)
 
     def _due(self) -> Iterator[Callable[[], Awaitable[object]]]:
         yield self._share
@@ -131,12 +136,12 @@ class Janitor(MultiService):
 
     async def _reclaim_dead(self) -> None:
         for worker, folder in self._folders.dead_workers():
-            await self._reclaim(worker, folder, blamed=False)
+            await self._do(self._reclaim, worker, folder, False)
 
     async def reclaim_from(self, pid: int) -> None:
         """A process of this host has died by itself: take its jobs back; each counts a loss."""
         for worker, folder in self._folders.dead_workers(self._folders.worker_of(pid) or "-"):
-            await self._reclaim(worker, folder, blamed=True)
+            await self._reclaim(worker, folder, True)
 
     async def _reclaim(self, worker: str, folder: Path, blamed: bool) -> None:
         kept = members_kept(folder)
@@ -147,18 +152,22 @@ class Janitor(MultiService):
             freed = await queue.reclaim(worker, kept, blamed)
             if freed:
                 log.warn("{worker} died with {n} jobs; they are free", worker=worker, n=freed)
+        self._folders.remove_worker(folder)
 
     async def _sweep(self, batch: str = "") -> None:
         for found in self._folders.published(batch):
-            if not found.files:
-                if found.age > self._keep:
-                    with contextlib.suppress(OSError):  # another node was faster
-                        found.path.rmdir()
-                continue
-            pattern = await self._unwanted(found)
-            if pattern and any(found.path.glob(pattern)):
-                log.info("removing {folder}/{what}", folder=found.path.name, what=pattern)
-                self._folders.withdraw(found.path, pattern)
+            await self._do(self._sweep_one, found)
+
+    async def _sweep_one(self, found: Published) -> None:
+        if not found.files:
+            if found.age > self._keep:
+                with contextlib.suppress(OSError):  # another node was faster
+                    found.path.rmdir()
+            return
+        pattern = await self._unwanted(found)
+        if pattern and any(found.path.glob(pattern)):
+            log.info("removing {folder}/{what}", folder=found.path.name, what=pattern)
+            self._folders.withdraw(found.path, pattern)
 
     async def _clear(self) -> None:
         """Remove unfinished work of batches that have ended.

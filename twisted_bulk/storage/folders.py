@@ -85,7 +85,7 @@ class DataFolders:
     def dead_workers(self, worker: str = "*") -> Iterator[tuple[str, Path]]:
         """Worker ids of processes that ended without clearing up, and their folders.
 
-        The folder is removed when the next one is asked for, unless the caller raises an error.
+        A folder is locked until the next one is asked for, see :meth:`remove_worker`.
 
         :param worker: a glob pattern, or the id of one worker
         """
@@ -98,11 +98,14 @@ class DataFolders:
                 continue
             try:
                 yield path.name.removeprefix("."), path
-                for folder in path.glob(f"*{ATTEMPT}*"):
-                    leave(folder, self._spool)
-                shutil.rmtree(path, ignore_errors=True)
             finally:
                 os.close(lock)
+
+    def remove_worker(self, path: Path) -> None:
+        """Remove the folder of a dead worker; its unfinished work is kept for the next attempts."""
+        for folder in path.glob(f"*{ATTEMPT}*"):
+            leave(folder, self._spool)
+        shutil.rmtree(path, ignore_errors=True)
 
     def folder_of(self, job: str) -> Path | None:
         """The folder of the attempt at a job that runs on this node, if one does."""
