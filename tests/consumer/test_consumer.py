@@ -431,6 +431,18 @@ class ConsumerSpoolTests(OnMemory, ConsumerTestCase):
         while file.exists():
             await deferLater(reactor, 0.01)
 
+    async def test_cannot_be_read(self) -> None:
+        """Kept results that cannot be read keep a consumer from nothing."""
+        folder = Path(self.mktemp())
+        (folder / "w.q.acks").mkdir(parents=True)
+
+        async def function(n: int) -> int:
+            return n
+
+        self.consume(function, spool=folder)
+        queued = await self.queue.publisher.push(7)
+        self.assertEqual((await self.ended(queued.id)).result, b"7")
+
     async def test_left_by_the_dead(self) -> None:
         """The next process delivers what a dead one had kept; the fence decides."""
         folder = Path(self.mktemp())

@@ -109,7 +109,10 @@ class Consumer(Runner):
 
     async def prepare(self) -> None:
         if self._folder is not None:
-            await adopt(self._queue, self._folder)
+            try:
+                await adopt(self._queue, self._folder)
+            except OSError as error:  # the jobs of these results are done again
+                log.error("results of earlier processes cannot be read: {error}", error=error)
         await self._queue.control(self._shared)
 
     async def empty(self, seconds: float = 0) -> None:
