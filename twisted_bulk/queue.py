@@ -114,7 +114,7 @@ def store_service(reactor: Any, url: str, folder: Path, memory: int = 0) -> Stor
     if parts.scheme == "sqlite":
         return SqliteStore(reactor, str(Path(unquote(parts.path)).absolute()))
     if parts.scheme in ("redis", "rediss", "unix", "sentinel"):
-        return Connection(connection(reactor, url))
+        return Connection(reactor, connection(reactor, url))
     raise ConfigError(f"broker: {parts.scheme or url}: there is no such broker")
 
 

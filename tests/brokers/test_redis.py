@@ -9,11 +9,13 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
+from twisted.trial.unittest import TestCase
 
 from tests.support.eventually import eventually
 from tests.support.reactor import reactor
 from tests.support.redis_servers import RedisServer, RedisTestCase
 from twisted_bulk.brokers import redis_connection as wire
+from twisted_bulk.brokers.redis import CHECK_SECONDS, Connection, connection
 from twisted_bulk.brokers.redis_connection import REPLY_TIMEOUT
 from twisted_bulk.brokers.redis_url import parse_redis_url
 from twisted_bulk.brokers.store import Script
@@ -27,6 +29,17 @@ class _Slam(Protocol):
         self.factory.count += 1
         transport: Any = self.transport
         transport.abortConnection()
+
+
+class _Busy(Protocol):
+    """A server that runs a long script: it answers PING, and everything else with BUSY."""
+
+    def dataReceived(self, data: bytes) -> None:
+        transport: Any = self.transport
+        for command in data.split(b"*")[1:]:
+            is_ping = b"PING" in command
+            self.factory.asked += not is_ping
+            transport.write(b"+PONG\r\n" if is_ping else b"-BUSY a script runs\r\n")
 
 
 class ServerTestCase(RedisTestCase):
@@ -126,6 +139,31 @@ class LossTests(ServerTestCase):
             await second.command("PING", deadline=0.5)
         await first.command("CONFIG", "SET", "maxclients", 100)
         self.assertEqual(await eventually(lambda: second.command("PING", deadline=1)), b"PONG")
+
+
+class CheckTests(TestCase):
+    """The look at a server's settings."""
+
+    timeout = 20
+
+    async def test_busy(self) -> None:
+        """A server that says at once that it cannot answer is asked once a second."""
+        factory: Any = Factory.forProtocol(_Busy)
+        factory.asked = 0
+        port: Any = reactor.listenTCP(0, factory, interface="127.0.0.1")
+        self.addCleanup(port.stopListening)
+        clock = Clock()
+        redis = connection(reactor, f"redis://127.0.0.1:{port.getHost().port}")
+        service = Connection(clock, redis)
+        service.startService()
+        self.addCleanup(service.stopService)
+        for second in range(1, 4):
+            while factory.asked < second:
+                await redis.command("PING")
+            for _ in range(5):  # a further question would come before these answers
+                await redis.command("PING")
+            self.assertEqual(factory.asked, second)
+            clock.advance(CHECK_SECONDS)
 
 
 class WrongPasswordTests(ServerTestCase):

@@ -24,9 +24,8 @@ from twisted_bulk.system.child_process import ChildProcess
 
 log = Logger()
 
-MAX_SLOTS = (
-    16  # of shared memory: members that wait, are encoded, or are written; more wait outside
-)
+#: Slots of shared memory, each for a member that waits, is encoded, or is written. Others wait.
+MAX_SLOTS = 16
 REPLY_SECONDS = 60.0  # that a process may take for a reply; then it is killed
 MEMORY, REQUESTS, REPLIES = 3, 4, 5  # descriptors in a child
 

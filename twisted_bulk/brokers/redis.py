@@ -16,6 +16,7 @@ from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as DeadlinePassed
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from twisted_bulk.brokers.redis_connection import Factory, ListenerFactory
@@ -26,6 +27,7 @@ from twisted_bulk.errors import QueueFull, QueueUnavailable
 
 log = Logger()
 
+CHECK_SECONDS = 1.0  # before the settings of a server that did not answer are asked for again
 REPLICATION_SECONDS = 1.0  # that a write may take to its replicas; then QueueUnavailable
 OLDEST_VERSION = (6, 2)  # of Redis; an older one gets a warning
 #: Errors that may pass by themselves. Redis 6.2 puts a script's error behind words of its own.
@@ -204,7 +206,8 @@ def connection(reactor: Any, url: str) -> Redis:
 class Connection(Service):
     """A :class:`Redis` that lives as long as the service; its settings are checked once."""
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, clock: IReactorTime, redis: Redis) -> None:
+        self._clock = clock
         self.store = redis
         self.ports = redis.ports
 
@@ -223,8 +226,9 @@ class Connection(Service):
         while True:
             try:
                 found = await self.store.warnings()
-            except QueueUnavailable:
-                continue  # it waited for its deadline
+            except QueueUnavailable:  # it may have come at once, as of a server that is busy
+                await deferLater(self._clock, CHECK_SECONDS)
+                continue
             except txredisapi.ResponseError as error:
                 found = [f"it does not say how it keeps its data ({error})"]
             for warning in found:

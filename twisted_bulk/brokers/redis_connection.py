@@ -135,6 +135,8 @@ class _Listener(_Handshake, txredisapi.SubscriberProtocol):
             await self.subscribe(list(self.factory.heard))
             for channel in self.factory.heard:
                 self.factory.tell(channel)  # a message before this moment is lost
+        except CancelledError:
+            raise
         except Exception as error:
             self.factory.complain(error)
             self.transport.loseConnection()
