@@ -1,1 +1,1 @@
-"""The trial test suite: ``python -m twisted.trial -j2 tests``."""
+"""The trial test suite: ``python -m twisted.trial -j3 tests``."""

@@ -38,7 +38,7 @@ class ReadmeTests(SynchronousTestCase):
         blocks = re.findall(r"```sh\n(.+?)```", (ROOT / "README.md").read_text(), re.DOTALL)
         self.assertEqual(len(blocks), 2)
         self.assertIn("twistd -n bulkwav", blocks[0])
-        self.assertIn("trial -j2 tests", blocks[1])
+        self.assertIn("trial -j3 tests", blocks[1])
 
     def test_queue_example(self) -> None:
         """The example of docs/queue.md, as it stands, in an empty folder."""
