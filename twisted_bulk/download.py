@@ -16,7 +16,6 @@ from twisted.internet.task import Cooperator, SchedulerStopped
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from twisted_bulk.batch.model import host_of
 from twisted_bulk.downloads import retries as policy
 from twisted_bulk.downloads.attempt import Fetcher
 from twisted_bulk.downloads.attempt_runner import AttemptRunner
@@ -29,6 +28,7 @@ from twisted_bulk.downloads.part_fetches import Flight, PartFetches, Waits
 from twisted_bulk.downloads.queue_state import Speed
 from twisted_bulk.errors import MemberError
 from twisted_bulk.system.periodic import Periodic
+from twisted_bulk.system.urls import host_of
 
 log = Logger()
 

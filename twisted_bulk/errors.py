@@ -22,18 +22,9 @@ lines of the classes stand in docs/errors.md.
 """
 
 from collections.abc import Iterator
-from enum import StrEnum
 from http import HTTPStatus
-from typing import NamedTuple
 
-
-class Who(StrEnum):
-    """Who has to act."""
-
-    CALLER = "the client"
-    OPERATOR = "the operator"
-    SOURCE = "the URL's server"
-    NOBODY = "nobody"
+from twisted_bulk.error_codes import AWAY_CODES, MEMBER_CODES, THERE_CODES, Who
 
 
 class BulkError(Exception):
@@ -279,6 +270,7 @@ class MemberError(BulkError):
     :param answered: the HTTP status, if there was one
     :param stale: a kept connection was closed before the answer; this says nothing about the member
     :param ours: this node did not try it in time; this says nothing about the host
+    :param retry: whether another try may succeed; None: as the code says
     """
 
     status = HTTPStatus.BAD_GATEWAY
@@ -292,11 +284,12 @@ class MemberError(BulkError):
         answered: int = 0,
         stale: bool = False,
         ours: bool = False,
+        retry: bool | None = None,
     ) -> None:
         super().__init__(detail)
         self.code = code
         self.detail = detail
-        self.retry = MEMBER_CODES[code].retry
+        self.retry = MEMBER_CODES[code].retry if retry is None else retry
         self.retry_after = retry_after
         self.answered = answered
         self.stale = stale
@@ -316,76 +309,6 @@ class MemberError(BulkError):
     def shows_host(self) -> bool:
         """Whether the error shows that the host is not away."""
         return not self.tells_of_host and (self.answered > 0 or self.code in THERE_CODES)
-
-
-class Ending(NamedTuple):
-    """How a member or a part can fail: a row in docs/errors.md."""
-
-    retry: bool
-    who: Who
-    meaning: str
-
-
-MEMBER_CODES = {
-    "bad_url": Ending(False, Who.CALLER, "the host's name is not valid"),
-    "dns_failed": Ending(True, Who.CALLER, "the name has no address"),
-    "dns_timeout": Ending(True, Who.OPERATOR, "not resolved in time"),
-    "address_refused": Ending(False, Who.OPERATOR, "not public; `--allow-net` opens it"),
-    "port_refused": Ending(False, Who.OPERATOR, "not open; `--allow-ports` opens it"),
-    "connect_failed": Ending(True, Who.SOURCE, "refused, or no route"),
-    "connect_timeout": Ending(True, Who.SOURCE, "no connection in time"),
-    "tls_failed": Ending(False, Who.SOURCE, "no TLS, or the certificate is not valid for the host"),
-    "tls_timeout": Ending(True, Who.SOURCE, "TLS not set up in time"),
-    "proxy_failed": Ending(True, Who.OPERATOR, "the proxy does not connect"),
-    "header_timeout": Ending(True, Who.SOURCE, "no answer in time"),
-    "headers_too_large": Ending(False, Who.SOURCE, "more than 64 KiB of headers"),
-    "idle_timeout": Ending(True, Who.SOURCE, "the body stopped"),
-    "too_slow": Ending(True, Who.SOURCE, "the body comes too slowly"),
-    "member_timeout": Ending(False, Who.OPERATOR, "not done within `--member-timeout`"),
-    "connection_lost": Ending(True, Who.SOURCE, "closed before an answer"),
-    "http_error": Ending(False, Who.CALLER, "an answer that will not change, such as 404"),
-    "http_throttled": Ending(True, Who.NOBODY, "429, or 503 with `Retry-After`"),
-    "http_unavailable": Ending(True, Who.SOURCE, "408, 425, most of 5xx"),
-    "too_many_redirects": Ending(False, Who.SOURCE, "more than 5"),
-    "bad_response": Ending(False, Who.SOURCE, "not HTTP, or a redirect to no URL"),
-    "bad_range": Ending(True, Who.SOURCE, "the answer does not continue the earlier attempt"),
-    "content_encoded": Ending(False, Who.SOURCE, "an encoding that was not asked for"),
-    "body_short": Ending(True, Who.SOURCE, "the connection ended too early"),
-    "body_long": Ending(False, Who.SOURCE, "more bytes than announced"),
-    "too_large": Ending(False, Who.OPERATOR, "more than `--member-bytes`"),
-    "checksum_mismatch": Ending(False, Who.CALLER, "not the SHA-256 that the batch gave"),
-    "batch_failed": Ending(False, Who.CALLER, "not tried, because too many others had failed"),
-    "batch_timeout": Ending(False, Who.CALLER, "not done within the batch's `timeout`"),
-}
-
-
-#: Codes of failures after which the host may be away.
-AWAY_CODES = frozenset(
-    (
-        *("dns_timeout", "connect_failed", "connect_timeout", "tls_timeout", "header_timeout"),
-        "connection_lost",
-    )
-)
-#: Codes of failures that show that the host is not away.
-THERE_CODES = frozenset(
-    (
-        *("tls_failed", "headers_too_large", "idle_timeout", "too_slow", "too_many_redirects"),
-        *("bad_response", "bad_range", "content_encoded", "body_short", "body_long"),
-        *("too_large", "checksum_mismatch"),
-    )
-)
-
-
-PART_CODES = {
-    "cancelled": Ending(False, Who.CALLER, "the batch was cancelled"),
-    "expired": Ending(False, Who.CALLER, "not begun within the batch's `expires`"),
-    "hopeless": Ending(
-        False, Who.CALLER, "ended, because too many members of the batch had failed"
-    ),
-    "retries": Ending(True, Who.OPERATOR, "each try failed; `detail` has the last reason"),
-    "fatal": Ending(False, Who.OPERATOR, "it failed, and another try would fail, too"),
-    "poison": Ending(False, Who.OPERATOR, "three processes died that ran only this part"),
-}
 
 
 def catalogue() -> Iterator[type[BulkError]]:

@@ -16,9 +16,17 @@ from twisted.web.resource import Resource
 
 from twisted_bulk.api.admission import Admission
 from twisted_bulk.api.intake import Intake
-from twisted_bulk.api.messages import answer_error, answer_json, argument, json_body, read_body
+from twisted_bulk.api.messages import (
+    answer_error,
+    answer_json,
+    argument,
+    is_packed,
+    json_body,
+    read_body,
+    unpacked,
+)
 from twisted_bulk.api.openapi import document
-from twisted_bulk.api.order import read_order
+from twisted_bulk.api.order import Order, read_order
 from twisted_bulk.api.submission import Change, Control, Rates
 from twisted_bulk.api.tokens import Access
 from twisted_bulk.errors import (
@@ -52,6 +60,7 @@ class Api:
     """The resource of the API port.
 
     :param max_urls: URLs in one POST
+    :param max_body: bytes of one POST's body, after it is unpacked
     :param secrets: returns the secrets that sign the callbacks of a token's batches, by its name
     :param port: this node's file port; None: it has none
     :param request_rate: requests a second of one token or address; 0: any number
@@ -64,6 +73,7 @@ class Api:
         intake: Intake,
         access: Access,
         max_urls: int,
+        max_body: int,
         secrets: Callable[[str], list[str]],
         port: FilePort | None = None,
         request_rate: int = 0,
@@ -71,6 +81,7 @@ class Api:
         self._intake = intake
         self._admission = Admission(access, request_rate)
         self._max_urls = max_urls
+        self._max_body = max_body
         self._secrets = secrets
         self._reading = DeferredSemaphore(MAX_READERS)
         self._port = port
@@ -106,10 +117,13 @@ class Api:
         token = self._admission.admit(request, "submit")
         self._admission.check_running()
         body, size = json_body(request)
-        if size < THREAD_BYTES:
-            order = read_order(body, self._max_urls)
-        else:
-            order = await self._reading.run(deferToThread, read_order, body, self._max_urls)
+        packed = is_packed(request)
+
+        def read() -> Order:
+            return read_order(unpacked(body, self._max_body) if packed else body, self._max_urls)
+
+        is_small = size < THREAD_BYTES and not packed
+        order = read() if is_small else await self._reading.run(deferToThread, read)
         ticket = await self._intake.submit(order, token.name)
         where = f"/v1/batches/{ticket.task_id}"
         request.setHeader("Location", where)

@@ -13,8 +13,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted_bulk.api import outline
 from twisted_bulk.api.order import read_order
 from twisted_bulk.api.outline import MAX_ENTRIES
-from twisted_bulk.batch.model import Member, host_of, pack_members, unpack_members
+from twisted_bulk.batch.model import Member, pack_members, unpack_members
 from twisted_bulk.errors import InvalidRequest
+from twisted_bulk.system.urls import host_of
 
 
 def body(**fields: Any) -> bytes:

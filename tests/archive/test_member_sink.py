@@ -37,7 +37,7 @@ class SinkTests(TestCase):
 
     def sink(self, name: str, **options: Any) -> MemberSink:
         given = {"length": None, "modified": 0.0}
-        return MemberSink(self.threads, self.archive, [name], **given | options)
+        return MemberSink(self.threads, self.archive, {1: name}, **given | options)
 
     async def put(self, sink: MemberSink, data: bytes, piece: int = 100_000) -> None:
         for at in range(0, len(data), piece):
@@ -89,7 +89,7 @@ class SinkTests(TestCase):
             MemberSink(
                 threads,
                 archives[number // 3],
-                [f"{number}"],
+                {1: f"{number}"},
                 length=MAX_IN_MEMORY * 2,
                 modified=0.0,
             )
@@ -253,7 +253,7 @@ class SinkTests(TestCase):
         await deferToThread(started.wait, 10)
         beside = [Deferred.fromCoroutine(self.put(self.sink(f"{n}"), NOISE)) for n in range(3)]
         other = Archive(Path(tempfile.mkdtemp(prefix="bw")), "auto", 1 << 40)
-        sink = MemberSink(self.threads, other, ["small"], length=None, modified=0)
+        sink = MemberSink(self.threads, other, {1: "small"}, length=None, modified=0)
         await self.put(sink, TEXT)
         self.assertEqual([one.name for one in sink.placed], ["small"])
         self.assertFalse(large.called)
@@ -277,7 +277,7 @@ class SinkTests(TestCase):
         encoder = Encoder("store")
         encoder.update(NOISE)
         with self.assertRaises(ValueError):
-            self.archive.add(["half"], encoder.encoded, pieces, 0)
+            self.archive.add({1: "half"}, encoder.encoded, pieces, 0)
         sink.discard()
         again = Archive(self.archive.folder, "auto", 1 << 40)
         self.assertEqual([one.name for one in again.resume()], ["whole"])

@@ -60,7 +60,7 @@ class PlacesTests(SynchronousTestCase):
                 place.write(data[len(data) // 2 :])
                 encoder = Encoder("store")
                 encoder.update(data)
-                archive.add([name], encoder.encoded, place.read, 0, place=place)
+                archive.add({1: name}, encoder.encoded, place.read, 0, place=place)
                 whole[name] = data
             elif step == "free" and value < len(places):
                 places.pop(value)[2].close()
@@ -143,7 +143,7 @@ class PlacesTests(SynchronousTestCase):
             raise OSError(5, "broken")
 
         with self.assertRaises(OSError), self.patch(os, "fsync", broken):
-            archive.close(LAST, b"[]", 0)
+            archive.close(lambda *_: LAST, b"[]", 0)
         archive.abandon()
         archive = Archive(folder, "store", 1 << 40)
         self.assertEqual([one.name for one in archive.resume()], ["a", "b", "c"])
@@ -285,7 +285,7 @@ class PlacesTests(SynchronousTestCase):
 
         def write() -> None:
             with contextlib.suppress(ValueError):
-                archive.add(["late"], encoder.encoded, pieces, 0)
+                archive.add({1: "late"}, encoder.encoded, pieces, 0)
 
         adding = threading.Thread(target=write)
         adding.start()

@@ -152,7 +152,7 @@ class VolumeTests(SynchronousTestCase):
             encoder = Encoder("store")
             encoder.update(NOISE)
             with self.assertRaises(OSError):
-                archive.add(["b"], encoder.encoded, broken, 0)
+                archive.add({1: "b"}, encoder.encoded, broken, 0)
             (after,) = add(archive, NOISE[5:], "c")
             self.assertEqual(after.offset, place.blank.end)
             if crash:

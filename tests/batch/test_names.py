@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_bulk.batch.names import MAX_LEVELS, MAX_SEGMENT_BYTES, Names, from_url, safe, sharded
+from twisted_bulk.batch.names import MAX_LEVELS, MAX_SEGMENT_BYTES, Names, safe, sharded
+from twisted_bulk.batch.source_names import from_url
 
 HOSTILE = {
     # upwards
@@ -72,12 +73,12 @@ HOSTILE = {
     "\ud800x": "_x",
     "e\u0301": "\u00e9",
     # too long
-    "x" * 300 + ".wav": "x" * 196 + ".wav",
-    "x" * 300: "x" * 200,
-    "\u4f60" * 100 + ".wav": "\u4f60" * 65 + ".wav",
-    "\U0001f4a3" * 80: "\U0001f4a3" * 50,
-    "x." + "y" * 300: "x." + "y" * 198,
-    ("y" * 300 + "/") * 2 + "z": ("y" * 200 + "/") * 2 + "z",
+    "x" * 150 + "y" * 150 + ".wav": "x" * 88 + "~" + "y" * 87 + ".wav",
+    "x" * 300: "x" * 90 + "~" + "x" * 89,
+    "\u4f60" * 100 + ".wav": "\u4f60" * 33 + "~" + "\u4f60" * 32 + ".wav",
+    "\U0001f4a3" * 80: "\U0001f4a3" * 25 + "~" + "\U0001f4a3" * 24,
+    "x." + "y" * 300: "x." + "y" * 88 + "~" + "y" * 89,
+    ("y" * 300 + "/") * 2 + "z": ("y" * 12 + "~" + "y" * 11 + "/") * 2 + "z",
     # harmless
     "-rf": "-rf",
     "$(id) `id` ;id&": "$(id) `id` ;id&",

@@ -23,8 +23,8 @@ from tests.support.reactor import reactor
 from tests.support.redis_servers import free_port, need
 from tests.support.sentinels import SentinelSet
 from twisted_bulk.brokers.redis import Redis, connection
+from twisted_bulk.dialing.guard import Guard
 from twisted_bulk.errors import MemberError, QueueUnavailable
-from twisted_bulk.http_client.guard import Guard
 from twisted_bulk.jobs.model import Work
 from twisted_bulk.jobs.scripted import ScriptedQueue
 

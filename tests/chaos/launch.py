@@ -15,8 +15,8 @@ from twisted.scripts.twistd import run
 
 from twisted_bulk.brokers.store import Script
 from twisted_bulk.consumer import runner
+from twisted_bulk.dialing.lookup import look_up
 from twisted_bulk.http_client import agent
-from twisted_bulk.http_client.lookup import look_up
 from twisted_bulk.jobs import scripted
 from twisted_bulk.jobs.scripts import SCRIPTS
 from twisted_bulk.node import worker_processes

@@ -19,10 +19,11 @@ from tests.support.origin_server import Exchange, Site, ok, respond
 from tests.support.reactor import reactor
 from tests.support.timed_store import Timed
 from twisted_bulk.downloads import retries
-from twisted_bulk.downloads.fetch import Content, Fetch
+from twisted_bulk.downloads.fetch import Fetch
 from twisted_bulk.downloads.host_backoff import HostBackoff
 from twisted_bulk.downloads.part_fetches import PartFetches
 from twisted_bulk.errors import MemberError
+from twisted_bulk.http_client.content import Content
 from twisted_bulk.jobs.cluster import Cluster
 
 
@@ -401,7 +402,7 @@ class DownloadTests(DownloadTestCase):
                 raise OSError(28, "No space left on device")
 
         class Hopeless(Hole):
-            def open(self, fetch: Fetch) -> Bucket:
+            async def open(self, fetch: Fetch) -> Bucket:
                 return Full()
 
         self.site.answers["/a"] = ok(b"a")

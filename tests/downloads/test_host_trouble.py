@@ -101,7 +101,7 @@ class HostAwayTests(DownloadTestCase):
                 self.finished = True
 
         class SlowHole(Hole):
-            def open(self, fetch: Fetch) -> Bucket:
+            async def open(self, fetch: Fetch) -> Bucket:
                 return Slow()
 
         self.site.answers["/a"] = ok(b"x")

@@ -13,7 +13,7 @@ from tests.support.downloads import DownloadTestCase
 from tests.support.origin_server import Exchange, ok, respond
 from tests.support.reactor import reactor
 from twisted_bulk.downloads.part_fetches import PartFetches
-from twisted_bulk.errors import MEMBER_CODES
+from twisted_bulk.error_codes import MEMBER_CODES
 
 DEADLINE = 1.0  # every one, but for those that a test shortens
 OK = b"HTTP/1.1 200 OK\r\n"

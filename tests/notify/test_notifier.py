@@ -17,10 +17,10 @@ from tests.support.origin_server import Exchange, Site, ok, respond
 from tests.support.reactor import reactor
 from tests.support.redis_servers import RedisTestCase
 from twisted_bulk.consumer.task import Fatal, GiveBack, Result, Retry, Task
+from twisted_bulk.dialing.guard import Guard
 from twisted_bulk.errors import ConfigError, Unavailable
 from twisted_bulk.http_client import discard
-from twisted_bulk.http_client.agent import AnyEncodingAgent, GuardedAgent
-from twisted_bulk.http_client.guard import Guard
+from twisted_bulk.http_client.agent import GuardedAgent, UnkeptAgent
 from twisted_bulk.jobs.group_model import Group, GroupPart
 from twisted_bulk.jobs.groups import GroupQueue
 from twisted_bulk.jobs.model import Ack
@@ -50,8 +50,8 @@ class NotifyTests(RedisTestCase):
         self.host = self.site.url.removeprefix("http://")
         self.reporting: set[tuple[str, str]] = set()
         sender = Sender(
-            AnyEncodingAgent(agent),
-            AnyEncodingAgent(agent, keep=False),
+            agent,
+            UnkeptAgent(agent),
             reactor,
             load_signer("", self.data),
         )

@@ -79,9 +79,9 @@ class PublishTests(SynchronousTestCase):
         part = PartState(PartSpec("b", 1, 1, 0), members, Clock())
         part.previous = zips
         archive = Archive(self.workspace.make_folder("b@2/1"), "store", 1 << 40)
-        (there,) = members_there(part, archive, self.workspace)
+        there = members_there(part, archive, self.workspace)[0]
         self.assertEqual((there.name, there.verified), ("a", True))
-        (closed,) = archive.close("manifest.json", b"[]", 0)
+        (closed,) = archive.close(lambda *_: "manifest.json", b"[]", 0)
         self.assertEqual(content(closed.path.read_bytes()), {"a": b"aaa"})
 
     def test_other_node(self) -> None:
@@ -90,5 +90,5 @@ class PublishTests(SynchronousTestCase):
         _, part.previous = publish(part, archive, self.workspace)
         (self.folders.public / part.previous[0].link).unlink()
         again = Archive(self.workspace.make_folder("b@2/1"), "store", 1 << 40)
-        self.assertEqual(members_there(part, again, self.workspace), [])
+        self.assertEqual(members_there(part, again, self.workspace), {})
         again.abandon()

@@ -11,9 +11,9 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.task import react
 
+from twisted_bulk.dialing.guard import Guard
 from twisted_bulk.errors import MemberError
 from twisted_bulk.http_client.agent import GuardedAgent
-from twisted_bulk.http_client.guard import Guard
 
 V4 = (
     "127.0.0.1 127.8.9.10 0.0.0.0 10.1.2.3 100.64.1.1 169.254.169.254 172.16.5.5 192.168.1.1"

@@ -41,7 +41,12 @@ class ApiTestCase(RedisTestCase):
         )  # fmt: skip
         signer = load_signer("", Path(tempfile.mkdtemp(prefix="bw")))
         self.api = Api(
-            batches, access or Access(), 150_000, signer.secrets, request_rate=request_rate
+            batches,
+            access or Access(),
+            150_000,
+            MAX_BODY,
+            signer.secrets,
+            request_rate=request_rate,
         )
         factory = BoundedSite(self.api.resource, reactor, MAX_BODY, unwelcome=self.api.unwelcome)
         port: Any = reactor.listenTCP(0, factory, interface="127.0.0.1")

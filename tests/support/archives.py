@@ -28,13 +28,15 @@ def add(archive: Archive, data: bytes, *names: str, **about: Any) -> list[ZipMem
     encoder = Encoder(archive.mode)
     pieces = [encoder.update(piece) for piece in (data[:70_000], data[70_000:]) if piece]
     pieces.append(encoder.flush())
-    return archive.add(names, encoder.encoded, lambda: pieces, 784111777, **about)
+    return archive.add(
+        dict(enumerate(names, 1)), encoder.encoded, lambda: pieces, 784111777, **about
+    )
 
 
 def finish(archive: Archive) -> list[bytes]:
     """The files of ``archive``."""
     found = []
-    for path, size, sha256, members in archive.close(LAST, b"[]", 0):
+    for path, size, sha256, members in archive.close(lambda *_: LAST, b"[]", 0):
         data = path.read_bytes()
         assert (size, sha256) == (len(data), hashlib.sha256(data).hexdigest())
         with zipfile.ZipFile(io.BytesIO(data)) as opened:

@@ -12,6 +12,7 @@ from twisted.trial.unittest import TestCase
 from tests.support.origin_server import Site
 from tests.support.reactor import reactor
 from twisted_bulk.batch.model import Member
+from twisted_bulk.dialing.guard import Guard
 from twisted_bulk.download import Downloader
 from twisted_bulk.downloads import retries
 from twisted_bulk.downloads.attempt import Fetcher
@@ -21,7 +22,6 @@ from twisted_bulk.downloads.limits import Limits
 from twisted_bulk.downloads.part_fetches import PartFetches
 from twisted_bulk.errors import MemberError
 from twisted_bulk.http_client.agent import GuardedAgent
-from twisted_bulk.http_client.guard import Guard
 
 PORTS = (range(1, 22), range(80, 81), range(443, 444), range(1024, 65536))
 
@@ -76,7 +76,7 @@ class Hole:
     url: str
     busy: bool
 
-    def open(self, fetch: Fetch) -> Bucket:
+    async def open(self, fetch: Fetch) -> Bucket:
         self.case.sinks.append(Bucket(self.busy))
         return self.case.sinks[-1]
 

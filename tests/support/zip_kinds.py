@@ -169,7 +169,7 @@ def _add(archive: Archive, name: str, data: Content, modified: float) -> None:
         spool.write(encoder.flush())
         spool.seek(0)
         blocks = iter(lambda: spool.read(BLOCK), b"")
-        archive.add([name], encoder.encoded, lambda: blocks, modified)
+        archive.add({1: name}, encoder.encoded, lambda: blocks, modified)
 
 
 def make(folder: Path, kind: Kind) -> tuple[list[str], list[Path]]:
@@ -177,7 +177,7 @@ def make(folder: Path, kind: Kind) -> tuple[list[str], list[Path]]:
     members = list(kind.members)
     spec = PartSpec("b", 1, 1, 0, layout=kind.layout)
     wanted = [Member("http://h/", name) for name, _ in members]
-    names = PartState(spec, wanted, cast(IReactorTime, Clock())).names
+    names = PartState(spec, wanted, cast(IReactorTime, Clock())).naming.names
     archive = Archive(folder, kind.mode, kind.limit)
     for number, (name, (_, data)) in enumerate(zip(names, members, strict=True)):
         if number and number <= kind.broken:
@@ -185,7 +185,7 @@ def make(folder: Path, kind: Kind) -> tuple[list[str], list[Path]]:
             archive = Archive(folder, kind.mode, kind.limit)
             assert len(archive.resume()) == number
         _add(archive, name, data, kind.modified)
-    return names, [path for path, *_ in archive.close(MANIFEST, NOTE, kind.modified)]
+    return names, [path for path, *_ in archive.close(lambda *_: MANIFEST, NOTE, kind.modified)]
 
 
 def _hashed(command: list[str]) -> str:

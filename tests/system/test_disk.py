@@ -53,6 +53,6 @@ class WriteTests(SynchronousTestCase):
     def test_nothing_behind_it(self) -> None:
         """A member without a piece has its header."""
         archive = Archive(Path(tempfile.mkdtemp(prefix="bw")), "store", 1 << 40)
-        archive.add(["empty"], Encoder("store").encoded, list, 0.0)
+        archive.add({1: "empty"}, Encoder("store").encoded, list, 0.0)
         (found,) = finish(archive)
         self.assertEqual(content(found), {"empty": b""})

@@ -12,7 +12,8 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.daemon import ROOT
-from twisted_bulk.errors import MEMBER_CODES, PART_CODES, BulkError, ConfigError, catalogue
+from twisted_bulk.error_codes import MEMBER_CODES, PART_CODES
+from twisted_bulk.errors import BulkError, ConfigError, catalogue
 
 PAGE = ROOT / "docs" / "errors.md"
 HEAD = """\

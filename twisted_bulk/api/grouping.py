@@ -7,11 +7,14 @@ from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 
 from twisted_bulk.api.order import Order
-from twisted_bulk.api.submission import MAX_PARTS
-from twisted_bulk.batch.model import PartSpec, Spec, host_of, pack_members
+from twisted_bulk.api.submission import MAX_PARTS, manifest_of
+from twisted_bulk.batch.expectations import ANYTHING
+from twisted_bulk.batch.model import PartSpec, Spec, pack_members
+from twisted_bulk.batch.names import segment
 from twisted_bulk.errors import InvalidRequest
 from twisted_bulk.jobs.group_model import Group, GroupPart
 from twisted_bulk.jobs.groups import GroupQueue
+from twisted_bulk.system.urls import host_of
 
 
 class Grouping:
@@ -59,7 +62,7 @@ class Grouping:
             Deferred.fromCoroutine(self._queue.detach(attached)).addErrback(lambda _: None)
             raise
         submission = order.submission
-        spec = Spec(url=submission.url, notify_format=submission.notify_format, owner=owner)
+        spec = Spec(url=submission.url or "", notify_format=submission.notify_format, owner=owner)
         group = Group(
             id=key,
             digest=digest,
@@ -94,6 +97,10 @@ class Grouping:
             notify=host_of(submission.url) if submission.url else "",
             first=begin,
             show_urls=submission.show_urls,
+            filename=segment(submission.filename).removesuffix(".zip"),
+            manifest=manifest_of(submission),
+            expect=submission.expect or ANYTHING,
+            retry_on=tuple(submission.retry_on),
         )
         payload = msgspec.json.encode(spec)
         self._claim(len(packed))

@@ -1,10 +1,13 @@
 """The bodies of requests and answers: JSON with entity tags, and errors as problems."""
 
+import gzip
 import hashlib
 import os
 import re
+import zlib
 from collections.abc import Callable
 from http import HTTPStatus
+from tempfile import SpooledTemporaryFile
 from typing import Any, BinaryIO
 
 import msgspec
@@ -14,10 +17,12 @@ from twisted.web.http import Request
 from twisted.web.resource import Resource
 from werkzeug.exceptions import HTTPException
 
+from twisted_bulk.api.outline import BOM
 from twisted_bulk.api.submission import read
 from twisted_bulk.errors import (
     BadRequest,
     BulkError,
+    InvalidRequest,
     MethodNotAllowed,
     NotFound,
     QueueUnavailable,
@@ -61,15 +66,53 @@ def answer_json(request: Request, value: Any, status: int = HTTPStatus.OK) -> by
 def json_body(request: Request) -> tuple[BinaryIO, int]:
     """The file of a request's body, and its size in bytes.
 
-    :raises UnsupportedMedia: the request does not say that it is JSON
+    A program may call it anything: PHP sends what it posts as a form. A browser may not, as another
+    site's page could send a form without being asked (CSRF).
+
+    :raises UnsupportedMedia: a browser sends it, and does not say that it is JSON; or it is encoded
+        in another way than gzip
     """
     media = (header(request, "Content-Type") or "").partition(";")[0].strip().lower()
-    if media != "application/json" and not re.fullmatch(r"application/[\w.-]+\+json", media):
+    from_browser = header(request, "Origin") is not None or header(request, "Sec-Fetch-Site")
+    is_json = media == "application/json" or re.fullmatch(r"application/[\w.-]+\+json", media)
+    if from_browser and not is_json:
         raise UnsupportedMedia(f"Content-Type is {media or 'absent'}, not application/json")
+    if _coding(request) not in ("", "identity", "gzip", "x-gzip"):
+        raise UnsupportedMedia(f"Content-Encoding is {_coding(request)[:20]}, not gzip")
     assert request.content is not None
     size = request.content.seek(0, os.SEEK_END)
     request.content.seek(0)
     return request.content, size
+
+
+def _coding(request: Request) -> str:
+    return (header(request, "Content-Encoding") or "").strip().lower()
+
+
+def is_packed(request: Request) -> bool:
+    """Whether the body is a gzip of what it says."""
+    return _coding(request).endswith("gzip")
+
+
+def unpacked(body: BinaryIO, most: int) -> BinaryIO:
+    """A gzip's content, in a file that is gone when it is closed. Blocks.
+
+    :param most: bytes that it may have
+    :raises TooLarge: it has more
+    :raises InvalidRequest: it is no gzip
+    """
+    # It is closed when nothing refers to it any more, as the request's own body is.
+    found: BinaryIO = SpooledTemporaryFile(MAX_AT_ONCE)  # type: ignore[assignment]  # noqa: SIM115
+    try:
+        with gzip.open(body) as packed:
+            while piece := packed.read(MAX_AT_ONCE):
+                if found.tell() + len(piece) > most:
+                    raise TooLarge(f"unpacked, the body is larger than {most} bytes")
+                found.write(piece)
+    except (gzip.BadGzipFile, EOFError, zlib.error):
+        raise InvalidRequest("Content-Encoding is gzip, and the body is no gzip") from None
+    found.seek(0)
+    return found
 
 
 def read_body(request: Request, kind: Any) -> Any:
@@ -82,7 +125,9 @@ def read_body(request: Request, kind: Any) -> Any:
     body, size = json_body(request)
     if size > MAX_AT_ONCE:
         raise TooLarge(f"the body of this call has at most {MAX_AT_ONCE} bytes")
-    return read(body.read(), kind)
+    if is_packed(request):
+        body = unpacked(body, MAX_AT_ONCE)
+    return read(body.read().removeprefix(BOM), kind)
 
 
 def argument(request: Request, name: str, default: str = "") -> str:

@@ -12,7 +12,6 @@ import msgspec
 
 from twisted_bulk import __version__
 from twisted_bulk.api.submission import Change, Control, NamedMember, Rates, Submission
-from twisted_bulk.batch.model import MAX_URL_LENGTH
 from twisted_bulk.errors import BulkError, catalogue
 
 Status = Literal["queued", "running", "done", "partial", "failed", "cancelled", "expired"]
@@ -160,7 +159,7 @@ def document() -> dict[str, Any]:
     _, schemas = msgspec.json.schema_components(types, ref_template=REF)
     for schema in schemas.values():
         schema["description"] = schema.get("description", "").partition("\n\n")[0]
-    url = {"type": "string", "pattern": URL, "maxLength": MAX_URL_LENGTH}
+    url = {"type": "string", "pattern": URL}
     fields = schemas["Submission"]["properties"]
     fields["download"] |= {
         "minItems": 1,

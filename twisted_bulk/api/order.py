@@ -14,14 +14,17 @@ from twisted_bulk.api.submission import (
     ENTRY,
     TASK_ID,
     Submission,
+    check_expect,
     check_headers,
     check_keys,
     check_member,
+    check_names,
     check_url,
     decode,
 )
 from twisted_bulk.batch.model import Member
 from twisted_bulk.errors import InvalidRequest
+from twisted_bulk.system.urls import tidy
 
 SMALL_ORDER = 1000  # members of an order that is packed without a thread
 KEYS = frozenset(name.encode() for name in Submission.__struct_fields__)
@@ -63,9 +66,11 @@ class Order:
             self._last = (
                 number,
                 [
-                    Member(entry)
+                    Member(tidy(entry))
                     if isinstance(entry, str)
-                    else Member(entry.url, entry.name, entry.headers, entry.sha256)
+                    else Member(
+                        tidy(entry.url), entry.name, entry.headers, entry.sha256, entry.expect
+                    )
                     for entry in self._entries(chunk)
                 ],
             )
@@ -93,10 +98,10 @@ class Order:
         asked, named = self.submission, self.submission.task_id
         named = None if named is None else str(named)
         seen = hashlib.sha256(_plain(msgspec.structs.replace(asked, download=[], task_id=named)))
-        number = 0
+        number, strict = 0, asked.urls == "strict"
         for members in self.members(0, self.total):
             for member in members:
-                check_member(member, f"$.download[{number}]")
+                check_member(member, f"$.download[{number}]", strict)
                 number += 1
             seen.update(_plain(members)[1:-1] + b",")
         self.digest = seen.hexdigest()
@@ -132,8 +137,11 @@ def read_order(body: BinaryIO | bytes, most: int) -> Order:
         )
     if not found.total:
         raise InvalidRequest("$.download: expected at least one URL")
+    submission = msgspec.structs.replace(submission, url=tidy(submission.url or ""))
     if submission.url:
         check_url(submission.url, "$.url")
+    check_expect(submission.expect, "$.expect")
+    check_names(submission)
     check_headers(submission.headers, "$.headers")
     order = Order(submission, found.total, file, found.chunks)
     order.check()

@@ -14,6 +14,7 @@ import msgspec
 
 from twisted_bulk.errors import InvalidRequest
 
+BOM = b"\xef\xbb\xbf"  # with which some editors begin a text in UTF-8
 PIECE_BYTES = 256 * 1024  # that are read at once
 MAX_ENTRIES = 1000  # in one chunk; then another one begins
 CHUNK_BYTES = 256 * 1024  # of a chunk; then another one begins
@@ -85,7 +86,7 @@ class _Window:
         self._file = file
         self.data = b""
         self.at = 0
-        self.begin = 0  # of ``data`` in the file
+        self.begin = file.tell()  # of ``data`` in the file
 
     def grow(self) -> bool:
         """Read the next piece; False: the file has ended."""
@@ -134,6 +135,8 @@ def outline(file: BinaryIO, most: int, known: Collection[bytes]) -> Outline:
     :raises InvalidRequest: it is not JSON, or larger in some way than a request may be
     """
     file.seek(0)
+    begin = len(BOM) if file.read(len(BOM)) == BOM else 0
+    file.seek(begin)
     window, chunks = _Window(file), list[Chunk]()
     rest, ends = list[bytes](), list[int]()
     size = depth = total = 0

@@ -8,11 +8,15 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from twisted_bulk.batch.expectations import MAX_TYPES, TYPE, Expect
 from twisted_bulk.batch.masks import Show
-from twisted_bulk.batch.model import MAX_URL_LENGTH, Member, Mode, is_url
+from twisted_bulk.batch.model import Member, Mode
+from twisted_bulk.batch.names import MANIFEST, segment
 from twisted_bulk.errors import InvalidRequest
+from twisted_bulk.system import urls
 
 MAX_PARTS = 10_000  # of a batch; more is 400
+MAX_FILE_NAME = 100  # characters of `filename`, and of the name of the manifest; more is 400
 MAX_NAME = 1000  # characters of a member's name; more is 400
 MAX_HEADER_BYTES = 16_384  # of request headers, a batch's and a member's each; more is 400
 
@@ -31,8 +35,14 @@ _OURS = frozenset(
 Priority = Annotated[int, msgspec.Meta(ge=-1000, le=1000)]
 
 
+class NamedExpect(Expect, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What a file has to be, as users send it: an unknown field is an error."""
+
+
 class NamedMember(Member, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """A member as users send it: an unknown field is an error, as it may be a misspelled one."""
+
+    expect: NamedExpect | None = None
 
 
 ENTRY = str | NamedMember
@@ -47,7 +57,7 @@ class Submission(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
 
     download: list[msgspec.Raw]
     task_id: str | int | None = None
-    url: str = ""
+    url: str | None = ""
     policy: Literal["partial", "strict"] | Annotated[float, msgspec.Meta(gt=0, le=1)] = "partial"
     priority: Priority = 0
     compress: Mode | None = None
@@ -57,6 +67,11 @@ class Submission(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
     layout: Literal["flat", "sharded"] = "flat"
     notify_format: Literal["json", "form"] = "json"
     show_urls: Show = "masked"
+    urls: Literal["mend", "strict"] = "mend"
+    expect: NamedExpect | None = None
+    retry_on: list[Annotated[int, msgspec.Meta(ge=300, le=599)]] = []
+    filename: str = ""
+    manifest: bool | str = True
 
 
 class Change(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -109,15 +124,48 @@ def check_headers(headers: dict[str, str], where: str) -> None:
 
 def check_url(url: str, where: str) -> None:
     """:raises InvalidRequest: it is not a URL that can be fetched"""
-    if not is_url(url):
-        raise InvalidRequest(
-            f"{where}: not an http or https URL of at most {MAX_URL_LENGTH} characters"
-        )
+    if not urls.normal(url):
+        raise InvalidRequest(f"{where}: {urls.reason(url)}")
 
 
-def check_member(member: Member, where: str) -> None:
-    """:raises InvalidRequest: names the field that is wrong"""
-    check_url(member.url, where)
+def check_expect(expect: Expect | None, where: str) -> None:
+    """:raises InvalidRequest: no file can be as it says"""
+    if expect is None:
+        return
+    if len(expect.type) > MAX_TYPES or not all(map(TYPE.fullmatch, expect.type)):
+        raise InvalidRequest(f"{where}.type: expected up to {MAX_TYPES} types such as audio/*")
+    if expect.min_bytes < 0 or expect.max_bytes < 0:
+        raise InvalidRequest(f"{where}: a size below 0")
+    if 0 < expect.max_bytes < expect.min_bytes:
+        raise InvalidRequest(f"{where}: max_bytes is less than min_bytes")
+
+
+def check_names(submission: Submission) -> None:
+    """:raises InvalidRequest: a zip or a manifest cannot have the name that is asked for"""
+    for where, name in (("filename", submission.filename), ("manifest", submission.manifest)):
+        if isinstance(name, str) and (len(name) > MAX_FILE_NAME or re.search(r"[/\\]", name)):
+            raise InvalidRequest(
+                f"$.{where}: expected a file name of at most {MAX_FILE_NAME} characters"
+            )
+        if isinstance(name, str) and name and not segment(name).removesuffix(".zip"):
+            raise InvalidRequest(f"$.{where}: no file can have this name")
+
+
+def manifest_of(submission: Submission) -> str:
+    """The name of the manifest in a batch's zips; empty: they have none."""
+    if isinstance(submission.manifest, str):
+        return segment(submission.manifest)
+    return MANIFEST if submission.manifest else ""
+
+
+def check_member(member: Member, where: str, strict: bool) -> None:
+    """Check a member; its URL only if ``strict``.
+
+    :raises InvalidRequest: names the field that is wrong
+    """
+    if strict:
+        check_url(member.url, where)
+    check_expect(member.expect, f"{where}.expect")
     if len(member.name) > MAX_NAME:
         raise InvalidRequest(f"{where}.name: more than {MAX_NAME} characters")
     if member.headers:

@@ -6,7 +6,7 @@ reading of the socket waits.
 """
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from itertools import count
 from typing import Any
 
@@ -17,7 +17,7 @@ from twisted_bulk.archive.encoder import SAMPLE_BYTES, Data, Encoded, Encoder, e
 from twisted_bulk.archive.pack_threads import PackThreads
 from twisted_bulk.archive.spool import ReservedPlace, Scratch, Spool
 from twisted_bulk.archive.writer import Archive
-from twisted_bulk.archive.zip_member import ZipMember
+from twisted_bulk.archive.zip_member import Source, ZipMember
 from twisted_bulk.archive.zip_records import STORED
 from twisted_bulk.errors import MemberError
 
@@ -38,24 +38,23 @@ class MemberSink:
 
     ``placed`` has the member as it stands in the archive, for each of its names.
 
-    :param names: under which the member goes in
+    :param names: under which the member goes in, by their numbers within the part
     :param length: in bytes, as the server announced it; None: it did not
     :param modified: seconds since 1970
     :param sha256: of the content, in hexadecimal digits; empty: any
-    :param about: returns whether its end was certain, and how many attempts it took; called at the
-        end
+    :param about: returns what is told of it; called at the end
     """
 
     def __init__(
         self,
         threads: PackThreads,
         archive: Archive,
-        names: Sequence[str],
+        names: Mapping[int, str],
         *,
         length: int | None,
         modified: float,
         sha256: str = "",
-        about: Callable[[], tuple[bool, int]] = lambda: (True, 1),
+        about: Callable[[], Source] = Source,
     ) -> None:
         self._arrival = next(_ARRIVALS)
         self._threads = threads
@@ -176,12 +175,10 @@ class MemberSink:
     def _add(self, encoded: Encoded, pieces: Callable[[], Iterable[Data]]) -> None:
         if self._sha256 and self._sha256 != encoded.sha256:
             raise MemberError("checksum_mismatch", f"its SHA-256 is {encoded.sha256}")
-        verified, attempts = self._about()
         place = self._spool if isinstance(self._spool, ReservedPlace) else None
         self.placed = self._archive.add(
-            self._names, encoded, pieces, self._modified,
-            verified=verified, attempts=attempts, place=place,
-        )  # fmt: skip
+            self._names, encoded, pieces, self._modified, self._about(), place
+        )
 
     def _to_spool(self, pieces: list[bytes]) -> None:
         with self._lock:
@@ -200,7 +197,7 @@ class MemberSink:
     def _open(self) -> Spool:
         length = self._length
         if self._encoder.method == STORED and length is not None and length <= MAX_RESERVED:
-            return self._archive.reserve(self._names[0], length, self._modified)
+            return self._archive.reserve(next(iter(self._names.values())), length, self._modified)
         return Scratch(self._archive.folder)
 
     def _finish_spool(self, pieces: list[bytes]) -> None:

@@ -194,7 +194,11 @@ class Volume:
         :returns: the file's size, and its SHA-256 in hexadecimal digits
         """
         start = self.offset
-        entries = [self.members[begin].entry for begin in sorted(self.members)]
+        # In the order of the request; what has no number there comes last.
+        members = sorted(
+            self.members.values(), key=lambda one: (one.number or sys.maxsize, one.offset)
+        )
+        entries = [one.entry for one in members]
         directory = b"".join(map(central_header, entries))
         for data in (directory, end_records(entries, start, len(directory))):
             self.offset = write_at(self.file, data, self.offset)

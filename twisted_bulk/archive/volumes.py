@@ -112,14 +112,17 @@ class Volumes:
         assert offset is not None
         return volume, msgspec.structs.replace(new, volume=number, offset=offset)
 
-    def close(self, last: str, content: bytes, modified: float) -> list[ClosedZip]:
+    def close(
+        self, last: Callable[[int, int], str], content: bytes, modified: float
+    ) -> list[ClosedZip]:
         """Add one more member to each file, and complete it; files without members go.
 
-        :param last: the name of that member
+        :param last: returns the name of that member, see :meth:`Archive.close`
         :param modified: its date, in seconds since 1970
         """
         encoded, packed = encode("deflate", content)
-        closed = []
+        closed: list[ClosedZip] = []
+        count = len(self.used)
         for volume in self._volumes:
             if not volume.members:
                 volume.file.close()
@@ -127,14 +130,15 @@ class Volumes:
                 continue
             volume.join(self._journal.note)
             members = len(volume.members)
-            note = ZipMember(
-                name=last, volume=0, offset=volume.offset, method=encoded.method,
-                crc=encoded.crc, size=encoded.size, packed=encoded.packed, modified=modified,
-                sha256="",
-            )  # fmt: skip
-            volume.take(note.end - note.offset, sys.maxsize)
-            volume.fill(note, [packed])
-            volume.settle(note)
+            name = last(len(closed) + 1, count)
+            if name:
+                note = ZipMember.blank(
+                    name, modified, offset=volume.offset, method=encoded.method, crc=encoded.crc,
+                    size=encoded.size, packed=encoded.packed,
+                )  # fmt: skip
+                volume.take(note.end - note.offset, sys.maxsize)
+                volume.fill(note, [packed])
+                volume.settle(note)
             closed.append(ClosedZip(volume.path, *volume.close(), members))
         return closed
 

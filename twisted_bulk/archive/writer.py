@@ -9,7 +9,7 @@ behind those of them that are right.
 import contextlib
 import threading
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import msgspec
@@ -19,7 +19,8 @@ from twisted_bulk.archive.journal import Journal
 from twisted_bulk.archive.spool import ReservedPlace
 from twisted_bulk.archive.volume import Volume
 from twisted_bulk.archive.volumes import ClosedZip, Volumes
-from twisted_bulk.archive.zip_member import ZipMember, packed_data
+from twisted_bulk.archive.zip_member import UNKNOWN, Source, ZipMember, packed_data
+from twisted_bulk.archive.zip_records import modified_of
 from twisted_bulk.system.disk import begin_writing
 
 HASH_BYTES = 8 << 20  # that are written before the zips are hashed again
@@ -70,36 +71,34 @@ class Archive:
 
     def reserve(self, name: str, size: int, modified: float) -> ReservedPlace:
         """A place for a member of ``size`` bytes that is stored."""
-        blank = ZipMember.stored(name, size, modified)
+        blank = ZipMember.blank(name, modified, size=size, packed=size)
         with self._work():
             return ReservedPlace(*self._take(blank), self._work)
 
     def add(
         self,
-        names: Sequence[str],
+        names: Mapping[int, str],
         encoded: Encoded,
         pieces: Callable[[], Iterable[Data]],
         modified: float,
-        *,
-        verified: bool = True,
-        attempts: int = 1,
+        source: Source = UNKNOWN,
         place: ReservedPlace | None = None,
     ) -> list[ZipMember]:
         """Put one whole member in, under each of its names.
 
+        :param names: by their numbers within the part
         :param pieces: returns its encoded form
         :param modified: seconds since 1970
         :param place: where its data stands already, for its first name
         :raises ValueError: the archive was given up
         """
-        new = ZipMember(
-            name="", volume=0, offset=0, method=encoded.method, crc=encoded.crc,
-            size=encoded.size, packed=encoded.packed, modified=modified,
-            sha256=encoded.sha256, verified=verified, attempts=attempts,
+        new = ZipMember.blank(
+            "", modified, method=encoded.method, crc=encoded.crc, size=encoded.size,
+            packed=encoded.packed, sha256=encoded.sha256, **msgspec.structs.asdict(source),
         )  # fmt: skip
         placed: list[ZipMember] = []
-        for name in names:
-            one = msgspec.structs.replace(new, name=name)
+        for number, name in names.items():
+            one = msgspec.structs.replace(new, name=name, number=number)
             here = place if not placed else None
             placed.append(self._append(one, pieces()) if here is None else self._settle(one, here))
         return placed
@@ -107,7 +106,8 @@ class Archive:
     def copy(self, path: Path, about: Callable[[str], ZipMember | None]) -> list[ZipMember]:
         """Add members of another zip, without decompressing them.
 
-        :param about: what the journal notes of a member, by its name; None leaves it out
+        :param about: what the journal notes of a member, by its name; None leaves it out. Checksums
+            and time are those of the zip
         """
         copied = []
         with zipfile.ZipFile(path) as found, open(path, "rb") as file:
@@ -115,7 +115,7 @@ class Archive:
                 if (wanted := about(info.filename)) is not None:
                     new = msgspec.structs.replace(
                         wanted, method=info.compress_type, crc=info.CRC, size=info.file_size,
-                        packed=info.compress_size,
+                        packed=info.compress_size, modified=modified_of(info),
                     )  # fmt: skip
                     copied.append(self._append(new, packed_data(file, info)))
         return copied
@@ -209,10 +209,13 @@ class Archive:
         """The numbers of the files that have members; :meth:`close` removes the others."""
         return self._volumes.used
 
-    def close(self, last: str, content: bytes, modified: float) -> list[ClosedZip]:
+    def close(
+        self, last: Callable[[int, int], str], content: bytes, modified: float
+    ) -> list[ClosedZip]:
         """Add one more member to each file, write the directories, make all durable.
 
-        :param last: the name of that member
+        :param last: returns the name of that member, of a file's number and how many they are;
+            empty: there is none
         :param modified: its date, in seconds since 1970
         """
         with self._alone():

@@ -4,7 +4,7 @@ import os
 import struct
 import zipfile
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import msgspec
 
@@ -26,6 +26,9 @@ class ZipMember(msgspec.Struct, frozen=True, omit_defaults=True):
     :param sha256: of its content, in hexadecimal digits
     :param verified: its end was certain, or its checksum was right
     :param attempts: attempts that it took
+    :param number: of the member within its part, from 1; 0: an older version wrote it
+    :param type: its Content-Type; ``encoding``: its Content-Encoding; ``warning``: of the manifest
+    :param stamped: its headers have an extended timestamp
     """
 
     name: str
@@ -39,14 +42,20 @@ class ZipMember(msgspec.Struct, frozen=True, omit_defaults=True):
     sha256: str
     verified: bool = True
     attempts: int = 1
+    number: int = 0
+    type: str = ""
+    encoding: str = ""
+    warning: str = ""
+    stamped: bool = False
 
     @classmethod
-    def stored(cls, name: str, size: int, modified: float) -> "ZipMember":
-        """A stored member of ``size`` bytes, before its place and its checksums are known."""
-        return cls(
-            name=name, volume=0, offset=0, method=STORED, crc=0, size=size, packed=size,
-            modified=modified, sha256="",
-        )  # fmt: skip
+    def blank(cls, name: str, modified: float, **fields: Any) -> "ZipMember":
+        """A member before its place and its checksums are known."""
+        given: dict[str, Any] = {
+            "volume": 0, "offset": 0, "method": STORED, "crc": 0, "size": 0, "packed": 0,
+            "sha256": "", "stamped": True,
+        }  # fmt: skip
+        return cls(name=name, modified=modified, **given | fields)
 
     @property
     def end(self) -> int:
@@ -58,8 +67,21 @@ class ZipMember(msgspec.Struct, frozen=True, omit_defaults=True):
         """Its line in the directory."""
         return Entry(
             self.name.encode(), self.method, self.crc, self.size, self.packed, self.modified,
-            self.offset,
+            self.offset, self.stamped,
         )  # fmt: skip
+
+
+class Source(msgspec.Struct, frozen=True):
+    """What is told of a member beside its content; see :class:`ZipMember`."""
+
+    verified: bool = True
+    attempts: int = 1
+    type: str = ""
+    encoding: str = ""
+    warning: str = ""
+
+
+UNKNOWN = Source()
 
 
 def packed_data(file: BinaryIO, info: zipfile.ZipInfo) -> Iterator[bytes]:

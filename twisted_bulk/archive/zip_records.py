@@ -7,6 +7,7 @@ records appear only where a number does not fit without them.
 import struct
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from zipfile import ZipInfo
 
 import msgspec
 
@@ -15,6 +16,7 @@ _LOCAL, _ZIP64 = 30, 20  # bytes of a local header without names, and of its zip
 _MAX16 = 0xFFFF
 MARK = 0xFFFFFFFF  # stands where the number is in a zip64 field
 _UTF8 = 0x0800
+_EXTENDED_TIME = 0x5455
 _UNIX = 3 << 8
 _REGULAR_0644 = 0o100644 << 16
 _EPOCH = datetime(1980, 1, 1, tzinfo=UTC)
@@ -27,6 +29,7 @@ class Entry(msgspec.Struct, frozen=True):
     :param size: bytes before and ``packed`` after compression
     :param offset: of its local header
     :param modified: seconds since 1970, shown in UTC
+    :param stamped: an extended timestamp stands beside it, which is right in every time zone
     """
 
     name: bytes
@@ -36,11 +39,12 @@ class Entry(msgspec.Struct, frozen=True):
     packed: int
     modified: float
     offset: int
+    stamped: bool = False
 
     @property
     def end(self) -> int:
         """Where its data ends."""
-        header = _LOCAL + len(self.name) + (_ZIP64 if _big(self) else 0)
+        header = _LOCAL + len(self.name) + (_ZIP64 if _big(self) else 0) + len(_stamp(self))
         return self.offset + header + self.packed
 
 
@@ -57,10 +61,32 @@ def _dos(seconds: float) -> tuple[int, int]:
     )
 
 
-def _common(entry: Entry, big: bool, extra: bytes) -> bytes:
+def _stamp(entry: Entry) -> bytes:
+    """The extended timestamp (Info-ZIP's field UT) with the time of the last change.
+
+    It has 32 bits with a sign; a member with another time has none.
+    """
+    seconds = int(entry.modified)
+    if not entry.stamped or not -(1 << 31) <= seconds < 1 << 31:
+        return b""
+    return struct.pack("<2HBl", _EXTENDED_TIME, 5, 1, seconds)
+
+
+def modified_of(info: ZipInfo) -> float:
+    """When a member of a zip was changed last, in seconds since 1970."""
+    extra = info.extra
+    while len(extra) >= 4:
+        kind, size = struct.unpack_from("<2H", extra)
+        if kind == _EXTENDED_TIME and size >= 5 and len(extra) >= 9 and extra[4] & 1:
+            return float(struct.unpack_from("<l", extra, 5)[0])
+        extra = extra[4 + size :]
+    return datetime(*info.date_time, tzinfo=UTC).timestamp()
+
+
+def _common(entry: Entry, big: bool, zip64: bool, extra: bytes) -> bytes:
     """The fields that both headers share, from "version needed" to "extra length"."""
     flags = 0 if entry.name.isascii() else _UTF8
-    needed = 45 if extra else (20 if entry.method == DEFLATED else 10)
+    needed = 45 if zip64 else (20 if entry.method == DEFLATED else 10)
     packed, size = (MARK, MARK) if big else (entry.packed, entry.size)
     time, date = _dos(entry.modified)
     lengths = (len(entry.name), len(extra))
@@ -78,7 +104,8 @@ def local_header(entry: Entry) -> bytes:
     """What stands before a member's data (4.3.7)."""
     big = _big(entry)
     extra = struct.pack("<2H2Q", 1, 16, entry.size, entry.packed) if big else b""
-    return b"PK\x03\x04" + _common(entry, big, extra) + entry.name + extra
+    extra += _stamp(entry)
+    return b"PK\x03\x04" + _common(entry, big, big, extra) + entry.name + extra
 
 
 def central_header(entry: Entry) -> bytes:
@@ -89,7 +116,8 @@ def central_header(entry: Entry) -> bytes:
     numbers = [entry.size, entry.packed] if big else []
     numbers += [entry.offset] if far else []
     extra = struct.pack(f"<2H{len(numbers)}Q", 1, 8 * len(numbers), *numbers) if numbers else b""
-    common = _common(entry, big, extra)
+    extra += _stamp(entry)
+    common = _common(entry, big, bool(numbers), extra)
     offset = MARK if far else entry.offset
     made_by = struct.pack("<H", _UNIX | 45)
     rest = struct.pack("<3H2L", 0, 0, 0, _REGULAR_0644, offset)

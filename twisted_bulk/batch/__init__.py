@@ -2,5 +2,5 @@
 
 Nothing here does I/O, apart from manifest_file.
 
-For others: model, names, report, masks, manifest_file.
+For others: expectations, model, names, source_names, report, masks, manifest_file.
 """

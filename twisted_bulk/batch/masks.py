@@ -9,6 +9,8 @@ import re
 from typing import Literal
 from urllib.parse import unquote
 
+from twisted_bulk.system.urls import normal
+
 #: How a batch's URLs are shown: as they are, without secrets, only the host, not at all.
 Show = Literal["full", "masked", "host", "none"]
 
@@ -30,6 +32,8 @@ _SECRET = re.compile("|".join(SECRET_PARTS))
 _USERINFO = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*:)?//[^/?#]*@")
 _PAIR = re.compile(r"([?&;#])([^=&;#]*)=([^&;#]*)")
 _PARAMETER = re.compile(r"(;)([^=;/]*)=([^;/]*)")  # of a path
+#: In a text that is no URL: whatever may be meant as user info, though it has slashes in it.
+_MISPLACED_USERINFO = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*:/*)?.*@", re.DOTALL)
 _INNER_USERINFO = re.compile(r"://[^/?#]*@")
 _INNER_KEY = re.compile(r"[?&;#]([^=&;#]*)=")
 _HOST = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
@@ -70,12 +74,12 @@ def without_parameters(path: str) -> str:
 
 
 def show(url: str, how: Show | str = "masked") -> str:
-    """``url`` as it may be shown, see :data:`Show`."""
+    """``url`` as it may be shown, see :data:`Show`. It may be a text that is no URL."""
     if how == "full":
         return url
     if how == "none":
         return ""
-    masked = mask(url)
+    masked = mask(url if normal(url) else _MISPLACED_USERINFO.sub(r"\1", url))
     if how == "host":
         found = _HOST.match(masked)
         return found[0] if found else ""

@@ -1,31 +1,23 @@
-"""The data of a batch: its members, its parts, what became of them; which URLs are taken."""
+"""The data of a batch: its members, its parts, what became of them."""
 
-import ipaddress
-import re
-import socket
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
 import msgspec
 from isal import isal_zlib
 
-MAX_URL_LENGTH = 8192  # characters; a longer URL is refused
+from twisted_bulk.batch.expectations import ANYTHING, Expect
+from twisted_bulk.batch.names import MANIFEST
 
-#: Other URLs are refused: the HTTP client would refuse or misread them later.
-_URL = re.compile(
-    r"(?i:https?)://(?:[^\s/?#@]*@)?(\[[0-9A-Fa-f:.]+\]|[^\s/?#@:\[\]\\]+)(?::(\d{1,5}))?"
-    r"(?:[/?#][^\s\x00-\x1f\x7f]*)?"
-)
 Mode = Literal["auto", "store", "deflate"]
 
 
 class Member(msgspec.Struct, frozen=True, omit_defaults=True):
     """One URL of a batch.
 
-    ``name``: of its file in the archive. ``headers``: sent with its request. ``sha256``: expected,
-    64 hexadecimal digits or empty.
+    ``url``: as ``urls.tidy`` returns it; it may be no URL. ``name``: of its file in the archive.
+    ``headers``: sent with its request. ``sha256``: expected, 64 hexadecimal digits or empty.
+    ``expect``: in place of the batch's; None: that one counts.
 
     All structures that are read from the queue ignore fields that they do not know: a newer version
     of the program may have written them.
@@ -35,6 +27,7 @@ class Member(msgspec.Struct, frozen=True, omit_defaults=True):
     name: str = ""
     headers: dict[str, str] = {}
     sha256: str = ""
+    expect: Expect | None = None
 
 
 class Spec(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -60,6 +53,10 @@ class PartSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     :param notify: the host that gets progress callbacks, or empty
     :param first: how many members of the batch are in the parts before this one
     :param show_urls: see :data:`twisted_bulk.batch.masks.Show`
+    :param filename: of its zips, without ending; empty: the batch's id
+    :param manifest: the name of the manifest in its zips; empty: they have none
+    :param expect: what its files have to be
+    :param retry_on: statuses after which a member is tried again, too
     """
 
     batch: str
@@ -73,6 +70,10 @@ class PartSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     notify: str = ""
     first: int = 0
     show_urls: str = "masked"
+    filename: str = ""
+    manifest: str = MANIFEST
+    expect: Expect = ANYTHING
+    retry_on: tuple[int, ...] = ()
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -83,6 +84,9 @@ class Outcome(msgspec.Struct, frozen=True):
     :param status: ``done``, ``failed``, or ``unverified`` (the server did not say how long it is)
     :param code: of the error, see docs/errors.md, or empty
     :param volume: number of the zip that has it among the part's zips, from 1
+    :param type: its Content-Type, or empty
+    :param encoding: its Content-Encoding, if its bytes are encoded; else empty
+    :param warning: see :func:`twisted_bulk.batch.expectations.warning`
     """
 
     url: str
@@ -96,6 +100,9 @@ class Outcome(msgspec.Struct, frozen=True):
     part: int
     volume: int = 1
     member: int = 0
+    type: str = ""
+    encoding: str = ""
+    warning: str = ""
 
 
 class PartProgress(msgspec.Struct, frozen=True):
@@ -105,6 +112,7 @@ class PartProgress(msgspec.Struct, frozen=True):
     :param waits_for: why nothing goes on for now, or empty
     :param errors: of the first members that have failed, see :func:`report.error_of`
     :param node: name of the host where it runs
+    :param warnings: members that have a warning
     """
 
     done: int = 0
@@ -114,6 +122,7 @@ class PartProgress(msgspec.Struct, frozen=True):
     waits_for: str = ""
     errors: list[dict[str, Any]] = []
     node: str = ""
+    warnings: int = 0
 
 
 class Zip(msgspec.Struct, frozen=True):
@@ -131,6 +140,7 @@ class PartResult(msgspec.Struct, frozen=True):
     :param folder: the public folder of its files
     :param errors: as those of :class:`PartProgress`
     :param node: name of the host that has the files
+    :param warnings: as that of :class:`PartProgress`
     """
 
     folder: str
@@ -140,6 +150,7 @@ class PartResult(msgspec.Struct, frozen=True):
     bytes: int
     errors: list[dict[str, Any]]
     node: str = ""
+    warnings: int = 0
 
 
 def key_of(owner: str, task_id: str) -> str:
@@ -156,45 +167,6 @@ def task_of(key: str) -> str:
 
 
 _members = msgspec.msgpack.Decoder(list[Member])
-
-
-@lru_cache(maxsize=512)  # called four times for each member
-def host_of(url: str) -> str:
-    """The ``host[:port]`` of a URL, in one spelling: the limits per host count by it.
-
-    :param url: for which :func:`is_url` is true
-    """
-    match = _URL.fullmatch(url)
-    assert match is not None, url
-    host, port = _one_form(match[1].lower()), int(match[2] or 0)
-    default = 443 if url[:5].lower() == "https" else 80
-    return f"{host}:{port}" if port not in (0, default) else host
-
-
-def _one_form(host: str) -> str:
-    """A host name without the dot at its end, or an address in its usual spelling."""
-    host = host.rstrip(".")
-    try:
-        if host.startswith("["):
-            return f"[{ipaddress.ip_address(host[1:-1])}]"
-        if host[-1:].isdigit() or "x" in host:
-            return socket.inet_ntoa(socket.inet_aton(host))
-    except (OSError, ValueError):
-        pass
-    return host
-
-
-def is_url(url: str) -> bool:
-    """Whether ``url`` is a URL that can be fetched."""
-    match = _URL.fullmatch(url) if len(url) <= MAX_URL_LENGTH else None
-    if match is None or (match[2] and not 0 < int(match[2]) < 65536):
-        return False
-    if url.isascii() and "[" not in url and "]" not in url:
-        return True
-    try:
-        return bool(urlsplit(url).hostname)
-    except ValueError:  # brackets without an address in them, letters that look like separators
-        return False
 
 
 def pack_members(members: Iterable[Sequence[Member]], total: int) -> bytes:

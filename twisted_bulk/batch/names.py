@@ -3,13 +3,16 @@
 import hashlib
 import re
 import unicodedata
-from urllib.parse import unquote
+from collections.abc import Iterator
 
-from twisted_bulk.batch.masks import without_parameters
-
-MANIFEST = "manifest.json"  # the file of a zip that lists its members
-MAX_SEGMENT_BYTES = 200  # of UTF-8 in one path segment; a longer one is cut before its ending
+MANIFEST = "manifest.json"  # the usual name of the file of a zip that lists its members
+MAX_PATH = 180  # characters of a path; Windows takes 260, with the folder that it is unpacked in
+MAX_SEGMENT_BYTES = 200  # of UTF-8 in one path segment
+MAX_ENDING = 20  # characters of an ending that is kept when a name is shortened
 MAX_LEVELS = 32  # of folders, the file included; the lowest folders beyond are left out
+MAX_LONG_FOLDER = 24  # characters of each folder in a path that would be too long
+CUT = "~"  # stands where a name was shortened
+SHARDS = 4  # folders that `sharded` puts before a name, of one letter each
 
 #: Control characters, those that Windows refuses, marks that change the direction of text.
 _UNSAFE = re.compile(
@@ -18,91 +21,160 @@ _UNSAFE = re.compile(
 _RESERVED = re.compile(r"(?i)(con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³]) *(\..*)?")
 
 
-def _segment(text: str) -> str:
+def fold(name: str) -> str:
+    """``name`` without case and Unicode form: what is alike then is one file on some disks."""
+    if name.isascii():
+        return name.lower()
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+def split(name: str) -> tuple[str, str]:
+    """The stem and the ending of a path's last segment; the ending has its dot, or is empty."""
+    stem, dot, ending = name.rpartition(".")
+    if not stem or len(ending) > MAX_ENDING or "/" in ending:
+        return name, ""
+    return stem, dot + ending
+
+
+def _fit(stem: str, ending: str, most: int) -> str:
+    """``stem`` and ``ending``, the stem without its middle where they would be too long.
+
+    :param most: characters
+    """
+    room, size = most - len(ending), MAX_SEGMENT_BYTES - len(ending.encode())
+    if len(stem) <= room and len(stem.encode()) <= size:
+        return stem + ending
+    room = max(2, min(room, len(stem)))
+    while True:
+        half = (room - len(CUT)) // 2
+        short = f"{stem[: room - len(CUT) - half].rstrip()}{CUT}{stem[len(stem) - half :].lstrip()}"
+        if len(short.encode()) <= size or room <= 2:
+            return short + ending
+        room -= 1
+
+
+def segment(text: str, most: int = MAX_PATH) -> str:
     """``text`` as one safe path segment; may be empty."""
     text = _UNSAFE.sub("_", unicodedata.normalize("NFC", text)).strip(" ").rstrip(". ")
     if not text.strip("."):
         return ""
     if _RESERVED.fullmatch(text):
         text = "_" + text
-    if len(text.encode()) > MAX_SEGMENT_BYTES:
-        stem, dot, ending = text.rpartition(".")
-        if not dot or len(ending.encode()) > 20:
-            stem, dot, ending = text, "", ""
-        room = MAX_SEGMENT_BYTES - len((dot + ending).encode())
-        text = stem.encode()[:room].decode(errors="ignore").rstrip(". ") + dot + ending
-    return text
+    return _fit(*split(text), most)
 
 
-def safe(name: str) -> str:
+def safe(name: str, most: int = MAX_PATH) -> str:
     """``name`` as a relative path that is safe; may be empty.
 
     Slashes separate folders. ``..``, drive letters and the slash of an absolute path lose their
     meaning. A path has at most :data:`MAX_LEVELS` levels.
+
+    :param most: characters
     """
-    parts = list(filter(None, map(_segment, name.replace("\\", "/").split("/"))))
-    return "/".join([*parts[: MAX_LEVELS - 1], *parts[MAX_LEVELS - 1 :][-1:]])
-
-
-def from_url(url: str) -> str:
-    """A safe name from a URL: its last path segment, decoded once, without secret parameters."""
-    path = re.split(r"[?#]", url.split("://", 1)[1], maxsplit=1)[0]
-    path = without_parameters(path)
-    last = path.rstrip("/").split("/")[-1] if "/" in path.rstrip("/") else ""
-    return _segment(unquote(last).replace("/", "_").replace("\\", "_"))
+    parts = list(filter(None, map(segment, name.replace("\\", "/").split("/"))))
+    if len(parts) > MAX_LEVELS:
+        parts = [*parts[: MAX_LEVELS - 1], parts[-1]]
+    if len("/".join(parts)) > most:
+        folders = [_fit(folder, "", MAX_LONG_FOLDER) for folder in parts[:-1]]
+        last = _fit(*split(parts[-1]), most * 2 // 3 if folders else most)
+        while len("/".join([*folders, last])) > most:
+            folders.pop()
+        parts = [*folders, last]
+    return "/".join(parts)
 
 
 def sharded(name: str) -> str:
     """``name`` in four folders, named by the first four hexadecimal digits of its SHA-1."""
     digits = hashlib.sha1(name.encode(), usedforsecurity=False).hexdigest()
-    return "/".join([*digits[:4], name])
+    return "/".join([*digits[:SHARDS], name])
+
+
+def numbered(name: str, number: str) -> str:
+    """``name`` with a part's number before its ending: ``manifest.part001.json``."""
+    stem, ending = split(name)
+    return f"{stem}.part{number}{ending}"
+
+
+def folders_of(name: str) -> Iterator[str]:
+    """The folders of a path, the highest first."""
+    at = name.find("/")
+    while at >= 0:
+        yield name[:at]
+        at = name.find("/", at + 1)
 
 
 class Names:
     """The names that are taken in one archive.
 
-    Gives each name once: ``a (2).wav`` after ``a.wav``. Upper and lower case are one name, because
-    they are on Windows and macOS. A file and a folder never have one name: after ``a``, ``a/b``
-    becomes ``a (2)/b``.
+    Gives each name once: ``a (2).wav`` after ``a.wav``. Upper and lower case are one name, and so
+    are composed and decomposed letters, because they are on Windows and macOS. A file and a folder
+    never have one name: after ``a``, ``a/b`` becomes ``a (2)/b``.
+
+    :param manifest: the name of the manifests, which no other file gets; empty: there are none
     """
 
-    def __init__(self) -> None:
-        self._files = {MANIFEST}
+    def __init__(self, manifest: str = MANIFEST) -> None:
+        self._files: set[str] = set()
         self._folders: set[int] = set()  # hashes of them: many long names would need much memory
         self._renamed: dict[str, str] = {}
         self._next: dict[str, int] = {}
+        stem, ending = map(re.escape, split(fold(manifest)))
+        self._manifests = re.compile(rf"{stem}(\.part\d+(-\d+)?)?{ending}") if manifest else None
+
+    def _is_taken(self, key: str) -> bool:
+        if self._manifests is not None and self._manifests.fullmatch(key):
+            return True
+        return key in self._files or hash(key) in self._folders
 
     def take(self, wanted: str) -> str:
         """Take ``wanted``, or the nearest name that is free; returns the name that was taken."""
         folder, _, last = (wanted or "file").rpartition("/")
-        stem, dot, ending = last.rpartition(".")
-        if not stem:
-            stem, dot, ending = last, "", ""
-        name = self._free(self._folder(folder), stem, dot + ending)
-        self._files.add(name.casefold())
+        name = self._free(self._folder(folder), *split(last))
+        self._files.add(fold(name))
         return name
+
+    def add(self, name: str) -> None:
+        """A file has this name already."""
+        for folder in folders_of(name):
+            self._folders.add(hash(fold(folder)))
+        self._files.add(fold(name))
+
+    def release(self, name: str) -> None:
+        """A file has another name after all."""
+        self._files.discard(fold(name))
+
+    def lose_folder(self, name: str) -> None:
+        """A folder that was taken is a file elsewhere: its files have to be taken anew."""
+        self._folders.discard(hash(fold(name)))
+        self._files.add(fold(name))
+
+    def skip_to(self, wanted: str, number: int) -> None:
+        """Further files that want this name get numbers from ``number`` on."""
+        key = fold(wanted)
+        self._next[key] = max(self._next.get(key, 1), number - 1)
 
     def _folder(self, wanted: str) -> str:
         """The folder in place of ``wanted``, with a slash at its end, or empty."""
         if not wanted:
             return ""
-        key = wanted.casefold()
+        key = fold(wanted)
         if key in self._renamed:
             return self._renamed[key]
         above, _, last = wanted.rpartition("/")
         name = self._folder(above) + last
-        if hash(name.casefold()) not in self._folders:
-            if name.casefold() in self._files:
+        if hash(fold(name)) not in self._folders:
+            if self._is_taken(fold(name)):
                 name = self._free(name[: len(name) - len(last)], last, "")
                 self._renamed[key] = name + "/"
-            self._folders.add(hash(name.casefold()))
+            self._folders.add(hash(fold(name)))
         return name + "/"
 
     def _free(self, folder: str, stem: str, ending: str) -> str:
         name = f"{folder}{stem}{ending}"
-        key = taken = name.casefold()
-        while taken in self._files or hash(taken) in self._folders:
+        key = taken = fold(name)
+        while self._is_taken(taken):
             number = self._next[key] = self._next.get(key, 1) + 1
-            name = f"{folder}{stem} ({number}){ending}"
-            taken = name.casefold()
+            mark = f" ({number}){ending}"
+            name = folder + _fit(stem, mark, max(2 + len(mark), MAX_PATH - len(folder)))
+            taken = fold(name)
         return name

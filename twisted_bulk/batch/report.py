@@ -6,9 +6,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 
+from twisted_bulk.batch.expectations import HTML
 from twisted_bulk.batch.masks import mask
 from twisted_bulk.batch.model import Outcome, PartProgress, PartResult, Spec, Zip, task_of
 from twisted_bulk.jobs.group_model import ENDED, AfterRecord, GroupRecord, PartRecord
@@ -89,12 +91,14 @@ class _Sum:
     rate: float = 0.0
     waits_for: str = ""
     errors: list[dict[str, Any]] = field(default_factory=list)
+    warnings: int = 0
 
     def add_result(self, result: PartResult) -> None:
         self.done += result.done
         self.failed += result.failed
         self.bytes += result.bytes
         self.errors += result.errors
+        self.warnings += result.warnings
 
     def add_progress(self, now: PartProgress) -> None:
         self.done += now.done
@@ -103,6 +107,7 @@ class _Sum:
         self.rate += now.rate
         self.waits_for = self.waits_for or now.waits_for
         self.errors += now.errors
+        self.warnings += now.warnings
 
 
 def _zips(record: GroupRecord, part: PartRecord, result: PartResult | None) -> list[Zip]:
@@ -140,7 +145,10 @@ def _parts(record: GroupRecord, link_base: str, total: _Sum) -> Iterator[dict[st
         zips = downloadable or (result.zips if result else [])
         yield from [
             shown
-            | {"volume": volume, "download": f"{link_base}/{one.link}" if downloadable else ""}
+            | {
+                "volume": volume,
+                "download": f"{link_base}/{quote(one.link)}" if downloadable else "",
+            }
             | {"members": one.members, "size": one.size, "sha256": one.sha256}
             for volume, one in enumerate(zips, 1)
         ] or [shown]
@@ -179,6 +187,8 @@ def report(record: GroupRecord, link_base: str, brief: bool = False) -> dict[str
         "download": next((part["download"] for part in parts if part["download"]), ""),
         "parts": parts[:MAX_BRIEF_PARTS] if brief else parts,
         "errors": [_error(error, url_length) for error in total.errors[:most_errors]],
+        "warnings": total.warnings,
+        "warning": HTML if total.warnings else "",
         "created": _time(record.created),
         "started": _time(record.started),
         "finished": _time(record.ended),
@@ -233,5 +243,5 @@ def callback(shown: dict[str, Any], seq: int) -> dict[str, Any]:
         body["owner"] = shown["owner"]
     body |= {key: shown[key] for key in ("total", "done", "failed", "bytes", "eta")}
     if last:
-        body |= {key: shown[key] for key in ("parts", "errors")}
+        body |= {key: shown[key] for key in ("parts", "errors", "warnings", "warning")}
     return body

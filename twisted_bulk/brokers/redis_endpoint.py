@@ -18,7 +18,7 @@ from zope.interface import implementer
 
 from twisted_bulk.brokers.redis_url import Address, Host
 from twisted_bulk.errors import ConfigError
-from twisted_bulk.system.host_names import NamedEndpoint, creator
+from twisted_bulk.system.net import NamedEndpoint, creator
 
 CONNECT_SECONDS = 5.0  # for a connection to the server
 SENTINEL_SECONDS = 2.0  # for the answer of one Sentinel; then the next one is asked

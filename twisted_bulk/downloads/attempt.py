@@ -1,46 +1,44 @@
-"""One attempt at one member: the request, its redirects, the bytes it continues, its deadlines."""
+"""One attempt at one member: its requests, the bytes it continues, its deadlines."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from http.cookiejar import Cookie
 from typing import Any
-from urllib.parse import urljoin, urlsplit
 
-from msgspec.structs import replace
+from msgspec.structs import replace as struct_replace
 from treq.client import HTTPClient
 from treq.cookies import IndexableCookieJar
 from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
-from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IResponse
 
-from twisted_bulk.batch.model import host_of, is_url
 from twisted_bulk.downloads.body import Body, BodyLimits
-from twisted_bulk.downloads.fetch import Content, Fetch, Hop, Partial, Reception, Sink
+from twisted_bulk.downloads.fetch import Fetch, Partial, Reception
 from twisted_bulk.errors import MemberError
+from twisted_bulk.http_client.agent import plain
+from twisted_bulk.http_client.codings import Decoder
 from twisted_bulk.http_client.connection import StaleConnection
+from twisted_bulk.http_client.content import content_of
 from twisted_bulk.http_client.discard import drop
-from twisted_bulk.http_client.ending import Ending, ending_of
+from twisted_bulk.http_client.headers import spelled
+from twisted_bulk.http_client.parser import facts_of
+from twisted_bulk.http_client.redirects import Hop, first, following
 from twisted_bulk.http_client.response import (
-    REDIRECT_STATUSES,
-    digest,
+    WHOLE_STATUSES,
     explain,
     is_cancelled,
-    location,
-    modified,
+    is_whole,
+    mark,
     refusal,
     total_from,
     validator,
 )
-from twisted_bulk.http_client.url import plain, take_userinfo
-
-MAX_REDIRECTS = 5  # of one request; then `too_many_redirects`
-#: Headers that a redirect to another origin does not take along.
-SECRET_HEADERS = frozenset(("authorization", "cookie", "x-api-key"))
+from twisted_bulk.system.urls import host_of
 
 
 class _NoCookies(IndexableCookieJar):
-    """A jar that stays empty: no request gets a cookie that another response has set."""
+    """A jar that stays empty. treq's jar would be shared by all members."""
 
     def add_cookie_header(self, request: Any) -> None:
         """Nothing: there are none."""
@@ -68,15 +66,22 @@ class Fetcher:
 
     :param header_timeout: seconds until the response's headers, from each host
     :param limits: of each body
+    :param max_redirects: of one attempt; then `too_many_redirects`
     """
 
     def __init__(
-        self, agent: IAgent, clock: IReactorTime, header_timeout: float, limits: BodyLimits
+        self,
+        agent: IAgent,
+        clock: IReactorTime,
+        header_timeout: float,
+        limits: BodyLimits,
+        max_redirects: int = 20,
     ) -> None:
         self._client = HTTPClient(agent, NO_COOKIES)
         self._clock = clock
         self._header_timeout = header_timeout
         self._limits = limits
+        self._max_redirects = max_redirects
 
     async def attempt(self, fetch: Fetch, hop: Hop | None = None) -> None:
         """Fetch a member, or the rest of it. Changes the fetch's ``reception`` only.
@@ -92,7 +97,7 @@ class Fetcher:
         except Redirected:
             raise
         except MemberError as failed:
-            if not (failed.retry and reception.partial and reception.partial.validator):
+            if not (failed.retry and reception.partial and reception.partial.can_continue):
                 reception.forget()
             raise
         except BaseException:
@@ -101,19 +106,28 @@ class Fetcher:
 
     async def _attempt(self, fetch: Fetch, hop: Hop | None) -> None:
         reception = fetch.reception
-        response = await self._ask(fetch, hop, self._clock.seconds() + self._header_timeout)
+        response, url = await self._ask(fetch, hop, self._clock.seconds() + self._header_timeout)
         try:
-            sink = self._sink(fetch, response)
+            tail = self._rest(fetch, response)
+            if tail is None:
+                await self._begin(fetch, response, url)
         except BaseException:
             await drop(response, self._clock)
             raise
-        body = Body(reception, sink, self._clock, self._limits)
+        assert reception.partial is not None
+        content, sink = reception.content, reception.partial.sink
+        most = min(self._limits.most, fetch.expect.max_bytes or self._limits.most)
+        decoder = Decoder(content.decoded) if content.decoded else None
+        body = Body(
+            reception, sink, self._clock, replace(self._limits, most=most), decoder, tail or b""
+        )
         try:
             response.deliverBody(body)
             certain = await body.done
-            _check_length(reception, ending_of(response), certain)
-            checked = bool(fetch.member.sha256 or reception.content.digest)
-            reception.verified = certain or checked
+            _check_length(reception, facts_of(response).broken, certain)
+            fetch.expect.check_size(body.given)
+            checked = bool(fetch.member.sha256 or content.digest)
+            reception.verified = certain or checked or (decoder is not None and decoder.is_certain)
             reception.finishing, reception.came = True, self._clock.seconds()
             await sink.finish()
         except BaseException:
@@ -121,82 +135,86 @@ class Fetcher:
             raise
         reception.partial = None
 
-    def _sink(self, fetch: Fetch, response: IResponse) -> Sink:
-        """A new sink; or that of the attempt which this one continues."""
-        reception = fetch.reception
-        if response.code == 206:
-            assert reception.partial is not None
-            named, length = reception.partial.validator, reception.content.length
-            try:
-                length = total_from(response, reception.received, named, length)
-            except MemberError:
-                reception.forget()
-                raise
-            reception.content = replace(reception.content, length=length)
-            return reception.partial.sink
-        reception.forget()
-        length = response.length if isinstance(response.length, int) else None
-        if length is not None and length > self._limits.most:
-            what = f"{length} bytes, at most {self._limits.most} are taken"
-            raise MemberError("too_large", what)
-        reception.content = Content(length, modified(response), digest(response))
-        sink = fetch.target.open(fetch)
-        reception.partial = Partial(sink, validator(response))
-        return sink
+    def _rest(self, fetch: Fetch, response: IResponse) -> bytes | None:
+        """Of a response that continues the attempt before: the bytes with which it begins, which
+        have come already. None: it has the whole file.
+        """
+        reception, partial = fetch.reception, fetch.reception.partial
+        if response.code != 206 or partial is None:
+            return None
+        begin = reception.received - len(partial.tail)
+        wanted, length = partial.validator or partial.mark, reception.content.length
+        try:
+            length = total_from(response, begin, wanted, length)
+        except MemberError:
+            reception.forget()
+            raise
+        reception.content = struct_replace(reception.content, length=length)
+        return partial.tail
 
-    async def _ask(self, fetch: Fetch, hop: Hop | None, deadline: float) -> IResponse:
-        """The final response, after redirects within one host.
+    async def _begin(self, fetch: Fetch, response: IResponse, url: str) -> None:
+        """A new sink for the whole file."""
+        reception = fetch.reception
+        reception.forget()
+        content = content_of(response, url)
+        fetch.expect.check_type(content.type)
+        if content.size is not None:
+            fetch.expect.check_size(content.size)
+            if content.size > self._limits.most:
+                what = f"{content.size} bytes, at most {self._limits.most} are taken"
+                raise MemberError("too_large", what)
+        reception.content = content
+        sink = await fetch.target.open(fetch)
+        named = "" if content.decoded else validator(response)
+        marked = "" if content.decoded or named else mark(response)
+        reception.partial = Partial(sink, named, marked)
+
+    async def _ask(self, fetch: Fetch, hop: Hop | None, deadline: float) -> tuple[IResponse, str]:
+        """The final response, after redirects within one host, and the URL that it is of.
 
         :raises Redirected: it is at another host
         """
         hop, reception = hop or self._first(fetch), fetch.reception
-        url, headers = hop.url, hop.headers
-        for number in range(hop.number, MAX_REDIRECTS + 1):
-            url, authorization = take_userinfo(url.partition("#")[0])
-            if authorization:
-                headers = headers | {"Authorization": authorization}
-            response = await self._get(url, headers, deadline)
-            if response.code == 200 or (response.code == 206 and reception.partial is not None):
-                return response
-            target = location(response)
+        while True:
+            response = await self._get(hop, deadline)
+            partial = reception.partial
+            if response.code in WHOLE_STATUSES or (response.code == 206 and partial is not None):
+                return response, hop.url
+            if response.code == 206 and is_whole(response):
+                return response, hop.url
             await drop(response, self._clock)
-            if response.code == 416 and reception.partial is not None:
+            if response.code == 416 and partial is not None:
                 reception.forget()
                 return await self._ask(fetch, None, deadline)
-            if response.code not in REDIRECT_STATUSES or not target:
-                raise refusal(response)
-            try:
-                target = urljoin(url, target)
-            except ValueError:
-                target = ""
-            if not is_url(target):
-                raise MemberError("bad_response", "redirected to something that is not a URL")
-            if urlsplit(target)[:2] != urlsplit(url)[:2]:
-                headers = {k: v for k, v in headers.items() if k.lower() not in SECRET_HEADERS}
-            if host_of(target) != host_of(url) and number < MAX_REDIRECTS:
-                raise Redirected(Hop(target, headers, number + 1, self._clock.seconds()))
-            url = target
-        raise MemberError("too_many_redirects", f"more than {MAX_REDIRECTS} redirects")
+            if response.code == 206:
+                raise MemberError("bad_range", "a part of the file, which was not asked for")
+            now = self._clock.seconds()
+            new = following(hop, response, self._max_redirects, now)
+            if new is None:
+                raise refusal(response, fetch.retry_on)
+            if host_of(new.url) != host_of(hop.url):
+                raise Redirected(new)
+            hop = new
 
     def _first(self, fetch: Fetch) -> Hop:
         """The first request of an attempt."""
         headers, reception = fetch.headers | fetch.member.headers, fetch.reception
         if reception.partial is not None:
-            headers |= {
-                "Range": f"bytes={reception.received}-",
-                "If-Range": reception.partial.validator,
-            }
-        return Hop(fetch.member.url, headers, 0, self._clock.seconds())
+            begin = reception.received - len(reception.partial.tail)
+            headers |= {"Range": f"bytes={begin}-"}
+            if reception.partial.validator:
+                headers |= {"If-Range": reception.partial.validator}
+        return first(fetch.member.url, headers, self._clock.seconds())
 
-    async def _get(self, url: str, headers: dict[str, str], deadline: float) -> IResponse:
+    async def _get(self, hop: Hop, deadline: float) -> IResponse:
         def late(*_: object) -> Failure:
             what = f"no answer within {self._header_timeout:g} s"
             return Failure(MemberError("header_timeout", what))
 
         try:
             asked = self._client.get(
-                plain(url),
-                headers=Headers({name: [value] for name, value in headers.items()}),
+                plain(hop.url),
+                headers=spelled(hop.sent),
                 cookies=NO_COOKIES,
                 allow_redirects=False,
                 unbuffered=True,
@@ -216,19 +234,20 @@ class Fetcher:
         return response
 
 
-def _check_length(reception: Reception, ending: Ending, certain: bool) -> None:
+def _check_length(reception: Reception, broken: bool, certain: bool) -> None:
     """Compare the received bytes with the announced length.
 
     A body that ended well by its own framing may still be too long or too short.
 
+    :param broken: the connection was lost with an error
     :param certain: the end of the body was certain
     """
     received, length = reception.received, reception.content.length
-    if ending.overlong or (length is not None and received > length):
+    if length is not None and received > length:
         reception.forget()
         raise MemberError("body_long", "more bytes than the headers announced")
     if length is not None and received < length:
         reception.forget()
         raise MemberError("body_short", f"the answers ended after {received} bytes of {length}")
-    if not certain and ending.broken:
+    if not certain and broken:
         raise MemberError("body_short", f"the connection broke after {received} bytes")

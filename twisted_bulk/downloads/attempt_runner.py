@@ -6,7 +6,7 @@ from msgspec.structs import replace
 from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from twisted_bulk.batch.model import host_of
+from twisted_bulk.dialing.resolver import OWNER
 from twisted_bulk.downloads import retries as policy
 from twisted_bulk.downloads.attempt import Fetcher, Redirected
 from twisted_bulk.downloads.attempt_watch import AttemptWatch
@@ -15,7 +15,7 @@ from twisted_bulk.downloads.fetch_queue import FetchQueue
 from twisted_bulk.downloads.host_backoff import HostBackoff
 from twisted_bulk.downloads.part_fetches import Flight, PartFetches
 from twisted_bulk.errors import MemberError
-from twisted_bulk.http_client.resolver import OWNER
+from twisted_bulk.system.urls import host_of
 
 #: Members that wait for their next attempt and keep the bytes that have come: each may have a file
 #: open. Further ones begin anew.
@@ -146,6 +146,8 @@ class AttemptRunner:
         if failed.tells_of_host and self._is_away(part, fetch, flight.host, failed):
             return
         fetch.tries = policy.count(fetch.tries, failed)
+        if fetch.reception.partial is not None:  # the next attempt may continue
+            fetch.tries = policy.advance(fetch.tries, fetch.reception.received)
         pause = policy.pause_before_next(fetch.tries, failed, self._retries)
         if pause is None:
             fetch.reception.forget()

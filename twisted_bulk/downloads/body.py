@@ -1,5 +1,7 @@
 """The body of a response on its way to a sink: back-pressure, and when it is given up."""
 
+from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import cast
 
@@ -18,6 +20,7 @@ from twisted.web.http import PotentialDataLoss
 
 from twisted_bulk.downloads.fetch import Reception, Sink
 from twisted_bulk.errors import MemberError
+from twisted_bulk.http_client.codings import Decoder
 from twisted_bulk.http_client.response import explain
 
 
@@ -44,20 +47,35 @@ def _is_nonsense(reason: Failure) -> bool:
 
 
 class Body(Protocol):
-    """Passes a body on to its sink, and stops reading while the sink is busy.
+    """Decodes a body, passes it on to its sink, and stops reading while the sink is busy.
 
     The time for which the sink is busy does not count against the limits. ``done`` fires at the
     end, with True if the end was certain: by Content-Length, by the last chunk or by TLS.
+    ``given``: bytes that the sink has, of all attempts that continue each other.
+
+    :param decoder: None: the body is not decoded
+    :param overlap: bytes that have come already, with which the body has to begin
     """
 
     def __init__(
-        self, reception: Reception, sink: Sink, clock: IReactorTime, limits: BodyLimits
+        self,
+        reception: Reception,
+        sink: Sink,
+        clock: IReactorTime,
+        limits: BodyLimits,
+        decoder: Decoder | None = None,
+        overlap: bytes = b"",
     ) -> None:
         self.done: Deferred[bool] = Deferred(lambda _: self.abort())
         self._reception = reception
         self._sink = sink
         self._clock = clock
         self._limits = limits
+        self._decoder = decoder
+        self._overlap = overlap
+        self._pieces: deque[Iterator[bytes]] = deque()  # that wait while the sink is busy
+        self._lost: Failure | None = None  # the end of the connection, which came meanwhile
+        self.given = 0 if decoder else reception.received
         self._heard = clock.seconds()  # when the last byte came
         self._window_began = self._heard
         self._window_received = reception.received
@@ -91,16 +109,33 @@ class Body(Protocol):
         if self.done.called:
             return
         self._heard = self._clock.seconds()
+        if self._overlap:
+            begin, data = data[: len(self._overlap)], data[len(self._overlap) :]
+            if not self._overlap.startswith(begin):
+                self._reception.forget()
+                self._fail(MemberError("bad_range", "the file has changed between two attempts"))
+                return
+            self._overlap = self._overlap[len(begin) :]
         self._reception.received += len(data)
-        if self._reception.received > self._limits.most:
-            self._fail(MemberError("too_large", f"more than {self._limits.most} bytes"))
-            return
+        if self._reception.partial is not None:
+            self._reception.partial.keep(data)
         if (
             self._reception.content.length is not None
             and self._reception.received > self._reception.content.length
         ):
             self.done.callback(True)  # the length check of the attempt finds that it is too long
             self.abort()
+            return
+        if self._decoder is None:
+            self._give(data)
+        else:
+            self._pieces.append(self._decoder.pieces(data))
+            self._give_pieces()
+
+    def _give(self, data: bytes) -> None:
+        self.given += len(data)
+        if self.given > self._limits.most:
+            self._fail(MemberError("too_large", f"more than {self._limits.most} bytes"))
             return
         try:
             busy = self._sink.write(data)
@@ -109,8 +144,22 @@ class Body(Protocol):
             return
         if busy is not None:
             self._reception.busy_since = self._heard
-            cast(IPushProducer, self.transport).pauseProducing()
+            if self.transport is not None:
+                cast(IPushProducer, self.transport).pauseProducing()
             busy.addCallbacks(self._resume, self._fail)
+
+    def _give_pieces(self) -> None:
+        """Decode while the sink takes bytes: a few of them may become very many."""
+        while self._pieces and self._reception.busy_since is None and not self.done.called:
+            try:
+                piece = next(self._pieces[0], b"")
+            except MemberError as problem:
+                self._fail(problem)
+                return
+            if piece:
+                self._give(piece)
+            else:
+                self._pieces.popleft()
 
     def _resume(self, _: None) -> None:
         if self._reception.busy_since is not None:
@@ -118,7 +167,12 @@ class Body(Protocol):
             self._window_began += self._heard - self._reception.busy_since
             self._reception.held += self._heard - self._reception.busy_since
             self._reception.busy_since = None
-        if self.transport is not None:
+        self._give_pieces()
+        if self._reception.busy_since is not None:
+            return
+        if self._lost is not None:
+            self._end(self._lost)
+        elif self.transport is not None:
             cast(IPushProducer, self.transport).resumeProducing()
 
     def _fail(self, problem: BaseException | Failure) -> None:
@@ -129,8 +183,21 @@ class Body(Protocol):
     def connectionLost(self, reason: Failure = Failure(ResponseDone())) -> None:  # noqa: B008
         self.transport = None
         self._stop_timer()
+        if self._pieces:
+            self._lost = reason
+        else:
+            self._end(reason)
+
+    def _end(self, reason: Failure) -> None:
+        """All bytes that came are with the sink."""
         if self.done.called:
             return
+        if self._decoder is not None and reason.check(ResponseDone, PotentialDataLoss):
+            try:
+                self._decoder.finish()
+            except MemberError as problem:
+                self.done.errback(problem)
+                return
         if reason.check(ResponseDone):
             self.done.callback(True)
         elif reason.check(PotentialDataLoss):

@@ -5,6 +5,7 @@ Its :class:`Reception` belongs to the attempt that is under way, see ``attempt.p
 others only read it.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -12,8 +13,14 @@ import msgspec
 from msgspec.structs import replace
 from twisted.internet.defer import Deferred
 
-from twisted_bulk.batch.model import Member, host_of
+from twisted_bulk.batch.expectations import ANYTHING, Expect
+from twisted_bulk.batch.model import Member
 from twisted_bulk.errors import MemberError
+from twisted_bulk.http_client.content import NO_CONTENT, Content
+from twisted_bulk.http_client.redirects import Hop
+from twisted_bulk.system.urls import host_of
+
+TAIL_BYTES = 64 * 1024  # that are compared before an attempt continues one without a validator
 
 
 class Sink(Protocol):
@@ -32,38 +39,37 @@ class Sink(Protocol):
 class Target(Protocol):
     """The place of a member."""
 
-    def open(self, fetch: "Fetch") -> Sink:
+    async def open(self, fetch: "Fetch") -> Sink:
         """A sink for a new attempt; the fetch's ``content`` is known."""
 
     def ended(self, fetch: "Fetch", error: MemberError | None) -> None:
         """Called once: the member is there, or cannot be had."""
 
 
-class Content(msgspec.Struct, frozen=True):
-    """The headers of a response that describe its body.
-
-    :param length: in bytes; None: it is unknown
-    :param modified: Last-Modified, in seconds since 1970; None: it is unknown
-    :param digest: its SHA-256 in hexadecimal digits, or empty
-    """
-
-    length: int | None = None
-    modified: int | None = None
-    digest: str = ""
-
-
-NO_CONTENT = Content()
-
-
 @dataclass
 class Partial:
     """The bytes that have come of a member.
 
-    :param validator: for If-Range, so that the next attempt may continue; empty: it cannot
+    :param validator: for If-Range, so that the next attempt may continue, or empty
+    :param mark: without one: by which another version can probably be told, or empty
+    :param tail: with a mark: the last :data:`TAIL_BYTES` that have come, if so many have. The next
+        attempt fetches them again, and continues if they are alike
     """
 
     sink: Sink
-    validator: str
+    validator: str = ""
+    mark: str = ""
+    tail: bytes = b""
+
+    @property
+    def can_continue(self) -> bool:
+        """Whether the next attempt may continue."""
+        return bool(self.validator or len(self.tail) == TAIL_BYTES)
+
+    def keep(self, data: bytes) -> None:
+        """These bytes have come."""
+        if self.mark:
+            self.tail = (self.tail + data[-TAIL_BYTES:])[-TAIL_BYTES:]
 
 
 @dataclass(eq=False, slots=True)
@@ -109,6 +115,7 @@ class Tries(msgspec.Struct, frozen=True):
     :param stale: made on a kept connection that was closed
     :param excused: failed through no fault of the member's, as its host was away
     :param renewed: times that a redirect was asked for again, as its URL had expired
+    :param reached: bytes that had come at the end of the one that got furthest
     """
 
     attempts: int = 0
@@ -116,23 +123,10 @@ class Tries(msgspec.Struct, frozen=True):
     stale: int = 0
     excused: int = 0
     renewed: int = 0
+    reached: int = 0
 
 
 NO_TRIES = Tries()
-
-
-@dataclass(frozen=True)
-class Hop:
-    """The next step of an attempt after a redirect to another host.
-
-    :param number: redirects so far
-    :param since: when the redirect came, on the reactor's clock
-    """
-
-    url: str
-    headers: dict[str, str]
-    number: int
-    since: float
 
 
 @dataclass(eq=False, slots=True)
@@ -140,6 +134,8 @@ class Fetch:
     """One member that is fetched.
 
     :param headers: of the batch; those of the member come on top
+    :param expect: what its file has to be
+    :param retry_on: statuses after which another try is made beside the usual ones
     :param hop: where the attempt goes on, after a redirect to another host
     :param deadline: for all attempts together, on the reactor's clock; None: none was made yet
     :param late: the deadline has passed
@@ -148,6 +144,8 @@ class Fetch:
     member: Member
     headers: dict[str, str]
     target: Target
+    expect: Expect = ANYTHING
+    retry_on: Collection[int] = ()
     tries: Tries = NO_TRIES
     hop: Hop | None = None
     deadline: float | None = None

@@ -20,6 +20,7 @@ MAX_THROTTLED = 20  # answers 429 or 503 that use up no try; further ones do
 #: Seconds after which the URL that a redirect names may have expired.
 EXPIRY_SECONDS = 10.0
 EXPIRED_STATUSES = frozenset((400, 401, 403, 404, 410))  # answers of an expired URL
+MIN_ADVANCE = 64 * 1024
 MAX_RENEWALS = 3  # times that a member's redirect is then asked for again
 
 
@@ -49,6 +50,17 @@ def count(tries: Tries, failed: MemberError) -> Tries:
     """The attempt counts; one that was answered by "not now" is noted."""
     throttled = failed.code == "http_throttled"
     return replace(tries, throttled=tries.throttled + 1) if throttled else tries
+
+
+def advance(tries: Tries, reached: int) -> Tries:
+    """The attempt failed after so many bytes, which the next one can use.
+
+    One that got further by :data:`MIN_ADVANCE` bytes begins the count anew.
+    """
+    if reached - tries.reached < MIN_ADVANCE:
+        return tries
+    excused = tries.attempts - tries.stale - min(tries.throttled, MAX_THROTTLED) - 1
+    return replace(tries, reached=reached, excused=max(tries.excused, excused))
 
 
 def pause_before_next(tries: Tries, failed: MemberError, retries: int) -> float | None:

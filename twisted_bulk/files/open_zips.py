@@ -2,8 +2,10 @@
 
 import errno
 import os
+import re
 import stat
 from typing import Any
+from urllib.parse import unquote
 
 from twisted_bulk.http_server.preconditions import Representation
 from twisted_bulk.storage.folders import DataFolders
@@ -43,6 +45,16 @@ class OpenZip:
             os.close(self.descriptor)
 
 
+def parse_link(path: str) -> tuple[str, str]:
+    """The folder and the file of a link's path, decoded.
+
+    Several slashes are one, and percent-encoded letters are the letters (RFC 3986, 6.2.2): mail
+    programs and chats change links so.
+    """
+    folder, _, name = re.sub("/+", "/", path).removeprefix("/").partition("/")
+    return unquote(folder), unquote(name)
+
+
 def _read(path: Any, folder: int) -> int:
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
     return os.open(path, flags, dir_fd=folder)
@@ -61,7 +73,7 @@ class Zips:
         :raises FileNotFoundError: with the argument ``gone`` when there was a zip once
         :raises OSError: the file cannot be opened
         """
-        folder, _, name = path.removeprefix("/").partition("/")
+        folder, name = parse_link(path)
         if not PUBLIC_FOLDER.fullmatch(folder) or not ZIP_FILE.fullmatch(name):
             raise FileNotFoundError
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -20,7 +20,7 @@ from twisted_bulk.errors import (
     RangeNotSatisfiable,
     Unavailable,
 )
-from twisted_bulk.files.open_zips import OpenZip, Zips
+from twisted_bulk.files.open_zips import OpenZip, Zips, parse_link
 from twisted_bulk.files.timer import ThrottleTimer
 from twisted_bulk.files.transfer import Piece, Transfer, Transfers
 from twisted_bulk.http_server.client_address import Clients
@@ -121,7 +121,7 @@ class Files(CoroutineResource):
     def _describe(self, request: Request, found: OpenZip, answer: Answer) -> list[Piece]:
         """Set the headers of an answer with a file; returns the pieces of its body."""
         request.setResponseCode(answer.status)
-        name = request.path.decode("ascii").rsplit("/", 1)[1]
+        _, name = parse_link(request.path.decode("ascii", "replace"))
         request.setHeader("Content-Disposition", disposition(name))
         digest = b64encode(found.sha256).decode()
         request.setHeader("Digest", f"SHA-256={digest}")

@@ -1,5 +1,5 @@
 """The guarded HTTP client of all outgoing requests.
 
-For others: agent, guard.Guard, pool.MAX_IDLE, connection.StaleConnection, discard.drop, ending,
-response, url, proxy, resolver.OWNER.
+For others: agent, codings, content, pool.MAX_IDLE, connection.StaleConnection, discard.drop,
+headers.spelled, parser.facts_of, redirects, response.
 """

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
+from OpenSSL import SSL
 from twisted.internet import error
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IHandshakeListener
@@ -25,13 +26,16 @@ from twisted.web._newclient import HTTP11ClientProtocol as ClientProtocol
 from twisted.web.iweb import UNKNOWN_LENGTH, IResponse
 from zope.interface import implementer
 
+from twisted_bulk.dialing.endpoints import RECEIVE_BUFFER
 from twisted_bulk.errors import MemberError
-from twisted_bulk.http_client.ending import ending_of
-from twisted_bulk.http_client.endpoints import RECEIVE_BUFFER
+from twisted_bulk.http_client.parser import (
+    MAX_HEADER_BYTES,
+    ResponseParser,
+    facts_of,
+    too_large,
+)
 from twisted_bulk.system.tcp import prompt, steady
 
-#: Bytes of one response's headers, with responses 1xx before it; more is `headers_too_large`.
-MAX_HEADER_BYTES = 64 * 1024
 PIECE_BYTES = 16 * 1024  # of headers that the parser is given at once
 #: Bytes of the first read of a response: a body that is not longer comes with one read. Further
 #: reads are of RECEIVE_BUFFER bytes, because larger ones would take too much memory.
@@ -53,6 +57,14 @@ def _headers_end(data: bytes, at: int) -> int:
     """
     end = data.find(b"\r\n\r\n", at, at + PIECE_BYTES)
     return at + PIECE_BYTES if end < 0 else end + 4
+
+
+def _is_eof(reason: Failure) -> bool:
+    """Whether the peer has closed a TLS connection without TLS's own end.
+
+    Many servers do, and curl takes it for the end of the body.
+    """
+    return bool(reason.check(SSL.Error)) and "eof" in str(reason.value).lower()
 
 
 class _BodyTransport(TransportProxyProducer):
@@ -100,7 +112,8 @@ class Connection(ClientProtocol):
         with prompt(self.transport) if request.bodyProducer is None else nullcontext():
             responding = super().request(request)
         if self._parser is not None:
-            vars(self._parser)["lineLengthExceeded"] = lambda line: self._refuse()
+            parser: Any = self._parser
+            parser.__class__ = ResponseParser
             proxy: Any = self._transportProxy
             proxy.__class__, proxy.request = _BodyTransport, request
         return responding.addErrback(self._explain)
@@ -146,23 +159,18 @@ class Connection(ClientProtocol):
     def _count(self, size: int) -> None:
         self._header_bytes += size
         if self._header_bytes > MAX_HEADER_BYTES:
-            self._refuse()
-
-    def _refuse(self) -> None:
-        what = f"more than {MAX_HEADER_BYTES} bytes of headers, or an endless one"
-        self._giveUp(Failure(MemberError("headers_too_large", what)))
+            self._giveUp(Failure(too_large()))
 
     def _finishResponse(self, rest: bytes) -> None:
-        if (rest or self._has_surplus) and self._parser is not None:
-            ending_of(self._parser.response).overlong = True
+        if rest or self._has_surplus:
             request: Any = self._currentRequest
             request.persistent = False  # surplus bytes must not be read as the next response
         super()._finishResponse(rest)
 
     def connectionLost(self, reason: Failure = Failure(error.ConnectionDone())) -> None:  # noqa: B008
         response = getattr(self._parser, "response", None)
-        if response is not None and not reason.check(error.ConnectionDone):
-            ending_of(response).broken = True  # the peer did not just close it
+        if response is not None and not reason.check(error.ConnectionDone) and not _is_eof(reason):
+            facts_of(response).broken = True  # the peer did not just close it
         if not self.secured.called:
             self.secured.errback(reason)
         self.secured.addErrback(lambda _: None)

@@ -3,12 +3,12 @@
 import re
 from base64 import b64decode
 from binascii import Error as Base64Error
+from collections.abc import Collection
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 
 from idna import IDNAError
 from OpenSSL import SSL
-from service_identity import VerificationError
 from twisted.internet import error
 from twisted.internet.defer import CancelledError
 from twisted.python.failure import Failure
@@ -17,9 +17,12 @@ from twisted.web.iweb import IResponse
 
 from twisted_bulk.errors import MemberError
 
-#: After these another try may succeed.
-TRANSIENT_STATUSES = frozenset((408, 425, 500, 502, 503, 504, 507, 509))
-REDIRECT_STATUSES = frozenset((301, 302, 303, 307, 308))
+#: Statuses of a whole file: those of success, without 202, which has none yet, 204 and 205, which
+#: have none, and 206, which may have a part of it.
+WHOLE_STATUSES = frozenset(range(200, 300)) - {202, 204, 205, 206}
+TRANSIENT_STATUSES = frozenset((408, 425))  # after which another try may succeed; as after most 5xx
+LASTING_STATUSES = frozenset((501, 505))  # the 5xx after which it cannot
+_RANGE = re.compile(r"bytes[ \t]+(\d{1,18})-(\d{1,18})/(\d{1,18})")
 MIN_AGE_SECONDS = 60  # of a Last-Modified that tells versions apart (RFC 9110, 8.8.2.2)
 
 
@@ -27,6 +30,11 @@ def header(response: IResponse, name: bytes) -> str:
     """The first value of a header, as Latin-1; empty: there is none."""
     values: list[bytes] = response.headers.getRawHeaders(name) or [b""]
     return values[0].decode("latin-1").strip()
+
+
+def media_type(response: IResponse) -> str:
+    """The Content-Type in lower case without its parameters; empty: there is none."""
+    return header(response, b"Content-Type").partition(";")[0].strip().lower()
 
 
 def _date(text: str) -> int | None:
@@ -57,23 +65,38 @@ def validator(response: IResponse) -> str:
     return ""
 
 
+def mark(response: IResponse) -> str:
+    """A value that another version of the file probably would not have; empty: there is none.
+
+    It is an ETag or a Last-Modified, for responses without a :func:`validator`.
+    """
+    if header(response, b"Accept-Ranges").lower() == "none":
+        return ""
+    return header(response, b"ETag") or header(response, b"Last-Modified")
+
+
+def is_whole(response: IResponse) -> bool:
+    """Whether a response 206, to a request without Range, has the whole file."""
+    found = _RANGE.fullmatch(header(response, b"Content-Range"))
+    return found is not None and found[1] == "0" and int(found[2]) == int(found[3]) - 1
+
+
 def total_from(response: IResponse, begin: int, wanted: str, total: int | None) -> int:
     """The length of the whole file, from a response 206 with the bytes from ``begin`` to the end.
 
-    :param wanted: the validator that the request had in If-Range
+    :param wanted: the validator or mark of the earlier response
     :param total: the length that an earlier response gave, if one did
     :raises MemberError: it is another range, or the file has changed
     """
-    found = re.fullmatch(
-        r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})", header(response, b"Content-Range")
-    )
+    found = _RANGE.fullmatch(header(response, b"Content-Range"))
     if not found:
         raise MemberError("bad_range", "a partial answer without a readable Content-Range")
     first, last, whole = map(int, found.groups())
     if first != begin or last != whole - 1 or (total is not None and whole != total):
         raise MemberError("bad_range", f"asked for the bytes from {begin}, answered {found[0]}")
-    same = header(response, b"ETag" if wanted.startswith('"') else b"Last-Modified")
-    if same != wanted and (same or wanted.startswith('"')):
+    is_tag = wanted.endswith('"')
+    same = header(response, b"ETag" if is_tag else b"Last-Modified")
+    if same != wanted and (same or is_tag):
         raise MemberError("bad_range", "the file has changed between two attempts")
     return whole
 
@@ -118,18 +141,25 @@ def _http_date(text: str) -> float | None:
         return None
 
 
-def refusal(response: IResponse) -> MemberError:
-    """The error for a response with another status than 200 and 206."""
+def refusal(response: IResponse, retry_on: Collection[int] = ()) -> MemberError:
+    """The error for a response without the file.
+
+    :param retry_on: further statuses after which another try may succeed
+    """
     try:  # the server's own phrase may repeat the URL with its secrets
         phrase = HTTPStatus(response.code).phrase
     except ValueError:
         phrase = ""
-    code = "http_unavailable" if response.code in TRANSIENT_STATUSES else "http_error"
-    wait = retry_after(response)
-    if response.code == 429 or (response.code == 503 and wait is not None):
-        code = "http_throttled"
-    detail = f"HTTP {response.code} {phrase}".strip()
-    return MemberError(code, detail, retry_after=wait, answered=response.code)
+    status, wait = response.code, retry_after(response)
+    detail = f"HTTP {status} {phrase}".strip()
+    if status == 429 or (status == 503 and wait is not None):
+        return MemberError("http_throttled", detail, retry_after=wait, answered=status)
+    if status in TRANSIENT_STATUSES or (status >= 500 and status not in LASTING_STATUSES):
+        return MemberError("http_unavailable", detail, retry_after=wait, answered=status)
+    if status == 202:
+        detail += ": the file is not ready"
+    may_pass = status == 202 or wait is not None or status in retry_on
+    return MemberError("http_error", detail, retry_after=wait, answered=status, retry=may_pass)
 
 
 def is_cancelled(broken: Exception) -> bool:
@@ -143,11 +173,11 @@ def explain(failure: Failure) -> MemberError:
     for reason in reasons:
         if isinstance(reason.value, MemberError):
             return reason.value
-        if reason.check(SSL.Error, VerificationError):
-            return MemberError("tls_failed", "no TLS, or the certificate is not valid for it")
+        if reason.check(SSL.Error):
+            return MemberError("tls_failed", "the server broke the rules of TLS")
     last = reasons[-1]
     if last.check(IDNAError, UnicodeError):
         return MemberError("bad_url", "the host's name is not one that DNS can hold")
     if last.check(error.ConnectionClosed, error.ConnectionDone, error.ConnectionLost):
         return MemberError("connection_lost", "the connection was closed before an answer")
-    return MemberError("bad_response", f"not an HTTP answer ({type(last.value).__name__})")
+    return MemberError("bad_response", "not an HTTP answer")

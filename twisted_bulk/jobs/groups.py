@@ -152,6 +152,14 @@ class GroupQueue(ScriptedQueue):
         known = await self.store.command("HMGET", f"{self.prefix}g:{group_id}", "jobs", "owner")
         return (known[1] or b"").decode() if known[0] else None
 
+    async def claim_names(self, group_id: str, claims: Sequence[bytes]) -> list[int]:
+        """Claim names for units of a group, once in all its jobs.
+
+        :param claims: for each a digest of the name (6 bytes), and the claimant's number (4 bytes)
+        :returns: for each 1: it is the claimant's; 0: it is another one's
+        """
+        return list(await self.script("claim_names", group_id, *claims))
+
     async def running_for(self, group_id: str) -> float:
         """Seconds since the first of a group's jobs began; 0 if none has."""
         return int(await self.script("running", group_id)) / 1000

@@ -25,6 +25,7 @@ SCRIPTS = {
         *("enqueue", "reserve", "beat", "ack", "nack", "release", "reclaim", "cancel"),
         *("prioritise", "revive", "trim", "dead", "maintain", "job", "stats", "control"),
         *("submit", "group", "groups", "running", "forget", "again", "drop_members"),
+        "claim_names",
         *("claim_report", "release_report", "share", "report_hosts"),
     )
 }

@@ -57,6 +57,7 @@ def add_intake(wiring: Wiring, file_port: FilePort | None) -> None:
         _intake(wiring),
         Access.load(settings.tokens, settings.open),
         settings.max_urls,
+        settings.max_body,
         load_signer(settings.secret, settings.data).secrets,
         file_port,
         settings.request_rate,

@@ -105,6 +105,10 @@ class Settings:
     )
     workers: int = _key(number(0, 256), "0", "N", "further worker processes of this node")
     retries: int = _key(number(0, 100), "3", "N", "further tries for a member when that may help")
+    retry_on: tuple[int, ...] = _key(
+        values.statuses, "", "LIST", "HTTP statuses that are tried again too, such as 404,409"
+    )
+    max_redirects: int = _key(number(0, 50), "20", "N", "redirects that a member may go through")
     dns_timeout: float = _key(positive, "5s", "TIME", "deadline to resolve a host's name")
     connect_timeout: float = _key(positive, "10s", "TIME", "deadline to connect, and again for TLS")
     header_timeout: float = _key(positive, "30s", "TIME", "deadline for response headers")

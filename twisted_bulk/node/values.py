@@ -10,7 +10,7 @@ from collections.abc import Callable
 from enum import StrEnum
 
 from twisted_bulk.brokers.redis_url import EXPECTED, parse_redis_url
-from twisted_bulk.http_client.proxy import parse_proxy
+from twisted_bulk.dialing.proxy import parse_proxy
 from twisted_bulk.system.net import Network
 
 
@@ -161,7 +161,7 @@ def ports(text: str) -> tuple[range, ...]:
 
 
 def proxy_url(text: str) -> str:
-    """Empty, or a URL that :mod:`twisted_bulk.http_client.proxy` parses."""
+    """Empty, or a URL that :mod:`twisted_bulk.dialing.proxy` parses."""
     if text:
         parse_proxy(text)
     return text
@@ -172,6 +172,13 @@ def numbers(text: str) -> frozenset[int]:
     if not re.fullmatch(r"(\d{1,5}(,\d{1,5})*)?", text):
         raise ValueError("ports such as 80,443")
     return frozenset(map(int, filter(None, text.split(","))))
+
+
+def statuses(text: str) -> tuple[int, ...]:
+    """HTTP statuses from 300 to 599, separated by commas, or empty."""
+    if not re.fullmatch(r"([345]\d\d(,[345]\d\d)*)?", text.replace(" ", "")):
+        raise ValueError("HTTP statuses such as 404,409")
+    return tuple(sorted({int(word) for word in text.split(",") if word.strip()}))
 
 
 def group(text: str) -> int | None:

@@ -13,16 +13,16 @@ from twisted.internet.ssl import Certificate
 from twisted_bulk.archive.pack_threads import PackThreads
 from twisted_bulk.consumer.runner import Runner
 from twisted_bulk.consumer.slots import PartSlots, Slots
+from twisted_bulk.dialing.guard import Guard
+from twisted_bulk.dialing.proxy import parse_proxy
 from twisted_bulk.download import Downloader
 from twisted_bulk.downloads.attempt import Fetcher
 from twisted_bulk.downloads.body import BodyLimits
 from twisted_bulk.downloads.host_backoff import HostBackoff
 from twisted_bulk.downloads.limits import Limits, SharedLimits
 from twisted_bulk.errors import ConfigError
-from twisted_bulk.http_client.agent import AnyEncodingAgent, GuardedAgent
-from twisted_bulk.http_client.guard import Guard
+from twisted_bulk.http_client.agent import GuardedAgent, UnkeptAgent
 from twisted_bulk.http_client.pool import MAX_IDLE
-from twisted_bulk.http_client.proxy import parse_proxy
 from twisted_bulk.jobs.cluster import Cluster
 from twisted_bulk.jobs.model import Alone
 from twisted_bulk.node.wiring import Wiring
@@ -73,6 +73,7 @@ class WorkerRole:
             self._reactor,
             self._settings.part_bytes,
             wiring.space,
+            self._settings.retry_on,
         )
         notifier = self._notifier(maker)
         parts = self._part_runner(maker)
@@ -109,7 +110,13 @@ class WorkerRole:
         settings = self._settings
         patience = BodyLimits(settings.idle_timeout, settings.min_speed, most=settings.member_bytes)
         return Downloader(
-            Fetcher(self._agent, self._reactor, settings.header_timeout, patience),
+            Fetcher(
+                self._agent,
+                self._reactor,
+                settings.header_timeout,
+                patience,
+                settings.max_redirects,
+            ),
             self._reactor,
             limits=limits,
             retries=settings.retries,
@@ -122,8 +129,8 @@ class WorkerRole:
     def _notifier(self, maker: PartMaker) -> Notifier:
         settings = self._settings
         sender = Sender(
-            AnyEncodingAgent(self._agent),
-            AnyEncodingAgent(self._agent, keep=False),
+            self._agent,
+            UnkeptAgent(self._agent),
             self._reactor,
             load_signer(settings.secret, settings.data),
         )

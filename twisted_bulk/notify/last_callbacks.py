@@ -11,7 +11,7 @@ from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from twisted_bulk.batch.model import Spec, host_of
+from twisted_bulk.batch.model import Spec
 from twisted_bulk.batch.report import callback, report
 from twisted_bulk.consumer.task import Fatal, GiveBack, Result, Retry, Task
 from twisted_bulk.errors import Unavailable
@@ -21,6 +21,7 @@ from twisted_bulk.jobs.groups import GroupQueue
 from twisted_bulk.notify.receivers import Receivers
 from twisted_bulk.notify.replies import brief, is_final, is_working
 from twisted_bulk.notify.sender import Sender
+from twisted_bulk.system.urls import host_of
 
 log = Logger()
 

@@ -11,12 +11,13 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IResponse
 
-from twisted_bulk.batch.model import Spec, host_of
+from twisted_bulk.batch.model import Spec
+from twisted_bulk.dialing.resolver import OWNER
+from twisted_bulk.http_client.agent import plain
 from twisted_bulk.http_client.discard import drop
-from twisted_bulk.http_client.resolver import OWNER
-from twisted_bulk.http_client.url import plain, take_userinfo
 from twisted_bulk.jobs.group_model import GroupRecord
 from twisted_bulk.notify.signer import Signer
+from twisted_bulk.system import urls
 
 
 class Sender:
@@ -60,10 +61,10 @@ class Sender:
         headers = Headers({"Content-Type": [media], "webhook-id": [message]})
         headers.addRawHeader("webhook-timestamp", str(int(now.timestamp())))
         headers.addRawHeader("webhook-signature", signature)
-        url, authorization = take_userinfo(spec.url.partition("#")[0])
-        if authorization:
-            headers.addRawHeader("Authorization", authorization)
-        OWNER.set(host_of(spec.url))
+        url, userinfo = urls.take_userinfo(urls.normal(spec.url))
+        if userinfo:
+            headers.addRawHeader("Authorization", urls.basic(userinfo))
+        OWNER.set(urls.host_of(spec.url))
         client = self._last_client if kind == "last" else self._client
         response: IResponse = await client.post(
             plain(url), data=data, headers=headers, allow_redirects=False, unbuffered=True

@@ -4,6 +4,8 @@ import errno
 import random
 import shutil
 from collections import Counter
+from collections.abc import Collection
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -42,6 +44,7 @@ class PartMaker:
     :param workspace: the folder of this process, where the zips grow
     :param part_bytes: size of a zip beyond which its next member begins another
     :param space: of the workspace's disk
+    :param retry_on: statuses after which members are tried again, too
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class PartMaker:
         clock: IReactorTime,
         part_bytes: int,
         space: DiskSpace,
+        retry_on: Collection[int] = (),
     ) -> None:
         self._queue = queue
         self._downloader = downloader
@@ -61,6 +65,7 @@ class PartMaker:
         self._clock = clock
         self._part_bytes = part_bytes
         self._space = space
+        self._retry_on = retry_on
         self._node = workspace.node
         self._running = 0
         self.reporting: Counter[tuple[str, str]] = Counter()
@@ -72,7 +77,13 @@ class PartMaker:
             raise ValueError(f"the members of {task.job.id} are missing")
         # On a thread: a hundred thousand names would keep the reactor too long.
         part = await self._threads.run(
-            lambda: PartState(spec, unpack_members(packed), self._clock, self._node)
+            lambda: PartState(
+                spec,
+                unpack_members(packed),
+                self._clock,
+                self._node,
+                partial(self._queue.claim_names, spec.batch) if spec.parts > 1 else None,
+            )
         )
         previous = await self._queue.previous(task.job.id)
         if previous:
@@ -136,7 +147,7 @@ class PartMaker:
         )  # fmt: skip
         result = PartResult(
             folder=folder, zips=zips, done=part.done, failed=part.failed, bytes=part.bytes,
-            errors=part.errors, node=self._node,
+            errors=part.errors, node=self._node, warnings=part.warnings,
         )  # fmt: skip
         return Result(
             ok=part.done,
@@ -161,10 +172,13 @@ class PartMaker:
     async def _fetch(self, part: PartState, archive: Archive) -> None:
         """Fetch all members into the archive; ``part`` notes how each ended."""
         spec = part.spec
-        numbers = {name: number for number, name in enumerate(part.names)}
         there = await self._threads.run(members_there, part, archive, self._workspace)
-        for placed in there:
-            part.came(numbers[placed.name], placed)
+        await self._threads.run(
+            part.naming.keep, {number: placed.name for number, placed in there.items()}
+        )
+        await part.naming.claim_all(there)
+        for number, placed in there.items():
+            part.came(number, placed)
         if there:
             log.info("{batch}/{part}: {n} were there",
                      batch=spec.batch, part=spec.part, n=len(there))  # fmt: skip
@@ -192,7 +206,11 @@ class PartMaker:
     def _one(self, part: PartState, archive: Archive, same: list[int]) -> Fetch:
         """A fetch for members that differ in their names only."""
         target = MemberTarget(self._threads, self._downloader, part, archive, same)
-        return Fetch(part.members[same[0]], part.spec.headers, target)
+        member, spec = part.members[same[0]], part.spec
+        return Fetch(
+            member, spec.headers, target, member.expect or spec.expect,
+            frozenset((*spec.retry_on, *self._retry_on)),
+        )  # fmt: skip
 
 
 def _about(seconds: float) -> float:

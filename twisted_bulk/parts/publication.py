@@ -3,18 +3,17 @@
 The functions block.
 """
 
-import zipfile
 from collections.abc import Callable
-from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import msgspec
 
 from twisted_bulk.archive.writer import Archive
 from twisted_bulk.archive.zip_member import ZipMember
-from twisted_bulk.batch.manifest_file import RUNNING, encode
+from twisted_bulk.batch.manifest_file import RUNNING, encode, read_whole
 from twisted_bulk.batch.model import Outcome, PartSpec, Zip, task_of
-from twisted_bulk.batch.names import MANIFEST
+from twisted_bulk.batch.names import MANIFEST, numbered
 from twisted_bulk.parts.state import PartState
 from twisted_bulk.storage.names import DIGEST
 from twisted_bulk.storage.workspace import Workspace
@@ -22,45 +21,65 @@ from twisted_bulk.storage.workspace import Workspace
 
 def zip_name(spec: PartSpec, volume: int, volumes: int) -> str:
     """The file name of a part's zip: of volume ``volume`` (from 1) of ``volumes``."""
-    task_id = task_of(spec.batch)
-    if spec.parts == volumes == 1:
-        return f"{task_id}.zip"
-    ending = f".part{spec.part:03}.zip" if volume == 1 else f".part{spec.part:03}-{volume}.zip"
-    return task_id + ending
+    name = f"{spec.filename or task_of(spec.batch)}.zip"
+    return name if spec.parts == volumes == 1 else numbered(name, _number(spec, volume))
 
 
-def members_there(part: PartState, archive: Archive, workspace: Workspace) -> list[ZipMember]:
-    """Put members into the archive that need no fetching; returns these.
+def manifest_name(spec: PartSpec, volume: int, volumes: int) -> str:
+    """The name of the manifest in that zip; empty: it has none.
+
+    Unpacked into one folder, no two manifests of a batch have one name.
+    """
+    if not spec.manifest or spec.parts == volumes == 1:
+        return spec.manifest
+    return numbered(spec.manifest, _number(spec, volume))
+
+
+def _number(spec: PartSpec, volume: int) -> str:
+    return f"{spec.part:03}" if volume == 1 else f"{spec.part:03}-{volume}"
+
+
+def members_there(part: PartState, archive: Archive, workspace: Workspace) -> dict[int, ZipMember]:
+    """Put members into the archive that need no fetching; returns these by their numbers (from 0).
 
     They are left from an attempt that broke, or stand in zips of an earlier run of the batch.
     """
-    there = archive.resume()
-    names = {placed.name for placed in there}
+    # Older versions of the program wrote no numbers: there the names are those of the request.
+    by_name = {name: number for number, name in enumerate(part.naming.names, 1)}
+    there: dict[int, ZipMember] = {}
+    for placed in archive.resume():
+        number = placed.number or by_name.get(placed.name, 0)
+        there[number - 1] = placed
     for one in part.previous:
         path = workspace.public / one.link
         if path.exists():  # else it is on another node
-            there += archive.copy(path, _from_manifest(path, names))
+            about = _from_manifest(path, part.spec, by_name, set(there))
+            there |= {placed.number - 1: placed for placed in archive.copy(path, about)}
     return there
 
 
-def _from_manifest(path: Path, names: set[str]) -> Callable[[str], ZipMember | None]:
-    """By a member's name: what the manifest in a zip says of it.
+def _from_manifest(
+    path: Path, spec: PartSpec, by_name: dict[str, int], there: set[int]
+) -> Callable[[str], ZipMember | None]:
+    """By a member's name: what the manifest beside a zip says of it.
 
-    Of members in ``names``, and of those without a checksum, that is None.
+    Of members in ``there``, and of those without a checksum, that is None.
     """
-    with zipfile.ZipFile(path) as found:
-        manifest = msgspec.json.decode(found.read(MANIFEST), type=list[Outcome])
-        modified = {info.filename: info.date_time for info in found.infolist()}
-    outcomes = {outcome.name: outcome for outcome in manifest if outcome.sha256}
+    outcomes: dict[str, tuple[int, Outcome]] = {}
+    for line in read_whole(path.parent / MANIFEST):
+        outcome = msgspec.json.decode(line, type=Outcome)
+        number = outcome.member - spec.first if outcome.member else by_name.get(outcome.name, 0)
+        if outcome.sha256 and number > 0 and number - 1 not in there:
+            outcomes[outcome.name] = number, outcome
 
     def about(name: str) -> ZipMember | None:
-        outcome = outcomes.get(name)
-        if outcome is None or name in names:
+        if name not in outcomes:
             return None
-        return ZipMember(
-            name=name, volume=0, offset=0, method=0, crc=0, size=0, packed=0,
-            modified=datetime(*modified[name], tzinfo=UTC).timestamp(), sha256=outcome.sha256,
-            verified=outcome.status == "done", attempts=outcome.attempts,
+        number, outcome = outcomes[name]
+        return ZipMember.blank(
+            name, 0.0, sha256=outcome.sha256, number=number, verified=outcome.status == "done",
+            attempts=outcome.attempts, type=outcome.type, encoding=outcome.encoding,
+            warning=outcome.warning,
         )  # fmt: skip
 
     return about
@@ -77,7 +96,7 @@ def publish(part: PartState, archive: Archive, workspace: Workspace) -> tuple[st
     part.renumber(archive.used())
     manifest = encode(part.outcomes)
     if part.done and part.failed <= spec.spare:
-        closed = archive.close(MANIFEST, manifest, part.started)
+        closed = archive.close(partial(manifest_name, spec), manifest, part.started)
     else:
         closed = archive.drop()
     notes, zips = {MANIFEST: manifest}, []

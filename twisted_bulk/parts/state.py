@@ -12,10 +12,10 @@ from twisted.internet.interfaces import IReactorTime
 from twisted_bulk.archive.zip_member import ZipMember
 from twisted_bulk.batch.masks import show
 from twisted_bulk.batch.model import Member, Outcome, PartProgress, PartSpec, Zip
-from twisted_bulk.batch.names import Names, from_url, safe, sharded
 from twisted_bulk.batch.report import MAX_ERRORS, error_of
 from twisted_bulk.downloads.part_fetches import PartFetches, Waits
 from twisted_bulk.errors import MemberError
+from twisted_bulk.parts.naming import Claim, Naming
 
 #: Failed members that all parts of a batch report together; each part reports one at least.
 MAX_BATCH_ERRORS = 1000
@@ -37,10 +37,16 @@ class PartState:
     :ivar waits_for: returns a host for which it waits, or None
     :ivar started: seconds since 1970
     :param node: the name of the data folder where it runs
+    :param claim: see :class:`~twisted_bulk.parts.naming.Naming`
     """
 
     def __init__(
-        self, spec: PartSpec, members: list[Member], clock: IReactorTime, node: str = ""
+        self,
+        spec: PartSpec,
+        members: list[Member],
+        clock: IReactorTime,
+        node: str = "",
+        claim: Claim | None = None,
     ) -> None:
         self.spec = spec
         self.members = members
@@ -51,17 +57,12 @@ class PartState:
         self.fetches = PartFetches(left=0, batch=zlib.crc32(spec.batch.encode()) | 1)
         self.previous: list[Zip] = []
         self.waits_for: Callable[[], Waits | None] = lambda: None
-        self.done = self.failed = self.bytes = 0
+        self.done = self.failed = self.bytes = self.warnings = 0
         self.started = time.time()
         self._clock = clock
         self._rated = (clock.seconds(), 0)
         self._rate = 0.0
-        names = Names()
-        layout: Callable[[str], str] = sharded if spec.layout == "sharded" else str
-        self.names = [
-            names.take(layout(safe(member.name) or from_url(member.url) or "file"))
-            for member in members
-        ]
+        self.naming = Naming(spec, members, claim)
 
     def came(self, number: int, placed: ZipMember) -> None:
         """Member ``number`` (from 0) is in the archive."""
@@ -72,9 +73,13 @@ class PartState:
             sha256=placed.sha256,
             attempts=placed.attempts,
             volume=placed.volume,
+            type=placed.type,
+            encoding=placed.encoding,
+            warning=placed.warning,
         )
         self.done += 1
         self.bytes += placed.size
+        self.warnings += bool(placed.warning)
 
     def failed_with(self, number: int, error: MemberError, attempts: int) -> None:
         """Member ``number`` (from 0) has failed."""
@@ -99,7 +104,7 @@ class PartState:
         empty: dict[str, Any] = {"code": "", "detail": "", "bytes": 0, "sha256": ""}
         self.outcomes[number] = outcome = Outcome(
             url=show(self.members[number].url, self.spec.show_urls),
-            name=self.names[number],
+            name=self.naming.names[number],
             part=self.spec.part,
             member=self.spec.first + number + 1,
             **empty | what,
@@ -128,6 +133,7 @@ class PartState:
         shown = PartProgress(
             done=self.done, failed=self.failed, bytes=size, rate=self._rate,
             waits_for=self._waits_for(now), errors=self.errors[:MAX_RUNNING_ERRORS], node=self.node,
+            warnings=self.warnings,
         )  # fmt: skip
         return units, msgspec.json.encode(shown)
 
@@ -147,6 +153,7 @@ class PartState:
         alike: dict[tuple[Any, ...], list[int]] = {}
         for number, member in enumerate(self.members):
             if self.outcomes[number] is None:
-                key = (member.url, member.sha256.lower(), *sorted(member.headers.items()))
+                headers = sorted(member.headers.items())
+                key = (member.url, member.sha256.lower(), member.expect, *headers)
                 alike.setdefault(key, []).append(number)
         return list(alike.values())

@@ -1,14 +1,18 @@
 """The way of one member into the archive of its part."""
 
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from twisted_bulk.archive.member_sink import MemberSink
 from twisted_bulk.archive.pack_threads import PackThreads
 from twisted_bulk.archive.writer import Archive
+from twisted_bulk.archive.zip_member import Source
+from twisted_bulk.batch.expectations import warning
 from twisted_bulk.download import Downloader
 from twisted_bulk.downloads.fetch import Fetch
 from twisted_bulk.errors import MemberError
 from twisted_bulk.parts.state import PartState
+from twisted_bulk.system.urls import normal
 
 
 @dataclass(slots=True)
@@ -25,15 +29,23 @@ class MemberTarget:
     same: list[int]
     sink: MemberSink | None = None
 
-    def open(self, fetch: Fetch) -> MemberSink:
+    async def open(self, fetch: Fetch) -> MemberSink:
         """See :class:`~twisted_bulk.downloads.fetch.Target`."""
         content = fetch.reception.content
-        names = [self.part.names[number] for number in self.same]
+        names = {number + 1: await self.part.naming.settle(number, content) for number in self.same}
+        path = urlsplit(normal(fetch.member.url)).path
+        page = "" if fetch.expect.type else warning(content.type, path, *names.values())
+
+        def about() -> Source:
+            return Source(
+                verified=fetch.reception.verified, attempts=fetch.tries.attempts,
+                type=content.type, encoding=content.encoding, warning=page,
+            )  # fmt: skip
+
         self.sink = MemberSink(
-            self.threads, self.archive, names, length=content.length,
+            self.threads, self.archive, names, length=content.size,
             modified=content.modified or self.part.started,
-            sha256=fetch.member.sha256 or content.digest,
-            about=lambda: (fetch.reception.verified, fetch.tries.attempts),
+            sha256=fetch.member.sha256 or content.digest, about=about,
         )  # fmt: skip
         return self.sink
 

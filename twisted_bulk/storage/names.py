@@ -23,7 +23,7 @@ LEFT = "left"  # the folder of unfinished work
 ATTEMPT = "~of~"  # between a job's name and random digits, in the name of an attempt's folder
 #: A folder of ``public/``. The batch's key is the name of its token, if there is one, and its id.
 PUBLIC_FOLDER = re.compile(r"((?:[A-Za-z0-9._~-]{1,64}:)?[A-Za-z0-9._~-]{1,128})-[0-9a-f]{32}")
-ZIP_FILE = re.compile(r"[A-Za-z0-9._~-]{1,200}\.zip")
+ZIP_FILE = re.compile(r"[^/\x00-\x1f]{1,200}\.zip")
 
 
 def job_name(job: str) -> str:

@@ -1,8 +1,14 @@
-"""IP addresses and networks: one form for each address; whether a network has it."""
+"""IP addresses and networks: one form for each address; whether a network has it.
+
+Also connections to hosts whose names IDNA refuses, for example names with ``_``.
+"""
 
 import functools
 import ipaddress
 from collections.abc import Sequence
+from typing import Any
+
+from twisted.internet.endpoints import HostnameEndpoint
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -27,3 +33,25 @@ def address(text: str) -> Address | None:
 def within(ip: Address | None, networks: Sequence[Network]) -> bool:
     """Whether one of the networks has an address; None is in no network."""
     return ip is not None and any(ip in network for network in networks)
+
+
+class NamedEndpoint(HostnameEndpoint):
+    """An endpoint that does not encode the host's name with IDNA. Twisted's own endpoint does."""
+
+    @staticmethod
+    def _hostAsBytesAndText(host: Any) -> tuple[bool, bytes, str]:
+        return False, host.encode("ascii", "backslashreplace"), host
+
+
+def creator(policy: Any, host: bytes, port: int) -> Any:
+    """The maker of TLS connections that verify ``host``.
+
+    :param policy: Twisted's ``IPolicyForHTTPS``
+    """
+    try:
+        return policy.creatorForNetloc(host, port)
+    except UnicodeError:
+        made = policy.creatorForNetloc(b"host.invalid", port)
+        made._hostnameBytes = host.lower()
+        made._hostnameASCII = host.lower().decode("ascii")
+        return made

@@ -8,6 +8,7 @@ for _, gid in ipairs(call('ZRANGE', P .. 'kept', 0, tonumber(ARGV[1]) - 1)) do
     local att = call('HGET', P .. 'j:' .. job_id(gid, nonce, i), 'att')
     if att then call('UNLINK', P .. 'a:' .. att) end
   end
+  call('UNLINK', P .. 'n:' .. gid)
   call('ZREM', P .. 'kept', gid)
   gids[#gids + 1] = gid
 end

@@ -22,7 +22,7 @@ for i = 2, #ARGV do
     if owner then call('ZREM', P .. 'go:' .. owner, gid) end
     call('ZREM', P .. 'gend', gid)
     call('ZREM', P .. 'kept', gid)
-    call('UNLINK', g)
+    call('UNLINK', g, P .. 'n:' .. gid)
     if tonumber(ARGV[1]) > 0 then
       call('HSET', g, 'state', 'deleted')
       call('PEXPIRE', g, ARGV[1])

@@ -23,7 +23,8 @@ local function close_group(gid, g)
   call('HSET', g, 'ended', whole(now))
   call('HINCRBY', g, 'seq', 1)
   call('ZADD', P .. 'gend', whole(now), gid)
-  if state ~= 'done' then call('ZADD', P .. 'kept', whole(now), gid) end
+  if state == 'done' then call('UNLINK', P .. 'n:' .. gid)
+  else call('ZADD', P .. 'kept', whole(now), gid) end
   if after ~= '' then
     add(after_queue, after_id(gid, nonce, runs), {max = after_max, maxlost = '0', payload = after})
   end

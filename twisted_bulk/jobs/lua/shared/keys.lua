@@ -32,6 +32,7 @@
 --   gend            ZSET    ended group -> when its retention begins
 --   kept            ZSET    ended group of which some units failed -> when it ended: its members stay
 --   s:<group>       STRING  who reports on it, see claim_report.lua
+--   n:<group>       HASH    the names that its units have, see claim_names.lua
 --   bw:{bulkwav}:clock  HASH  the queue's time, one for all queues, see clock.lua
 --
 -- Fields of a job. One that has its default is absent.

@@ -22,10 +22,10 @@ from twisted.web.static import Data
 from tests.support.certificates import authority, issue
 from tests.support.daemon import Daemon
 from tests.support.reactor import reactor
+from twisted_bulk.dialing.guard import Guard
+from twisted_bulk.dialing.proxy import Proxy, parse_proxy
 from twisted_bulk.errors import MemberError
 from twisted_bulk.http_client.agent import GuardedAgent
-from twisted_bulk.http_client.guard import Guard
-from twisted_bulk.http_client.proxy import Proxy, parse_proxy
 
 
 class Pipe(Protocol):

@@ -27,12 +27,12 @@ from tests.support.daemon import ROOT
 from tests.support.origin_server import Site, ok
 from tests.support.reactor import reactor
 from tests.support.redis_servers import need
+from twisted_bulk.dialing import resolver
+from twisted_bulk.dialing.endpoints import GuardedEndpoint
+from twisted_bulk.dialing.guard import Guard
+from twisted_bulk.dialing.lookup import look_up
 from twisted_bulk.errors import MemberError
-from twisted_bulk.http_client import resolver
 from twisted_bulk.http_client.agent import GuardedAgent
-from twisted_bulk.http_client.endpoints import GuardedEndpoint
-from twisted_bulk.http_client.guard import Guard
-from twisted_bulk.http_client.lookup import look_up
 
 REFUSED = """
 127.0.0.1 127.255.255.255 0.0.0.0 0.1.2.3 10.0.0.1 100.64.0.1 100.127.255.255 169.254.169.254

@@ -9,9 +9,9 @@ from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
 from tests.support.reactor import reactor
+from twisted_bulk.dialing import resolver
+from twisted_bulk.dialing.resolver import MAX_LOOKUPS_OF_OWNER, MAX_THREADS, OWNER, Resolver
 from twisted_bulk.errors import MemberError
-from twisted_bulk.http_client import resolver
-from twisted_bulk.http_client.resolver import MAX_LOOKUPS_OF_OWNER, MAX_THREADS, OWNER, Resolver
 
 
 class ResolverTests(TestCase):

@@ -20,8 +20,8 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 
+from twisted_bulk.dialing.lookup import LookupThreads, is_no_answer
 from twisted_bulk.errors import MemberError
-from twisted_bulk.http_client.lookup import LookupThreads, is_no_answer
 
 MAX_LOOKUPS = 16  # at once, hanging ones not counted; other names wait
 MAX_LOOKUPS_OF_OWNER = 8  # at once, hanging ones counted; its other names wait

@@ -31,9 +31,9 @@ from twisted.python.failure import Failure
 from twisted.web.client import URI
 from zope.interface import implementer
 
+from twisted_bulk.dialing.guard import Guard
 from twisted_bulk.errors import MemberError
-from twisted_bulk.http_client.guard import Guard
-from twisted_bulk.system.host_names import NamedEndpoint, creator
+from twisted_bulk.system.net import NamedEndpoint, creator
 
 #: Bytes that are read from a socket at once. Twisted's 64 KiB takes twice the CPU time or more.
 RECEIVE_BUFFER = 512 * 1024

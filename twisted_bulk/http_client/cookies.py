@@ -1,0 +1,69 @@
+"""The cookies of one member: from its redirects, for the hosts that have set them."""
+
+from http.client import HTTPMessage
+from http.cookiejar import Cookie, CookieJar, DefaultCookiePolicy
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import Request
+
+from twisted.web.iweb import IResponse
+
+MAX_COOKIES = 50  # of one member; further ones are ignored
+
+
+class _SameHost(DefaultCookiePolicy):
+    """A cookie is for the host that has set it, and for no other, whatever its Domain says.
+
+    So no list of public suffixes is needed.
+    """
+
+    def set_ok(self, cookie: Cookie, request: Any) -> bool:
+        cookie.domain = urlsplit(request.get_full_url()).hostname or ""
+        cookie.domain_specified = cookie.domain_initial_dot = False
+        return bool(self.set_ok_path(cookie, request))
+
+    def return_ok(self, cookie: Cookie, request: Any) -> bool:
+        url = urlsplit(request.get_full_url())
+        secure = not cookie.secure or url.scheme == "https"
+        return cookie.domain == url.hostname and secure and not cookie.is_expired()
+
+    def domain_return_ok(self, domain: str, request: Any) -> bool:
+        return domain == urlsplit(request.get_full_url()).hostname
+
+
+class Cookies:
+    """The cookies that one member's responses have set."""
+
+    def __init__(self) -> None:
+        self._jar = CookieJar(_SameHost())
+
+    def take(self, response: IResponse, url: str) -> None:
+        """Take the cookies of a response.
+
+        :param url: of its request
+        """
+        values: list[bytes] = response.headers.getRawHeaders(b"Set-Cookie") or []
+        if not values:
+            return
+        message = HTTPMessage()
+        for value in values[:MAX_COOKIES]:
+            message.add_header("Set-Cookie", value.decode("latin-1"))
+
+        class _Answer:
+            info = staticmethod(lambda: message)
+
+        if len(self._jar) < MAX_COOKIES:
+            self._jar.extract_cookies(_Answer(), Request(url))  # type: ignore[arg-type]
+
+    def header(self, url: str, given: str) -> str:
+        """The value of Cookie for a request.
+
+        :param given: cookies that the user has given for it; a cookie that was set replaces one of
+            that name
+        """
+        request = Request(url)
+        self._jar.add_cookie_header(request)
+        found = request.get_header("Cookie", "") or ""
+        names = {pair.partition("=")[0].strip() for pair in found.split(";")}
+        own = [pair for pair in given.split(";") if pair.partition("=")[0].strip() not in names]
+        return "; ".join(pair.strip() for pair in (*own, found) if pair.strip())

@@ -1,0 +1,164 @@
+"""Reads a response: strictly where its length or our safety depends on it, else as curl does.
+
+A header line that cannot be read is left out. A response whose length two readers might tell
+differently (RFC 9112, 6.3) fails, and the error's detail has the line.
+"""
+
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+from twisted.web._newclient import STATUS, HTTPClientParser
+from twisted.web.http import _ChunkedTransferDecoder, _MalformedChunkedDataError
+
+from twisted_bulk.errors import MemberError
+
+MAX_HEADER_LINE = 64 * 1024  # bytes of one line; a longer one is `headers_too_large`
+#: Bytes of one response's headers, with responses 1xx before it; more is `headers_too_large`.
+MAX_HEADER_BYTES = 2 * MAX_HEADER_LINE
+MAX_SHOWN = 80  # bytes of a line in an error's detail
+
+#: ``ICY`` is what SHOUTcast servers say instead of ``HTTP/1.0``.
+_STATUS_LINE = re.compile(
+    rb"(?:HTTP/([0-9])(?:\.([0-9]))?|ICY)[ \t]+([1-9][0-9]{2})(?![0-9])[ \t]*(.*)"
+)
+_TOKEN = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_LENGTH = re.compile(rb"[0-9]{1,18}")
+_CONTENT_ENCODING = b"content-encoding"
+
+
+@dataclass
+class Facts:
+    """About a response, as far as Twisted does not tell it.
+
+    :param broken: the connection was lost with an error, and not closed
+    :param codings: the values of Content-Encoding
+    """
+
+    broken: bool = False
+    codings: list[str] = field(default_factory=list)
+
+
+def facts_of(response: Any) -> Facts:
+    """The facts about a response, which treq may have wrapped. They are kept in the response."""
+    original: Any = getattr(response, "original", response)
+    found: Facts | None = vars(original).get("facts")
+    if found is None:
+        found = vars(original)["facts"] = Facts()
+    return found
+
+
+def _shown(line: bytes) -> str:
+    text = line[:MAX_SHOWN].decode("latin-1")
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
+def too_large() -> MemberError:
+    """The error for headers beyond a limit."""
+    what = f"a line of more than {MAX_HEADER_LINE} bytes, or more than {MAX_HEADER_BYTES} in all"
+    return MemberError("headers_too_large", what)
+
+
+class ChunkedDecoder(_ChunkedTransferDecoder):
+    """Decodes chunks. Blanks around a chunk's size, extensions and bare line feeds are ignored."""
+
+    def _dataReceived_CHUNK_LENGTH(self) -> bool:
+        end = self._buffer.find(b"\n")
+        line = bytes(self._buffer[: max(0, end)])
+        size = line.partition(b";")[0].strip(b" \t\r")
+        if end >= 0:
+            self._buffer[: end + 1] = size + b"\r\n"
+            self._start = 0
+        try:
+            return super()._dataReceived_CHUNK_LENGTH()
+        except _MalformedChunkedDataError:
+            what = f"not the size of a chunk: {_shown(line or bytes(self._buffer))}"
+            raise MemberError("bad_response", what) from None
+
+    def _dataReceived_CRLF(self) -> bool:
+        if self._buffer.startswith(b"\n"):
+            self._buffer[:1] = b"\r\n"
+        try:
+            return super()._dataReceived_CRLF()
+        except _MalformedChunkedDataError:
+            what = f"a chunk is longer than its size: {_shown(bytes(self._buffer[:16]))}"
+            raise MemberError("bad_response", what) from None
+
+    def _dataReceived_TRAILER(self) -> bool:
+        if self._buffer.startswith(b"\n"):
+            self._buffer[:1] = b"\r\n"
+        try:
+            return super()._dataReceived_TRAILER()
+        except _MalformedChunkedDataError:
+            raise too_large() from None
+
+
+class ResponseParser(HTTPClientParser):
+    """Twisted's parser, with our rules. Twisted calls the methods."""
+
+    MAX_LENGTH = MAX_HEADER_LINE
+    _transferDecoders = {b"chunked": ChunkedDecoder}
+
+    def lineLengthExceeded(self, line: bytes) -> None:
+        raise too_large()
+
+    def lineReceived(self, line: bytes) -> None:
+        line = line.removesuffix(b"\r")
+        if self.state == STATUS:
+            super().lineReceived(line)
+        elif line[:1] in (b" ", b"\t"):
+            if self._partialHeader:  # else it continues nothing
+                self._partialHeader.append(line)
+        else:
+            self._end_header(b"".join(self._partialHeader or []))
+            self._partialHeader = [line]
+            if not line:
+                self._partialHeader = None
+                self.allHeadersReceived()
+
+    def _end_header(self, line: bytes) -> None:
+        name, colon, value = line.partition(b":")
+        name = name.rstrip(b" \t")
+        if colon and _TOKEN.fullmatch(name):
+            self.headerReceived(name, value.strip())
+
+    def isConnectionControlHeader(self, name: bytes) -> bool:
+        # treq would decode what it can, without a limit, if it saw this header.
+        return name == _CONTENT_ENCODING or bool(super().isConnectionControlHeader(name))
+
+    def statusReceived(self, status: bytes) -> None:
+        found = _STATUS_LINE.fullmatch(status)
+        if found is None:
+            what = f"not the first line of an HTTP answer: {_shown(status)}"
+            raise MemberError("bad_response", what)
+        version = b"HTTP/%b.%b" % (found[1] or b"1", found[2] or b"0")
+        super().statusReceived(b"%b %b %b" % (version, found[3], found[4]))
+
+    def allHeadersReceived(self) -> None:
+        if self.response.code >= 200:
+            self._check_framing()
+            codings = self.connHeaders.getRawHeaders(_CONTENT_ENCODING) or []
+            facts_of(self.response).codings = [one.decode("latin-1") for one in codings]
+        super().allHeadersReceived()
+
+    def _check_framing(self) -> None:
+        """Leave one way to tell the body's length. :raises MemberError: there are two"""
+        codings = [one.lower() for one in self._values(b"transfer-encoding")]
+        lengths = self._values(b"content-length")
+        codings = [one for one in codings if one != b"identity"]
+        self.connHeaders.setRawHeaders(b"transfer-encoding", codings)
+        self.connHeaders.setRawHeaders(b"content-length", lengths)
+        wrong = ""
+        if codings and codings != [b"chunked"]:
+            wrong = f"Transfer-Encoding: {_shown(b', '.join(codings))}"
+        elif codings and lengths:
+            wrong = f"Transfer-Encoding: chunked, and Content-Length: {_shown(lengths[0])}"
+        elif not all(map(_LENGTH.fullmatch, lengths)) or len(set(map(int, lengths))) > 1:
+            wrong = f"Content-Length: {_shown(b', '.join(lengths))}"
+        if wrong:
+            raise MemberError("bad_response", f"nobody can tell where the answer ends: {wrong}")
+
+    def _values(self, name: bytes) -> list[bytes]:
+        """The words of a header that is a list."""
+        joined = b",".join(self.connHeaders.getRawHeaders(name) or [])
+        return [word for one in joined.split(b",") if (word := one.strip())]
