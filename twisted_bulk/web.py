@@ -20,26 +20,20 @@ from twisted_bulk.api.messages import (
     answer_error,
     answer_json,
     argument,
-    is_packed,
-    json_body,
+    posted_order,
     read_body,
-    unpacked,
+    read_retry,
 )
 from twisted_bulk.api.openapi import document
-from twisted_bulk.api.order import Order, read_order
-from twisted_bulk.api.submission import Change, Control, Rates
 from twisted_bulk.api.tokens import Access
-from twisted_bulk.errors import (
-    BulkError,
-    NoFilePort,
-)
+from twisted_bulk.errors import BulkError, NoFilePort
 from twisted_bulk.http_server.connection_limits import ConnectionLimits, Connections
 from twisted_bulk.http_server.klein_resource import KleinResource
 from twisted_bulk.http_server.streamed_body import StreamedBody
+from twisted_bulk.orders.submission import Change, Control, Rates, Retry
 
 log = Logger()
 
-THREAD_BYTES = 16 * 1024  # of a batch, from which it is read on a thread
 MAX_READERS = 2  # threads that read at once: they compete with the reactor's thread
 
 
@@ -116,13 +110,7 @@ class Api:
         """Take a batch in."""
         token = self._admission.admit(request, "submit")
         self._admission.check_running()
-        body, size = json_body(request)
-        packed = is_packed(request)
-
-        def read() -> Order:
-            return read_order(unpacked(body, self._max_body) if packed else body, self._max_urls)
-
-        is_small = size < THREAD_BYTES and not packed
+        is_small, read = posted_order(request, self._max_urls, self._max_body)
         order = read() if is_small else await self._reading.run(deferToThread, read)
         ticket = await self._intake.submit(order, token.name)
         where = f"/v1/batches/{ticket.task_id}"
@@ -169,7 +157,9 @@ class Api:
         """Fetch what failed once more."""
         key = await self._admit_to(request, "submit", task_id)
         self._admission.check_running()
-        return answer_json(request, await self._intake.retry(key), HTTPStatus.ACCEPTED)
+        retry: Retry = await self._reading.run(deferToThread, read_retry, request)
+        shown = await self._intake.retry(key, retry.replace)
+        return answer_json(request, shown, HTTPStatus.ACCEPTED)
 
     @app.route("/v1/batches/<task_id>/notify", methods=["POST"])
     async def notify(self, request: Request, task_id: str) -> bytes | Resource:

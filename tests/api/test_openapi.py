@@ -7,7 +7,8 @@ from typing import Any
 import msgspec
 
 from tests.support.api import BATCH, ApiTestCase
-from twisted_bulk.api.openapi import CALLS, Accepted, Batch, Known, Page, document
+from twisted_bulk.api.answers import Accepted, Batch, Known, Page
+from twisted_bulk.api.openapi import CALLS, document
 from twisted_bulk.jobs.model import Ack
 from twisted_bulk.web import Api
 

@@ -335,9 +335,11 @@ class BatchTests(ApiTestCase):
 
     async def test_refused(self) -> None:
         """What is wrong is said, by field and with a code."""
-        await self.refused(
-            415, "unsupported_media_type", "POST", "/", b"{}", **{"Content-Type": "text/plain"}
-        )
+        page = {"Content-Type": "text/plain", "Origin": f"http://127.0.0.1:{self.port}"}
+        await self.refused(415, "unsupported_media_type", "POST", "/", b"{}", **page)
+        for encoding in ("br", "gzip, gzip"):
+            head = {"Content-Encoding": encoding}
+            await self.refused(415, "unsupported_media_type", "POST", "/", b"{}", **head)
         await self.refused(400, "invalid_request", "POST", "/", b"{")
         body = await self.refused(
             400, "invalid_request", "POST", "/", {"download": ["http://h/", 1]}

@@ -316,5 +316,5 @@ class PlacesTests(SynchronousTestCase):
         encoder = Encoder("store")
         encoder.update(b"123456789")
         self.assertRaises(
-            ValueError, archive.add, ["a"], encoder.encoded, place.read, 0, place=place
+            ValueError, archive.add, {1: "a"}, encoder.encoded, place.read, 0, place=place
         )

@@ -1,1 +1,1 @@
-"""Tests of twisted_bulk/dialing."""
+"""Tests of twisted_bulk/dialing/."""

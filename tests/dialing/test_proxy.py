@@ -24,6 +24,7 @@ from tests.support.daemon import Daemon
 from tests.support.reactor import reactor
 from twisted_bulk.dialing.guard import Guard
 from twisted_bulk.dialing.proxy import Proxy, parse_proxy
+from twisted_bulk.dialing.tls import TLSPolicy
 from twisted_bulk.errors import MemberError
 from twisted_bulk.http_client.agent import GuardedAgent
 
@@ -99,7 +100,7 @@ class TunnelTests(TestCase):
         self.addCleanup(self.port.stopListening)
         proxy = Proxy("127.0.0.1", self.port.getHost().port, b"Basic dTpw")
         trusted = [authority("ours")[0]]
-        self.agent = agent = GuardedAgent(reactor, Guard(), 2, proxy=proxy, authorities=trusted)
+        self.agent = agent = GuardedAgent(reactor, Guard(), 2, proxy=proxy, tls=TLSPolicy(trusted))
         agent.startService()
         self.addCleanup(deferLater, reactor, 0.05)
         self.addCleanup(agent.stopService)
@@ -187,7 +188,7 @@ class TunnelTests(TestCase):
                 return shown, {name: archive.read(name) for name in archive.namelist()}
 
         shown, members = await deferToThread(use)
-        self.assertEqual((members["a"], members["b"]), (b"secret", b"plain"))
+        self.assertEqual((members["a.txt"], members["b"]), (b"secret", b"plain"))
         self.assertEqual([e["code"] for e in shown["errors"]], ["address_refused"])
         heads = sorted(head.split(b"\r\n")[0] for head in self.heads)
         plain, tunnel = (

@@ -68,13 +68,6 @@ class UnwantedTests(DownloadTestCase):
         """A redirect's body is read, and the next request goes over its connection."""
         await self.check_kept(respond("302 Found", b"over there", "Location: /b"), True)
 
-    async def test_encoded(self) -> None:
-        """An encoded body is refused by its head; it is read all the same."""
-        await self.check_kept(ok(b"zip", "Content-Encoding: br"), True)
-        error = self.errors["/a"]
-        assert error is not None
-        self.assertEqual(error.code, "content_encoded")
-
     async def test_too_large_member(self) -> None:
         """A member that is larger than it may be is refused by its head."""
         self.site.answers |= {"/a": ok(b"x" * 100), "/b": ok(b"wanted")}

@@ -12,7 +12,7 @@ from typing import Any
 
 from twisted_bulk.archive.encoder import Encoder
 from twisted_bulk.archive.writer import Archive
-from twisted_bulk.archive.zip_member import ZipMember
+from twisted_bulk.archive.zip_member import Source, ZipMember
 
 NOISE = random.Random(5).randbytes(300_000)
 
@@ -29,7 +29,7 @@ def add(archive: Archive, data: bytes, *names: str, **about: Any) -> list[ZipMem
     pieces = [encoder.update(piece) for piece in (data[:70_000], data[70_000:]) if piece]
     pieces.append(encoder.flush())
     return archive.add(
-        dict(enumerate(names, 1)), encoder.encoded, lambda: pieces, 784111777, **about
+        dict(enumerate(names, 1)), encoder.encoded, lambda: pieces, 784111777, Source(**about)
     )
 
 

@@ -13,6 +13,7 @@ from tests.support.origin_server import Site
 from tests.support.reactor import reactor
 from twisted_bulk.batch.model import Member
 from twisted_bulk.dialing.guard import Guard
+from twisted_bulk.dialing.tls import TLSPolicy
 from twisted_bulk.download import Downloader
 from twisted_bulk.downloads import retries
 from twisted_bulk.downloads.attempt import Fetcher
@@ -104,7 +105,7 @@ class DownloadTestCase(TestCase):
             8,
             dns_timeout=1,
             connect_timeout=1,
-            authorities=authorities,
+            tls=TLSPolicy(authorities, settings.pop("pins", None)),
             find=look_up,
         )
         shared = limits(settings.pop("concurrency", 8), settings.pop("per_host", 8))

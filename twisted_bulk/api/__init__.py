@@ -1,5 +1,5 @@
-"""The API behind :mod:`twisted_bulk.web`: orders are read and checked, batches taken in and shown.
+"""The API behind :mod:`twisted_bulk.web`: batches taken in, shown, tried again; who may do so.
 
-For others: admission.Admission, intake.Intake, manifest.Manifests, messages,
-openapi.document, order.read_order, submission, tokens.
+For others: admission.Admission, intake.Intake, manifest.Manifests, messages, openapi.document,
+tokens.
 """

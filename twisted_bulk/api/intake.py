@@ -10,13 +10,10 @@ from typing import Any
 from twisted.logger import Logger
 
 from twisted_bulk.api.cancel import cancel_all, check_states
-from twisted_bulk.api.grouping import Grouping
 from twisted_bulk.api.listing import Listing
-from twisted_bulk.api.manifest import Manifests
-from twisted_bulk.api.order import Order
+from twisted_bulk.api.manifest import Manifests, part_number
 from twisted_bulk.batch.model import key_of, task_of
 from twisted_bulk.errors import (
-    InvalidRequest,
     NoSuchBatch,
     NotRetryable,
     NotUndelivered,
@@ -29,11 +26,13 @@ from twisted_bulk.jobs.group_model import Submitted
 from twisted_bulk.jobs.groups import GroupQueue
 from twisted_bulk.jobs.quiet_hours import ALWAYS, Hours
 from twisted_bulk.jobs.stats import summary, waits_for
+from twisted_bulk.orders.grouping import Grouping
+from twisted_bulk.orders.order import Order
+from twisted_bulk.orders.submission import NamedMember
 
 log = Logger()
 
 RETRYABLE = ("failed", "partial", "expired", "cancelled")
-MAX_PART_DIGITS = 8  # of the number of a part in a query; more is 400
 
 
 @dataclass(frozen=True)
@@ -173,21 +172,29 @@ class Intake:
         :param part: the number of one part; empty: all parts
         """
         record = await self.listing.record(key)
-        parts = len(record.parts)
-        is_number = part.isdecimal() and len(part) <= MAX_PART_DIGITS
-        if part and not (is_number and 0 < int(part) <= parts):
-            raise InvalidRequest(f"part: expected 1 to {parts}")
         assert self._manifests is not None
-        return self._manifests.lines(record, int(part or 0))
+        return self._manifests.lines(record, part_number(record, part))
 
-    async def retry(self, key: str) -> dict[str, Any]:
+    async def retry(
+        self, key: str, replace: Mapping[str, str | NamedMember] | None = None
+    ) -> dict[str, Any]:
         """Fetch the failed members once more; the others are taken over into a new zip.
 
+        :param replace: new URLs or members, by the numbers or URLs of those that are replaced
+        :raises InvalidRequest: one of them is none of this batch
         :raises NotRetryable: the batch has not ended, or nothing failed
         """
         self._check()
         self._claim(0)
-        queued = await self._queue.again(key)
+        replaced: dict[int, str] = {}
+        if replace:
+            replaced = await self._grouping.replace(await self.listing.record(key), replace)
+        queued = None
+        try:
+            queued = await self._queue.again(key, replaced)
+        finally:
+            if not queued:
+                await self._queue.detach(list(replaced.values()))
         if queued is None:
             raise _no_batch(key)
         if not queued:

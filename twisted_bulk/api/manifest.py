@@ -8,10 +8,11 @@ import msgspec
 from twisted_bulk.batch.manifest_file import RUNNING, read_so_far, read_whole
 from twisted_bulk.batch.model import PartProgress, PartResult
 from twisted_bulk.batch.names import MANIFEST
-from twisted_bulk.errors import Elsewhere, Gone
+from twisted_bulk.errors import Elsewhere, Gone, InvalidRequest
 from twisted_bulk.jobs.group_model import GroupRecord, PartRecord
 from twisted_bulk.storage.folders import DataFolders
 
+MAX_PART_DIGITS = 8  # of the number of a part in a query; more is 400
 PIECE_LINES = 200  # lines that are sent at once
 
 
@@ -61,6 +62,18 @@ class Manifests:
             line = {"part": number, "members": part.size, "status": "failed"}
             return "", iter([msgspec.json.encode(line | {"code": part.why, "detail": part.error})])
         return "", iter(())
+
+
+def part_number(record: GroupRecord, text: str) -> int:
+    """The number of a part in a query; 0: all parts.
+
+    :raises InvalidRequest: there is no such part
+    """
+    parts = len(record.parts)
+    is_number = text.isdecimal() and len(text) <= MAX_PART_DIGITS
+    if text and not (is_number and 0 < int(text) <= parts):
+        raise InvalidRequest(f"part: expected 1 to {parts}")
+    return int(text or 0)
 
 
 def _pieces(sources: Sequence[Iterator[bytes]]) -> Iterator[bytes]:

@@ -17,8 +17,6 @@ from twisted.web.http import Request
 from twisted.web.resource import Resource
 from werkzeug.exceptions import HTTPException
 
-from twisted_bulk.api.outline import BOM
-from twisted_bulk.api.submission import read
 from twisted_bulk.errors import (
     BadRequest,
     BulkError,
@@ -36,12 +34,17 @@ from twisted_bulk.http_server.preconditions import matches
 from twisted_bulk.http_server.problem import problem
 from twisted_bulk.http_server.request import header
 from twisted_bulk.http_server.streamed_body import StreamedBody
+from twisted_bulk.orders.order import Order, read_order
+from twisted_bulk.orders.outline import BOM
+from twisted_bulk.orders.submission import Retry, read
 
 log = Logger()
 
 #: Bytes of the body of a call other than a POST of a batch (more is 413), and of an answer that is
 #: sent at once.
 MAX_AT_ONCE = 64 * 1024
+MAX_RETRY_BYTES = 1 << 20  # of the body of a retry; more is 413
+THREAD_BYTES = 16 * 1024  # of a batch, from which it is read on a thread
 
 
 def answer_json(request: Request, value: Any, status: int = HTTPStatus.OK) -> bytes | Resource:
@@ -115,19 +118,44 @@ def unpacked(body: BinaryIO, most: int) -> BinaryIO:
     return found
 
 
-def read_body(request: Request, kind: Any) -> Any:
+def read_body(request: Request, kind: Any, most: int = MAX_AT_ONCE) -> Any:
     """Decode a small body.
 
     :param kind: the type of the result
-    :raises TooLarge: it is larger than :data:`MAX_AT_ONCE`
+    :raises TooLarge: it is larger than ``most``
     :raises InvalidRequest: it is not of this type
     """
     body, size = json_body(request)
-    if size > MAX_AT_ONCE:
-        raise TooLarge(f"the body of this call has at most {MAX_AT_ONCE} bytes")
+    if size > most:
+        raise TooLarge(f"the body of this call has at most {most} bytes")
     if is_packed(request):
-        body = unpacked(body, MAX_AT_ONCE)
+        body = unpacked(body, most)
     return read(body.read().removeprefix(BOM), kind)
+
+
+def posted_order(
+    request: Request, max_urls: int, max_body: int
+) -> tuple[bool, Callable[[], Order]]:
+    """Whether a posted batch can be read without a thread, and the function that reads it.
+
+    :param max_urls: URLs that it may have
+    :param max_body: bytes that it may have when it is unpacked
+    """
+    body, size = json_body(request)
+    packed = is_packed(request)
+
+    def read_it() -> Order:
+        return read_order(unpacked(body, max_body) if packed else body, max_urls)
+
+    return size < THREAD_BYTES and not packed, read_it
+
+
+def read_retry(request: Request) -> Retry:
+    """The body of a retry, which may be empty. Blocks."""
+    if not json_body(request)[1]:
+        return Retry()
+    found: Retry = read_body(request, Retry, MAX_RETRY_BYTES)
+    return found
 
 
 def argument(request: Request, name: str, default: str = "") -> str:

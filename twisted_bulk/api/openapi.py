@@ -1,114 +1,28 @@
 """The API's description, as ``GET /openapi.json`` has it (OpenAPI 3.1).
 
-Made from the types that requests are decoded with; those of the answers stand here, and a test
-decodes real answers with them. Pure.
+Made from the types of requests and answers. Pure.
 """
 
 import functools
 import inspect
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
 from twisted_bulk import __version__
-from twisted_bulk.api.submission import Change, Control, NamedMember, Rates, Submission
+from twisted_bulk.api.answers import Accepted, Batch, Known, Page, Problem
 from twisted_bulk.errors import BulkError, catalogue
+from twisted_bulk.orders.submission import (
+    Change,
+    Control,
+    NamedMember,
+    Rates,
+    Retry,
+    Submission,
+)
 
-Status = Literal["queued", "running", "done", "partial", "failed", "cancelled", "expired"]
 REF = "#/components/schemas/{name}"
 JSON = "application/json"
-URL = "^[Hh][Tt][Tt][Pp][Ss]?://[^/?#]+"
-
-
-class Answer(msgspec.Struct, forbid_unknown_fields=True):
-    """What is answered; nothing else is in it."""
-
-
-class Part(Answer):
-    """One zip of a batch."""
-
-    part: int
-    volume: int
-    status: str
-    download: str
-    members: int
-    size: int | msgspec.UnsetType = msgspec.UNSET
-    sha256: str | msgspec.UnsetType = msgspec.UNSET
-
-
-class Try(Answer):
-    """One try of a last callback."""
-
-    at: str
-    status: int | None
-    detail: str
-
-
-class Delivery(Answer):
-    """How far a last callback is."""
-
-    state: Literal["pending", "sending", "waiting", "delivered", "refused", "undelivered"]
-    tries: list[Try]
-    next: str | None
-
-
-class Batch(Answer, kw_only=True):
-    """A batch as it stands; ``schedule`` is the progress of its present run in percent."""
-
-    task_id: str
-    owner: str
-    status: Status
-    run: int
-    schedule: int
-    total: int
-    done: int
-    failed: int
-    bytes: int
-    rate: int
-    eta: float | None
-    waits_for: str
-    position: int | None
-    download: str
-    parts: list[Part]
-    errors: list[dict[str, Any]]
-    created: str
-    started: str | None
-    finished: str | None
-    callback: Delivery | msgspec.UnsetType = msgspec.UNSET
-
-
-class Page(Answer):
-    """Batches, and where the next page begins."""
-
-    batches: list[Batch]
-    cursor: str | None
-
-
-class Accepted(Answer):
-    """A batch that was taken in."""
-
-    task_id: str
-    status: Literal["queued"]
-    total: int
-    position: int | None
-    self: str
-
-
-class Known(Batch, kw_only=True):
-    """A batch that had been taken in before; ``retry`` fetches what failed."""
-
-    self: str
-    retry: str | msgspec.UnsetType = msgspec.UNSET
-
-
-class Problem(msgspec.Struct):
-    """An error (RFC 9457); docs/errors.md has all codes."""
-
-    type: str
-    title: str
-    status: int
-    code: str
-    detail: str
 
 
 class Call(NamedTuple):
@@ -133,7 +47,7 @@ CALLS = (
     Call("get", ONE, "Show a batch", None, {200: Batch}),
     Call("delete", ONE, "Cancel a batch, or remove one that has ended", None, {200: Batch}),
     Call("patch", ONE, "Another priority", Change, {200: Batch}),
-    Call("post", f"{ONE}/retry", "Fetch what failed once more", None, {202: Batch}),
+    Call("post", f"{ONE}/retry", "Fetch what failed once more", Retry, {202: Batch}),
     Call("post", f"{ONE}/notify", "Send a last callback that was given up once more", None,
          {202: Batch}),
     Call("get", f"{ONE}/manifest", "What became of each member, as JSON lines", None, {200: bytes},
@@ -155,17 +69,28 @@ MEDIA = {bytes: "application/jsonl", str: "text/plain"}
 @functools.cache
 def document() -> dict[str, Any]:
     """The whole of it."""
-    types = [Submission, NamedMember, Change, Control, Rates, Accepted, Known, Batch, Page, Problem]
+    types = [
+        Submission,
+        NamedMember,
+        Change,
+        Control,
+        Rates,
+        Retry,
+        Accepted,
+        Known,
+        Batch,
+        Page,
+        Problem,
+    ]
     _, schemas = msgspec.json.schema_components(types, ref_template=REF)
     for schema in schemas.values():
         schema["description"] = schema.get("description", "").partition("\n\n")[0]
-    url = {"type": "string", "pattern": URL}
+    url = {"type": "string", "format": "uri"}
     fields = schemas["Submission"]["properties"]
     fields["download"] |= {
         "minItems": 1,
         "items": {"anyOf": [url, {"$ref": REF.format(name="NamedMember")}]},
     }
-    fields["url"] |= {"pattern": f"^$|{URL}"}
     fields["task_id"]["anyOf"][0] |= {"pattern": r"^(?!\.{1,2}$)[A-Za-z0-9._~-]{1,128}$"}
     schemas["NamedMember"]["properties"]["url"] |= url
     schemas["NamedMember"]["properties"]["sha256"] |= {"pattern": "^([0-9a-fA-F]{64})?$"}
@@ -199,7 +124,10 @@ def _operation(call: Call) -> dict[str, Any]:
         found["parameters"] = parameters
     if call.body is not None:
         schema = {"$ref": REF.format(name=call.body.__name__)}
-        found["requestBody"] = {"required": True, "content": {JSON: {"schema": schema}}}
+        found["requestBody"] = {
+            "required": call.body is not Retry,
+            "content": {JSON: {"schema": schema}},
+        }
     return found
 
 

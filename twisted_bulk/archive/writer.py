@@ -67,7 +67,7 @@ class Archive:
         with self._work():
             right = self._volumes.resume(self._journal.read())
             self._written += sum(volume.offset for volume in self._volumes)
-            return right
+        return right
 
     def reserve(self, name: str, size: int, modified: float) -> ReservedPlace:
         """A place for a member of ``size`` bytes that is stored."""
@@ -106,8 +106,7 @@ class Archive:
     def copy(self, path: Path, about: Callable[[str], ZipMember | None]) -> list[ZipMember]:
         """Add members of another zip, without decompressing them.
 
-        :param about: what the journal notes of a member, by its name; None leaves it out. Checksums
-            and time are those of the zip
+        :param about: what the journal notes of a member, by its name; None leaves it out
         """
         copied = []
         with zipfile.ZipFile(path) as found, open(path, "rb") as file:
@@ -214,8 +213,7 @@ class Archive:
     ) -> list[ClosedZip]:
         """Add one more member to each file, write the directories, make all durable.
 
-        :param last: returns the name of that member, of a file's number and how many they are;
-            empty: there is none
+        :param last: returns its name, of a file's number and how many they are; empty: no member
         :param modified: its date, in seconds since 1970
         """
         with self._alone():

@@ -4,10 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from OpenSSL import SSL
-from OpenSSL.crypto import X509
-from service_identity import VerificationError
 from twisted.internet import error
-from twisted.internet._sslverify import IOpenSSLTrustRoot
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import (
@@ -26,14 +23,14 @@ from twisted.internet.interfaces import (
     IResolutionReceiver,
     IStreamClientEndpoint,
 )
-from twisted.internet.ssl import platformTrust
 from twisted.python.failure import Failure
 from twisted.web.client import URI
 from zope.interface import implementer
 
 from twisted_bulk.dialing.guard import Guard
+from twisted_bulk.dialing.tls import TLSPolicy
 from twisted_bulk.errors import MemberError
-from twisted_bulk.system.net import NamedEndpoint, creator
+from twisted_bulk.system.net import NamedEndpoint
 
 #: Bytes that are read from a socket at once. Twisted's 64 KiB takes twice the CPU time or more.
 RECEIVE_BUFFER = 512 * 1024
@@ -137,23 +134,24 @@ class GuardedEndpoint:
 
 @implementer(IStreamClientEndpoint)
 class TLSEndpoint:
-    """TLS over another endpoint. It connects when the certificate is verified.
+    """TLS over another endpoint. It connects when the certificate is trusted.
 
-    :param policy: makes the context for a host, with its checks
     :param timeout: seconds for TLS, after the connection was made
     """
 
     def __init__(
         self,
         clock: IReactorTime,
-        policy: Any,
+        policy: TLSPolicy,
         uri: URI,
         endpoint: IStreamClientEndpoint,
         timeout: float,
     ) -> None:
         self._clock = clock
-        self._where = f"{uri.host.decode('ascii')}:{uri.port}"
-        self._endpoint = wrapClientTLS(creator(policy, uri.host, uri.port), endpoint)
+        host = uri.host.decode("ascii").strip("[]")
+        self._where = f"{host}:{uri.port}"
+        self._creator = policy.creator(host, uri.port)
+        self._endpoint = wrapClientTLS(self._creator, endpoint)
         self._timeout = timeout
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
@@ -168,8 +166,8 @@ class TLSEndpoint:
         protocol.secured.addTimeout(self._timeout, self._clock, lambda *_: Failure(late))
         try:
             await protocol.secured
-        except (SSL.Error, VerificationError):
-            raise MemberError("tls_failed", "no TLS, or its certificate is not valid") from None
+        except SSL.Error:
+            raise self._creator.refusal() from None
         except error.ConnectionClosed:
             detail = f"{self._where} closed the connection while TLS was set up"
             raise MemberError("connection_lost", detail) from None
@@ -177,17 +175,3 @@ class TLSEndpoint:
             transport.abortConnection()
             raise
         return protocol  # type: ignore[no-any-return]
-
-
-@implementer(IOpenSSLTrustRoot)
-class TrustRoots:
-    """The system's certificate authorities, and those of ``more``."""
-
-    def __init__(self, more: Sequence[X509]) -> None:
-        self._more = more
-
-    def _addCACertsToContext(self, context: Any) -> None:
-        platformTrust()._addCACertsToContext(context)
-        store = context.get_cert_store()
-        for certificate in self._more:
-            store.add_cert(certificate)

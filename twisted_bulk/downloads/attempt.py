@@ -38,14 +38,10 @@ from twisted_bulk.system.urls import host_of
 
 
 class _NoCookies(IndexableCookieJar):
-    """A jar that stays empty. treq's jar would be shared by all members."""
+    """A jar that stays empty: treq has one for all members."""
 
-    def add_cookie_header(self, request: Any) -> None:
-        """Nothing: there are none."""
-
-    def extract_cookies(self, response: Any, request: Any) -> None:
-        """Nothing: none is kept."""
-
+    def add_cookie_header(self, request: Any) -> None: ...
+    def extract_cookies(self, response: Any, request: Any) -> None: ...
     def __iter__(self) -> Iterator[Cookie]:
         return iter(())
 
@@ -187,7 +183,8 @@ class Fetcher:
                 reception.forget()
                 return await self._ask(fetch, None, deadline)
             if response.code == 206:
-                raise MemberError("bad_range", "a part of the file, which was not asked for")
+                what = "a part of the file, which was not asked for"
+                raise MemberError("bad_range", what, retry=False)
             now = self._clock.seconds()
             new = following(hop, response, self._max_redirects, now)
             if new is None:

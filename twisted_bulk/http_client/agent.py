@@ -5,24 +5,24 @@ to one of these addresses, so no second look-up can lead elsewhere. Requests ask
 and nothing here decodes a body.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from hyperlink import EncodedURL
-from OpenSSL.crypto import X509
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IStreamClientEndpoint
-from twisted.web.client import URI, Agent, BrowserLikePolicyForHTTPS, ProxyAgent
+from twisted.web.client import URI, Agent, ProxyAgent
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IAgentEndpointFactory, IBodyProducer, IResponse
 from zope.interface import implementer
 
-from twisted_bulk.dialing.endpoints import GuardedEndpoint, TLSEndpoint, TrustRoots
+from twisted_bulk.dialing.endpoints import GuardedEndpoint, TLSEndpoint
 from twisted_bulk.dialing.guard import Guard
 from twisted_bulk.dialing.lookup import look_up
 from twisted_bulk.dialing.proxy import Proxy, Tunnel
 from twisted_bulk.dialing.resolver import Resolver
+from twisted_bulk.dialing.tls import TLSPolicy
 from twisted_bulk.errors import MemberError
 from twisted_bulk.http_client.pool import MAX_IDLE, Pool
 
@@ -39,7 +39,7 @@ class GuardedAgent(Service):
     :param per_host: idle connections that are kept to one host
     :param dns_timeout: seconds to look a name up
     :param connect_timeout: seconds for TCP, and again for TLS
-    :param authorities: certificates that are trusted beside the system's
+    :param tls: which certificates are trusted; None: those of the system's authorities
     :param proxy: all requests go through it; None: there is none
     :param find: looks names up; it blocks, on a thread
     :param idle: idle connections that are kept in all
@@ -53,7 +53,7 @@ class GuardedAgent(Service):
         *,
         dns_timeout: float = 5.0,
         connect_timeout: float = 10.0,
-        authorities: Sequence[X509] = (),
+        tls: TLSPolicy | None = None,
         proxy: Proxy | None = None,
         find: Callable[[str], list[str]] = look_up,
         idle: int = MAX_IDLE,
@@ -62,7 +62,7 @@ class GuardedAgent(Service):
         self._guard = guard
         self._timeout = connect_timeout
         self._resolver = Resolver(reactor, dns_timeout, find)
-        self._tls = BrowserLikePolicyForHTTPS(TrustRoots(authorities) if authorities else None)
+        self._tls = tls or TLSPolicy()
         self._pool = Pool(reactor, idle=idle)
         self._pool.maxPersistentPerHost = per_host
         self._proxy = proxy

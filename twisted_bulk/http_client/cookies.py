@@ -25,10 +25,10 @@ class _SameHost(DefaultCookiePolicy):
     def return_ok(self, cookie: Cookie, request: Any) -> bool:
         url = urlsplit(request.get_full_url())
         secure = not cookie.secure or url.scheme == "https"
-        return cookie.domain == url.hostname and secure and not cookie.is_expired()
+        return bool(cookie.domain == url.hostname and secure and not cookie.is_expired())
 
     def domain_return_ok(self, domain: str, request: Any) -> bool:
-        return domain == urlsplit(request.get_full_url()).hostname
+        return bool(domain == urlsplit(request.get_full_url()).hostname)
 
 
 class Cookies:

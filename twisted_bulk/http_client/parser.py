@@ -41,7 +41,9 @@ class Facts:
 
 def facts_of(response: Any) -> Facts:
     """The facts about a response, which treq may have wrapped. They are kept in the response."""
-    original: Any = getattr(response, "original", response)
+    original: Any = response
+    while hasattr(original, "original"):
+        original = original.original
     found: Facts | None = vars(original).get("facts")
     if found is None:
         found = vars(original)["facts"] = Facts()

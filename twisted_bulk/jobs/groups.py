@@ -2,7 +2,7 @@
 
 import itertools
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from twisted_bulk.brokers.store import Argument, Store
 from twisted_bulk.errors import NotRetryable, QueueFull, QueueUnavailable
@@ -133,14 +133,24 @@ class GroupQueue(ScriptedQueue):
         reply = await self.script("prioritise", "group", group_id, priority, deadline=LONG_DEADLINE)
         return None if reply < 0 else int(reply)
 
-    async def again(self, group_id: str) -> int | None:
+    async def attachment_of(self, record: GroupRecord, number: int) -> str:
+        """The key of the attachment of a group's job; empty: it has none.
+
+        :param number: of the job, from 1
+        """
+        job = f"{self.prefix}j:{record.id}@{record.nonce}/{number}"
+        return (await self.store.command("HGET", job, "att") or b"").decode()
+
+    async def again(self, group_id: str, replaced: Mapping[int, str] | None = None) -> int | None:
         """Queue those jobs of an ended group again of which some units failed.
 
+        :param replaced: by the numbers of jobs: the keys of their new attachments
         :returns: how many; 0: the group has not ended, or nothing failed; None: there is none
         :raises QueueFull: nothing was changed
         :raises NotRetryable: its members are not kept any more
         """
-        reply = int(await self.script("again", self.cap, group_id, deadline=LONG_DEADLINE))
+        pairs = (word for pair in (replaced or {}).items() for word in pair)
+        reply = int(await self.script("again", self.cap, group_id, *pairs, deadline=LONG_DEADLINE))
         if reply == -4:
             raise NotRetryable("its members are kept no longer, as memory was short: send it again")
         if reply == -2:

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.python import usage
@@ -21,6 +21,15 @@ def _help(name: str) -> str:
     return f"{about['help']}{default}"
 
 
+#: Options that may be given several times.
+REPEATED = tuple(name for name, key in KEYS.items() if "repeatedly" in key.metadata["help"])
+
+
+def _asks_for_pid_file(words: Sequence[str]) -> bool:
+    # twistd takes every beginning of an option's name that is not another's, too.
+    return any(word.startswith("--pi") for word in words)
+
+
 HELP = """
 Take batches of URLs over HTTP, fetch them all at once, pack each batch into one zip,
 tell a callback how far it is, and hand the zip out at a fixed rate per client address.
@@ -35,7 +44,7 @@ environment, and that over the file.
 
 Sizes: 200k is 200,000 and 200Ki 204,800. Times: 90, 30s, 5m, 2h, 7d. An endpoint is
 Twisted's: tcp:10000, tcp:10000:interface=127.0.0.1, unix:/run/bulkwav.sock, ssl:...
-Without a pid file: twistd --pidfile= -n bulkwav
+With a pid file: twistd --pidfile=/run/bulkwav.pid -n bulkwav
 """
 
 
@@ -54,7 +63,7 @@ class Options(usage.Options):
         *(
             [name.replace("_", "-"), None, None, _help(name)]
             for name, key in KEYS.items()
-            if key.metadata["parse"] is not flag and name != "allow_net"
+            if key.metadata["parse"] is not flag and name not in REPEATED
         ),
     ]
     optFlags = [
@@ -65,12 +74,7 @@ class Options(usage.Options):
 
     def __init__(self) -> None:
         super().__init__()
-        self._networks: list[str] = []
-
-    def opt_allow_net(self, network: str) -> None:
-        self._networks.append(network)
-
-    opt_allow_net.__doc__ = _help("allow_net")
+        self.lists: dict[str, list[str]] = {}
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
         try:
@@ -92,13 +96,27 @@ class Options(usage.Options):
             for name, key in KEYS.items()
             if self.get(name.replace("_", "-"))
         }
-        if self._networks:
-            given["allow_net"] = ",".join(self._networks)
+        given |= {name: ",".join(values) for name, values in self.lists.items()}
         try:
             self.settings = load(given, os.environ, self["config"])
         except ConfigError as error:
             sys.exit(f"bulkwav: {error}")
         twistd: Any = self.parent
+        if twistd is not None and twistd.get("nodaemon") and not _asks_for_pid_file(sys.argv):
+            # One that a power cut has left would keep it from starting.
+            twistd["pidfile"] = ""
         if twistd is not None and not (twistd.get("logger") or twistd.get("syslog")):
             path = twistd.get("logfile") or ("" if twistd.get("nodaemon") else "twistd.log")
             twistd["logger"] = choose(self.settings.log_format, path)
+
+
+def _collector(name: str) -> Callable[[Options, str], None]:
+    def collect(self: Options, value: str) -> None:
+        self.lists.setdefault(name, []).append(value)
+
+    collect.__doc__ = _help(name)
+    return collect
+
+
+for _name in REPEATED:
+    setattr(Options, f"opt_{_name}", _collector(_name))

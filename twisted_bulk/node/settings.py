@@ -153,6 +153,10 @@ class Settings:
         values.ports, "80,443,1024-65535", "LIST", "ports that downloads and callbacks may reach"
     )
     ca: str = _key(str, "", "FILE", "certificate authorities to trust beside the system's, PEM")
+    trust: Mapping[str, frozenset[str]] = _key(
+        values.pins, "", "PIN",
+        "HOST[:PORT]=SHA256 of a certificate to trust there; may be given repeatedly",
+    )  # fmt: skip
     proxy: str = _key(
         values.proxy_url,
         "",

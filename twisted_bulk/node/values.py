@@ -174,6 +174,19 @@ def numbers(text: str) -> frozenset[int]:
     return frozenset(map(int, filter(None, text.split(","))))
 
 
+def pins(text: str) -> dict[str, frozenset[str]]:
+    """Pinned certificates: ``HOST[:PORT]=SHA256``, separated by commas or blanks."""
+    found: dict[str, frozenset[str]] = {}
+    for word in filter(None, re.split(r"[,\s]+", text)):
+        host, _, digest = word.rpartition("=")
+        digest = digest.replace(":", "").lower()
+        if not re.fullmatch(r"[^=/@]+", host) or not re.fullmatch(r"[0-9a-f]{64}", digest):
+            raise ValueError("HOST=SHA256 or HOST:PORT=SHA256, 64 hexadecimal digits")
+        host = host.lower()
+        found[host] = found.get(host, frozenset()) | {digest}
+    return found
+
+
 def statuses(text: str) -> tuple[int, ...]:
     """HTTP statuses from 300 to 599, separated by commas, or empty."""
     if not re.fullmatch(r"([345]\d\d(,[345]\d\d)*)?", text.replace(" ", "")):

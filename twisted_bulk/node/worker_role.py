@@ -15,6 +15,7 @@ from twisted_bulk.consumer.runner import Runner
 from twisted_bulk.consumer.slots import PartSlots, Slots
 from twisted_bulk.dialing.guard import Guard
 from twisted_bulk.dialing.proxy import parse_proxy
+from twisted_bulk.dialing.tls import TLSPolicy
 from twisted_bulk.download import Downloader
 from twisted_bulk.downloads.attempt import Fetcher
 from twisted_bulk.downloads.body import BodyLimits
@@ -200,7 +201,7 @@ def make_agent(wiring: Wiring) -> GuardedAgent:
         settings.per_host,
         dns_timeout=settings.dns_timeout,
         connect_timeout=settings.connect_timeout,
-        authorities=_authorities(settings.ca),
+        tls=TLSPolicy(_authorities(settings.ca), settings.trust),
         proxy=parse_proxy(settings.proxy) if settings.proxy else None,
         idle=min(MAX_IDLE, wiring.shares.idle),
     )

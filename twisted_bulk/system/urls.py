@@ -24,9 +24,9 @@ _PORTS = {"http": 80, "https": 443}
 def tidy(text: str) -> str:
     """``text`` without blanks around it and line ends in it, and with slashes as separators.
 
-    A text that is no URL stays one that is none.
+    A text that is no URL stays one that is none; of a longer one the beginning is kept.
     """
-    text = text.strip(_AROUND).translate(_BREAKS)
+    text = text.strip(_AROUND).translate(_BREAKS)[: MAX_URL_LENGTH + 1]
     found = _SCHEME.match(text)
     if found is None:
         return text

@@ -2,8 +2,8 @@
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_bulk.api.order import read_order
 from twisted_bulk.errors import InvalidRequest
+from twisted_bulk.orders.order import read_order
 
 
 class JsonKeyTests(SynchronousTestCase):

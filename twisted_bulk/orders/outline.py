@@ -2,7 +2,7 @@
 
 The result is where the entries of ``download`` stand, and all other fields as one small text. A few
 regular expressions go through each piece, as fast as the body comes from the disk. Entries are not
-decoded here, but in :mod:`twisted_bulk.api.order`.
+decoded here, but in :mod:`twisted_bulk.orders.order`.
 """
 
 import re
@@ -191,6 +191,8 @@ def _entries(window: _Window, chunks: list[Chunk], total: int, most: int) -> int
             if window.left > MAX_ENTRY_BYTES or not window.grow():
                 raise _not_an_entry(window, total)
             continue
+        if found.end() - window.at > MAX_ENTRY_BYTES:
+            raise InvalidRequest(f"$.download[{total}]: more than {MAX_ENTRY_BYTES} bytes")
         total += 1
         if total > most:
             raise InvalidRequest(f"$.download: more than {most} URLs")

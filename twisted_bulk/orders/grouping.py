@@ -1,19 +1,20 @@
 """Makes the group of jobs of a batch: its parts, with their members."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import msgspec
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 
-from twisted_bulk.api.order import Order
-from twisted_bulk.api.submission import MAX_PARTS, manifest_of
 from twisted_bulk.batch.expectations import ANYTHING
 from twisted_bulk.batch.model import PartSpec, Spec, pack_members
 from twisted_bulk.batch.names import segment
-from twisted_bulk.errors import InvalidRequest
-from twisted_bulk.jobs.group_model import Group, GroupPart
+from twisted_bulk.errors import InvalidRequest, NotRetryable
+from twisted_bulk.jobs.group_model import Group, GroupPart, GroupRecord
 from twisted_bulk.jobs.groups import GroupQueue
+from twisted_bulk.orders.order import Order
+from twisted_bulk.orders.replacements import Replacements
+from twisted_bulk.orders.submission import MAX_PARTS, NamedMember, manifest_of
 from twisted_bulk.system.urls import host_of
 
 
@@ -109,6 +110,38 @@ class Grouping:
         attached.append(self._queue.new_key())  # first: it is dropped also if we are cancelled
         await self._queue.attach(attached[-1], packed)
         return GroupPart(size=size, payload=payload, attachment=attached[-1])
+
+    async def replace(
+        self, record: GroupRecord, wanted: Mapping[str, str | NamedMember]
+    ) -> dict[int, str]:
+        """Replace members of a batch that has ended.
+
+        :param wanted: new URLs or members, by the numbers or URLs of those that they replace
+        :returns: by part number: the key of its new members
+        :raises InvalidRequest: a URL is none, or a number or URL is not of this batch
+        """
+        changes = Replacements(wanted)
+        made: dict[int, str] = {}
+        try:
+            for number, part in enumerate(record.parts, 1):
+                if changes.may_be_in(part.size):
+                    key = await self._queue.attachment_of(record, number)
+                    packed = await self._queue.attachment(key) if key else None
+                    if packed is None:
+                        raise NotRetryable("its members are kept no longer: send it again")
+                    data = await deferToThread(changes.apply, packed)
+                    if data:
+                        self._claim(len(data))
+                        made[number] = self._queue.new_key()
+                        await self._queue.attach(made[number], data)
+                changes.pass_by(part.size)
+            changes.check_all_used()
+        except BaseException:
+            Deferred.fromCoroutine(self._queue.detach(list(made.values()))).addErrback(
+                lambda _: None
+            )
+            raise
+        return made
 
     async def _pack(self, order: Order, begin: int, end: int) -> bytes:
         """The members from ``begin`` to ``end``; those of a large batch are packed on a thread."""

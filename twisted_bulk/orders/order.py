@@ -9,8 +9,10 @@ from typing import Any, BinaryIO
 
 import msgspec
 
-from twisted_bulk.api.outline import Chunk, outline
-from twisted_bulk.api.submission import (
+from twisted_bulk.batch.model import Member
+from twisted_bulk.errors import InvalidRequest
+from twisted_bulk.orders.outline import Chunk, outline
+from twisted_bulk.orders.submission import (
     ENTRY,
     TASK_ID,
     Submission,
@@ -22,8 +24,6 @@ from twisted_bulk.api.submission import (
     check_url,
     decode,
 )
-from twisted_bulk.batch.model import Member
-from twisted_bulk.errors import InvalidRequest
 from twisted_bulk.system.urls import tidy
 
 SMALL_ORDER = 1000  # members of an order that is packed without a thread

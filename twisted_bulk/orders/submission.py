@@ -74,6 +74,12 @@ class Submission(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
     manifest: bool | str = True
 
 
+class Retry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of a retry: new URLs or members by the numbers or URLs of the old ones."""
+
+    replace: dict[str, str | NamedMember] = {}
+
+
 class Change(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The body of a batch's PATCH."""
 
