@@ -14,8 +14,7 @@ from twisted.internet.threads import deferToThread
 from tests.support.api import BATCH, ApiTestCase
 from tests.support.reactor import reactor
 from tests.support.redis_servers import RedisServer
-from twisted_bulk import web
-from twisted_bulk.api import listing
+from twisted_bulk.api import listing, messages
 from twisted_bulk.api.messages import MAX_AT_ONCE
 from twisted_bulk.batch.model import PartResult
 from twisted_bulk.errors import InvalidRequest
@@ -105,7 +104,7 @@ class BatchTests(ApiTestCase):
             except ValueError:
                 raise InvalidRequest("no") from None
 
-        self.patch(web, "read_order", refuse)
+        self.patch(messages, "read_order", refuse)
         gc.disable()
         self.addCleanup(gc.enable)
         for size in (10, MAX_AT_ONCE):

@@ -158,8 +158,8 @@ class MainTests(DaemonTestCase):
         self.assertLessEqual({run for run, status in runs if status == "partial"}, {1})
         self.assertLessEqual({run for run, status in runs if status == "done"}, {2})
         members = self.fetch(shown["parts"][0]["download"])
-        self.assertEqual(len(json.loads(members["manifest.json"])), 4)
-        for name in set(before) - {"manifest.json"}:
+        self.assertEqual(len(json.loads(members["manifest.part001.json"])), 4)
+        for name in set(before) - {"manifest.part001.json"}:
             self.assertEqual(members[name], before[name])
         self.assertEqual({members[path[1:]] for path in lost}, set(back.values()))
         until(lambda: self.lasts() == ["partial", "done"])
@@ -236,7 +236,8 @@ class MainTests(DaemonTestCase):
         everything: dict[str, bytes] = {}
         for part in shown["parts"]:
             members = self.fetch(part["download"])
-            manifest = json.loads(members.pop("manifest.json"))
+            ending = "" if part["volume"] == 1 else f"-{part['volume']}"
+            manifest = json.loads(members.pop(f"manifest.part001{ending}.json"))
             self.assertEqual(len(members), part["members"])
             here = {line["name"] for line in manifest if line["volume"] == part["volume"]}
             self.assertEqual(here, set(members))

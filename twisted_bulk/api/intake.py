@@ -149,7 +149,7 @@ class Intake:
         """
         record = await self.listing.record(key)
         if not await self._queue.after.revive(record.after_id):
-            raise NotUndelivered(f"the last callback of batch {task_of(key)} was not given up")
+            raise NotUndelivered(f"the last callback of {task_of(key)} was not given up")
         return self.listing.report(record)
 
     async def remove(self, key: str) -> dict[str, Any]:
@@ -186,9 +186,8 @@ class Intake:
         """
         self._check()
         self._claim(0)
-        replaced: dict[int, str] = {}
-        if replace:
-            replaced = await self._grouping.replace(await self.listing.record(key), replace)
+        record = await self.listing.record(key)
+        replaced = await self._grouping.replace(record, replace or {})
         queued = None
         try:
             queued = await self._queue.again(key, replaced)

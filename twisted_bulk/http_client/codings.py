@@ -114,6 +114,11 @@ class _Inflating:
         return self.passes or (self._inflate is None and not (self._head and not self._ended))
 
 
+def _through(step: _Inflating, data: Iterable[bytes]) -> Iterator[bytes]:
+    for one in data:
+        yield from step.pieces(one)
+
+
 class Decoder:
     """Decodes a body as it comes. :param codings: see :func:`to_decode`"""
 
@@ -129,7 +134,7 @@ class Decoder:
         self._taken += len(data)
         found: Iterable[bytes] = (data,)
         for step in self._steps:
-            found = (piece for one in found for piece in step.pieces(one))
+            found = _through(step, found)
         for piece in found:
             self._given += len(piece)
             if self._given > FREE_BYTES and self._given > MAX_GROWTH * self._taken:

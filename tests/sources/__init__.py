@@ -1,0 +1,1 @@
+"""Tests of everything that docs/downloads.md says of servers, URLs and names."""

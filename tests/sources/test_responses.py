@@ -1,0 +1,42 @@
+"""Odd responses: each row of the tables is a test."""
+
+from tests.sources.responses import TABLES
+from tests.sources.rows import Row, name_of
+from tests.support.downloads import DownloadTestCase
+
+
+class OddResponseTests(DownloadTestCase):
+    """What is taken, and what is not."""
+
+    async def check(self, row: Row) -> None:
+        """Fetch the row's file."""
+        self.site.answers[row.path] = row.said
+        fetch = self.one(row.path)
+        await self.get(fetch, retries=0, header_timeout=2.0, idle_timeout=2.0)
+        error = self.errors[row.path]
+        if row.code:
+            assert error is not None
+            self.assertEqual(error.code, row.code, error.detail)
+            self.assertIn(row.detail, error.detail)
+            self.assertFalse(any(sink.finished for sink in self.sinks))
+            return
+        self.assertIsNone(error, error and error.detail)
+        self.assertEqual((self.sinks[-1].data, self.sinks[-1].finished), (row.body, True))
+        self.assertEqual(fetch.reception.verified, row.verified)
+        for field, value in row.told:
+            self.assertEqual(getattr(fetch.reception.content, field), value)
+
+
+def _test(row: Row) -> object:
+    async def test(self: OddResponseTests) -> None:
+        await self.check(row)
+
+    test.__doc__ = row.what
+    return test
+
+
+for _table, _rows in TABLES.items():
+    for _row in _rows:
+        _name = f"test_{name_of(_table)}__{name_of(_row.what)}"
+        assert not hasattr(OddResponseTests, _name), _name
+        setattr(OddResponseTests, _name, _test(_row))
