@@ -147,6 +147,9 @@ class Names:
         """A folder that was taken is a file elsewhere: its files have to be taken anew."""
         self._folders.discard(hash(fold(name)))
         self._files.add(fold(name))
+        for wanted, found in list(self._renamed.items()):
+            if found.startswith(f"{name}/"):
+                del self._renamed[wanted]
 
     def skip_to(self, wanted: str, number: int) -> None:
         """Further files that want this name get numbers from ``number`` on."""

@@ -24,6 +24,7 @@ _STATUS_LINE = re.compile(
 )
 _TOKEN = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _LENGTH = re.compile(rb"[0-9]{1,18}")
+_PACKINGS = {b"gzip", b"x-gzip", b"deflate"}  # transfer codings beside chunked
 _CONTENT_ENCODING = b"content-encoding"
 
 
@@ -32,7 +33,7 @@ class Facts:
     """About a response, as far as Twisted does not tell it.
 
     :param broken: the connection was lost with an error, and not closed
-    :param codings: the values of Content-Encoding
+    :param codings: those of Content-Encoding, and of Transfer-Encoding but for chunked
     """
 
     broken: bool = False
@@ -139,8 +140,6 @@ class ResponseParser(HTTPClientParser):
     def allHeadersReceived(self) -> None:
         if self.response.code >= 200:
             self._check_framing()
-            codings = self.connHeaders.getRawHeaders(_CONTENT_ENCODING) or []
-            facts_of(self.response).codings = [one.decode("latin-1") for one in codings]
         super().allHeadersReceived()
 
     def _check_framing(self) -> None:
@@ -148,17 +147,23 @@ class ResponseParser(HTTPClientParser):
         codings = [one.lower() for one in self._values(b"transfer-encoding")]
         lengths = self._values(b"content-length")
         codings = [one for one in codings if one != b"identity"]
-        self.connHeaders.setRawHeaders(b"transfer-encoding", codings)
+        is_chunked = codings[-1:] == [b"chunked"]
+        packed = codings[:-1] if is_chunked else codings  # it is decoded as a content coding is
+        self.connHeaders.setRawHeaders(b"transfer-encoding", [b"chunked"] if is_chunked else [])
         self.connHeaders.setRawHeaders(b"content-length", lengths)
         wrong = ""
-        if codings and codings != [b"chunked"]:
+        if not set(packed) <= _PACKINGS:
             wrong = f"Transfer-Encoding: {_shown(b', '.join(codings))}"
         elif codings and lengths:
-            wrong = f"Transfer-Encoding: chunked, and Content-Length: {_shown(lengths[0])}"
+            wrong = f"Transfer-Encoding: {_shown(b', '.join(codings))}"
+            wrong += f", and Content-Length: {_shown(lengths[0])}"
         elif not all(map(_LENGTH.fullmatch, lengths)) or len(set(map(int, lengths))) > 1:
             wrong = f"Content-Length: {_shown(b', '.join(lengths))}"
         if wrong:
             raise MemberError("bad_response", f"nobody can tell where the answer ends: {wrong}")
+        facts_of(self.response).codings = [
+            word.decode("latin-1") for word in (*self._values(_CONTENT_ENCODING), *packed)
+        ]
 
     def _values(self, name: bytes) -> list[bytes]:
         """The words of a header that is a list."""

@@ -74,16 +74,19 @@ class Naming:
             return
         left: list[int] = list(range(len(self.names)))
         while left:
-            refused: list[int] = []
+            refused: set[int] = set()
             for begin in range(0, len(left), CLAIMS_AT_ONCE):
-                refused += await self._claim_some(left[begin : begin + CLAIMS_AT_ONCE])
-            left = [number for number in refused if number not in fixed]
+                refused |= await self._claim_some(left[begin : begin + CLAIMS_AT_ONCE])
+            left = sorted(refused - set(fixed))
             for number in left:
                 self._names.skip_to(self._wanted[number], self._spec.first + 2)
                 self.names[number] = self._names.take(self._wanted[number])
 
-    async def _claim_some(self, numbers: Iterable[int]) -> list[int]:
-        """Claim the names of some members; returns those whose names are another part's."""
+    async def _claim_some(self, numbers: Iterable[int]) -> set[int]:
+        """Claim the names of some members; returns those that need another name.
+
+        These are all members in a folder whose name another part has given to a file.
+        """
         assert self._claim is not None
         asked: list[bytes] = []
         about: list[tuple[int, str]] = []  # the member, and the folder or nothing
@@ -95,15 +98,17 @@ class Naming:
                     about.append((number, folder))
             asked.append(_claim(name, self._spec.first + number + 1))
             about.append((number, ""))
-        refused: dict[int, None] = {}
+        refused: set[int] = set()
         for (number, folder), ours in zip(about, await self._claim(asked), strict=True):
-            if not ours:
-                refused[number] = None
-                if folder:
-                    self._names.lose_folder(folder)
-            elif folder:
-                self._folders.add(folder)
-        return list(refused)
+            if ours:
+                self._folders |= {folder} if folder else set()
+            elif not folder:
+                refused.add(number)
+            else:
+                self._names.lose_folder(folder)
+                inside = f"{folder}/"
+                refused |= {n for n, name in enumerate(self.names) if name.startswith(inside)}
+        return refused
 
     async def settle(self, number: int, content: Content) -> str:
         """The final name of a member, whose response has come."""
@@ -120,7 +125,7 @@ class Naming:
         self._names.release(before)
         self.names[number] = self._names.take(wanted)
         try:
-            while self._claim is not None and await self._claim_some([number]):
+            while self._claim is not None and number in await self._claim_some([number]):
                 self._names.skip_to(wanted, self._spec.first + 2)
                 self.names[number] = self._names.take(wanted)
         except Unavailable:  # the name that was claimed before is good enough

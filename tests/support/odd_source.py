@@ -1,0 +1,48 @@
+"""A web server whose files have headers of their own."""
+
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+
+class OddSource:
+    """Answers by path: ``files`` has the body and the headers of each.
+
+    ``asked``: the paths, in order. ``callbacks``: the bodies that were posted.
+    """
+
+    def __init__(self) -> None:
+        self.files: dict[str, tuple[bytes, dict[str, str]]] = {}
+        self.asked: list[str] = []
+        self.callbacks: list[bytes] = []
+        source = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                source.asked.append(self.path)
+                status = 200 if self.path in source.files else 404
+                body, headers = source.files.get(self.path, (b"none", {}))
+                self.send_response(status)
+                for name, value in headers.items():
+                    self.send_header(name, value.encode().decode("latin-1"))
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def do_POST(self) -> None:
+                source.callbacks.append(self.rfile.read(int(self.headers["Content-Length"])))
+                self.send_response(204)
+                self.end_headers()
+
+            def log_message(self, format: str, *args: Any) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        """End it."""
+        self.server.shutdown()
+        self.server.server_close()
