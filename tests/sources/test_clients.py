@@ -37,7 +37,7 @@ def takes(program: str, url: str, folder: Path) -> bool:
     return done.returncode == 0 and target.exists()
 
 
-class ClientTests(TestCase):
+class OtherProgramTests(TestCase):
     """Nothing that both take is refused without a reason that the page gives."""
 
     timeout = 120

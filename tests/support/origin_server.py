@@ -70,6 +70,7 @@ class Exchange(LineReceiver):
     def connectionLost(self, reason: Any = None) -> None:
         if self.timer is not None and self.timer.active():
             self.timer.cancel()
+        self.site.open.discard(self)
 
     def write(self, data: bytes) -> None:
         self.transport.write(data)  # type: ignore[union-attr]
@@ -90,12 +91,12 @@ class Site(Factory):
         self.answers: dict[str, Any] = {}
         self.requests: list[tuple[str, list[str], bytes]] = []
         self.connections = 0
-        self._open: set[Exchange] = set()
+        self.open: set[Exchange] = set()
         self.port: Any = reactor.listenTCP(0, self, interface="127.0.0.1")
         self.url = f"http://127.0.0.1:{self.port.getHost().port}"
 
         def stop() -> Any:
-            for exchange in self._open:
+            for exchange in list(self.open):
                 exchange.abort()
                 exchange.connectionLost()
             return self.port.stopListening()
@@ -105,7 +106,7 @@ class Site(Factory):
     def buildProtocol(self, addr: Any) -> Exchange:
         exchange = Exchange()
         exchange.site = self
-        self._open.add(exchange)
+        self.open.add(exchange)
         return exchange
 
     def headers(self, number: int = -1) -> dict[str, str]:

@@ -171,8 +171,8 @@ class Intake:
 
         :param part: the number of one part; empty: all parts
         """
-        record = await self.listing.record(key)
         assert self._manifests is not None
+        record = await self.listing.record(key)
         return self._manifests.lines(record, part_number(record, part))
 
     async def retry(
@@ -180,8 +180,7 @@ class Intake:
     ) -> dict[str, Any]:
         """Fetch the failed members once more; the others are taken over into a new zip.
 
-        :param replace: new URLs or members, by the numbers or URLs of those that are replaced
-        :raises InvalidRequest: one of them is none of this batch
+        :param replace: new URLs or members by the numbers or URLs of old ones, which must be there
         :raises NotRetryable: the batch has not ended, or nothing failed
         """
         self._check()
@@ -226,8 +225,8 @@ class Intake:
         :param confirm: the word that the call before was told, or empty
         :param owner: the token whose batches end; None: everybody's
         """
-        chosen = check_states(states)
-        count = await cancel_all(self._queue, chosen, owner or "", confirm, time.time())
+        queue, chosen = self._queue, check_states(states)
+        count = await cancel_all(queue, chosen, owner or "", confirm, time.time())
         log.warn("{n} batches were cancelled at once", n=count)
         return {"cancelled": count}
 

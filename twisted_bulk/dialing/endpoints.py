@@ -160,6 +160,7 @@ class TLSEndpoint:
     async def _connect(self, factory: IProtocolFactory) -> IProtocol:
         protocol: Any = await self._endpoint.connect(factory)
         transport = protocol.transport
+        _note_closing(transport)
         # Twisted would wait for the peer to close TLS, and a hostile peer never does.
         transport.loseConnection = transport.abortConnection
         late = MemberError("tls_timeout", f"{self._where} took too long to set up TLS")
@@ -175,3 +176,17 @@ class TLSEndpoint:
             transport.abortConnection()
             raise
         return protocol  # type: ignore[no-any-return]
+
+
+def _note_closing(transport: Any) -> None:
+    """Set ``transport.peer_closed`` when the peer closes the connection without TLS's own end.
+
+    Twisted has one error for that and for a connection that breaks.
+    """
+    lose = transport.connectionLost
+
+    def lost(reason: Failure) -> None:
+        transport.peer_closed = reason.check(error.ConnectionDone) is not None
+        lose(reason)
+
+    transport.connectionLost = lost

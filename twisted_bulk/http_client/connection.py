@@ -10,7 +10,6 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
-from OpenSSL import SSL
 from twisted.internet import error
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IHandshakeListener
@@ -57,14 +56,6 @@ def _headers_end(data: bytes, at: int) -> int:
     """
     end = data.find(b"\r\n\r\n", at, at + PIECE_BYTES)
     return at + PIECE_BYTES if end < 0 else end + 4
-
-
-def _is_eof(reason: Failure) -> bool:
-    """Whether the peer has closed a TLS connection without TLS's own end.
-
-    Many servers do, and curl takes it for the end of the body.
-    """
-    return bool(reason.check(SSL.Error)) and "eof" in str(reason.value).lower()
 
 
 class _BodyTransport(TransportProxyProducer):
@@ -169,8 +160,9 @@ class Connection(ClientProtocol):
 
     def connectionLost(self, reason: Failure = Failure(error.ConnectionDone())) -> None:  # noqa: B008
         response = getattr(self._parser, "response", None)
-        if response is not None and not reason.check(error.ConnectionDone) and not _is_eof(reason):
-            facts_of(response).broken = True  # the peer did not just close it
+        closed = reason.check(error.ConnectionDone) or getattr(self.transport, "peer_closed", False)
+        if response is not None and not closed:
+            facts_of(response).broken = True
         if not self.secured.called:
             self.secured.errback(reason)
         self.secured.addErrback(lambda _: None)

@@ -1,0 +1,149 @@
+"""Certificates: which ones are trusted, and what is said of the others."""
+
+import datetime
+import hashlib
+from typing import Any
+
+from cryptography.hazmat.primitives.serialization import Encoding
+from twisted.internet import reactor as _reactor
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.ssl import CertificateOptions
+from twisted.internet.task import deferLater
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.support.certificates import authority, issue
+from tests.support.downloads import DownloadTestCase
+from tests.support.origin_server import Exchange, ok
+from twisted_bulk.node.values import pins
+
+reactor: Any = _reactor
+OURS = authority("ours")
+
+
+class CertificateTests(DownloadTestCase):
+    """Over real TLS; the server of each test has another certificate."""
+
+    def setUp(self) -> None:
+        self.addCleanup(deferLater, reactor, 0.01)  # the last: connections end a turn later
+        super().setUp()
+
+    def secure(self, options: Any) -> str:
+        """The site behind TLS; its URL on localhost."""
+        port = reactor.listenSSL(0, self.site, options, interface="127.0.0.1")
+        self.addCleanup(port.stopListening)
+        self.site.answers["/"] = ok(b"secret")
+        return f"https://localhost:{port.getHost().port}/"
+
+    def fingerprint(self, options: CertificateOptions) -> str:
+        """Of a server's certificate."""
+        found = options.certificate.to_cryptography().public_bytes(Encoding.DER)
+        return hashlib.sha256(found).hexdigest()
+
+    async def detail(self, options: Any, **settings: Any) -> str:
+        """What is said of a certificate; empty: it is trusted. Else no request reaches it."""
+        url = self.secure(options)
+        await self.get(self.one(url), retries=0, **{"authorities": [OURS[0]]} | settings)
+        error = self.errors[url]
+        self.assertEqual(len(self.site.requests), int(error is None))
+        if error is None:
+            return ""
+        self.assertEqual(error.code, "tls_failed")
+        return error.detail
+
+    async def test_trusted(self) -> None:
+        """By an authority of `--ca`."""
+        self.assertEqual(await self.detail(issue(*OURS, "localhost")), "")
+
+    async def test_expired(self) -> None:
+        """Since when is said."""
+        day = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=5)
+        said = await self.detail(issue(*OURS, "localhost", -5))
+        self.assertIn(f"the certificate has expired since {day:%Y-%m-%d}", said)
+
+    async def test_other_name(self) -> None:
+        """For whom it is, is said."""
+        said = await self.detail(issue(*OURS, "pbx.example"))
+        self.assertIn("the certificate is for pbx.example, not for localhost", said)
+
+    async def test_unknown(self) -> None:
+        """The authority, and the fingerprint with which it can be trusted."""
+        options = issue(*authority("strangers"), "localhost")
+        said = await self.detail(options)
+        self.assertIn("the authority is unknown: CN=strangers", said)
+        self.assertIn(
+            f"--trust localhost=SHA256 takes it, its SHA-256 is {self.fingerprint(options)}", said
+        )
+        self.assertLess(len(said), 300)
+
+    async def test_pinned(self) -> None:
+        """Whatever else is wrong with it: its authority, its names, its dates."""
+        options = issue(*authority("strangers"), "pbx.example", -5)
+        found = pins(f"LOCALHOST={self.fingerprint(options)}")
+        self.assertEqual(await self.detail(options, pins=found), "")
+
+    async def test_pinned_with_its_port(self) -> None:
+        """A pin for one port, beside one of another certificate for all others."""
+        options = issue(*authority("strangers"), "localhost")
+        url = self.secure(options)
+        port = url.split(":")[2].strip("/")
+        found = {"localhost": {"0" * 64}, f"localhost:{port}": {self.fingerprint(options)}}
+        await self.get(self.one(url), retries=0, pins=found)
+        self.assertIsNone(self.errors[url])
+
+    async def test_other_pin(self) -> None:
+        """Where a host has a pin, no other certificate is trusted, be it as good as any."""
+        said = await self.detail(issue(*OURS, "localhost"), pins={"localhost": {"0" * 64}})
+        self.assertIn("it is not the pinned certificate", said)
+
+    async def test_pin_of_another_host(self) -> None:
+        """A pin counts for its host only."""
+        options = issue(*authority("strangers"), "localhost")
+        said = await self.detail(options, pins={"other": {self.fingerprint(options)}})
+        self.assertIn("unknown", said)
+
+    async def test_no_tls(self) -> None:
+        """A server that does not speak TLS."""
+
+        class Plain(Protocol):
+            def dataReceived(self, data: bytes) -> None:
+                assert self.transport is not None
+                self.transport.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+        port = reactor.listenTCP(0, Factory.forProtocol(Plain), interface="127.0.0.1")
+        self.addCleanup(port.stopListening)
+        url = f"https://localhost:{port.getHost().port}/"
+        await self.get(self.one(url), retries=0)
+        error = self.errors[url]
+        assert error is not None
+        self.assertEqual((error.code, "does not speak TLS" in error.detail), ("tls_failed", True))
+
+    async def test_no_end(self) -> None:
+        """A server that closes the connection without TLS's own end, and told no length."""
+        url = self.secure(issue(*OURS, "localhost"))
+
+        def cut(exchange: Exchange) -> None:
+            exchange.write(b"HTTP/1.1 200 OK\r\n\r\nhello")
+            transport: Any = exchange.transport
+            reactor.callLater(0.05, transport.transport.loseConnection)
+
+        self.site.answers["/"] = cut
+        fetch = self.one(url)
+        await self.get(fetch, retries=0, authorities=[OURS[0]])
+        self.assertIsNone(self.errors[url])
+        self.assertEqual((self.sinks[0].data, fetch.reception.verified), (b"hello", False))
+
+
+class PinTests(SynchronousTestCase):
+    """The setting's text."""
+
+    def test_good(self) -> None:
+        """Several, in either spelling of a fingerprint."""
+        a, b = "0A" * 32, ":".join(["0b"] * 32)
+        found = pins(f"pbx.example={a}, Pbx.Example={b} [::1]:8443={a}")
+        self.assertEqual(found, {"pbx.example": {"0a" * 32, "0b" * 32}, "[::1]:8443": {"0a" * 32}})
+        self.assertEqual(pins(""), {})
+
+    def test_bad(self) -> None:
+        """Anything else."""
+        for text in ("h", "h=", "=" + "0" * 64, "h=" + "0" * 63, "h/x=" + "0" * 64, "*=all"):
+            self.assertRaises(ValueError, pins, text)
