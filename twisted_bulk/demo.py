@@ -114,7 +114,7 @@ def _start(folder: Path, intake: int, files: int) -> subprocess.Popen[bytes]:
         f" --files=tcp:{files}:interface=127.0.0.1 --public-url=http://127.0.0.1:{files}"
         " --allow-net=127.0.0.0/8 --notify-every=1 --per-host=12 --retries=1 --drain=1"
     )
-    words = [sys.executable, "-c", RUN_TWISTD, "-n", "--pidfile=", "bulkwav", *options.split()]
+    words = [sys.executable, "-c", RUN_TWISTD, "-n", "bulkwav", *options.split()]
     print("-> starting  twistd -n bulkwav", options)
     with open(folder / "bulkwav.log", "wb") as log:
         return subprocess.Popen(words, cwd=folder, stdout=log, stderr=log)

@@ -29,7 +29,7 @@ from twisted_bulk.brokers.embedded import socket_path
 
 MEMBERS = 3
 PARTS = "bw:{bulkwav}:parts:"
-LAUNCH = [sys.executable, "-m", "tests.chaos.launch", "-n", "--pidfile=", "bulkwav"]
+LAUNCH = [sys.executable, "-m", "tests.chaos.launch", "-n", "bulkwav"]
 STATIC = ("meta", "wk", "waits", "cfg", "rl")  # keys of a queue that stay
 
 

@@ -36,6 +36,7 @@ class CertificateTests(DownloadTestCase):
 
     def fingerprint(self, options: CertificateOptions) -> str:
         """Of a server's certificate."""
+        assert options.certificate is not None
         found = options.certificate.to_cryptography().public_bytes(Encoding.DER)
         return hashlib.sha256(found).hexdigest()
 

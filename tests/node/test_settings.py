@@ -160,14 +160,25 @@ class CommandLineTests(SynchronousTestCase):
             self.assertIn("--" + name.replace("_", "-"), text)
             self.assertIn(" ".join(key.metadata["help"].split()), text)
 
-    def test_repeated_networks(self) -> None:
-        """--allow-net may be given more than once."""
+    def test_repeated(self) -> None:
+        """Options that may be given more than once."""
+        for name in ("allow_net", "exempt_net", "trusted_proxy"):
+            option = f"--{name.replace('_', '-')}"
+            options = Options()
+            options.parseOptions([f"{option}=10.0.0.0/8", option, "fd00::/8", "--open"])
+            found = getattr(options.settings, name)
+            self.assertEqual([str(net) for net in found], ["10.0.0.0/8", "fd00::/8"])
+            self.assertTrue(options.settings.open)
         options = Options()
-        options.parseOptions(["--allow-net=10.0.0.0/8", "--allow-net", "fd00::/8", "--open"])
-        self.assertEqual(
-            [str(net) for net in options.settings.allow_net], ["10.0.0.0/8", "fd00::/8"]
-        )
-        self.assertTrue(options.settings.open)
+        options.parseOptions([f"--trust=a={'0' * 64}", f"--trust=b:1={'1' * 64}"])
+        self.assertEqual(options.settings.trust, {"a": {"0" * 64}, "b:1": {"1" * 64}})
+
+    def test_statuses(self) -> None:
+        """Statuses that are tried again, too."""
+        options = Options()
+        options.parseOptions(["--retry-on=404, 409,404", "--max-redirects=3"])
+        settings = options.settings
+        self.assertEqual((settings.retry_on, settings.max_redirects), ((404, 409), 3))
 
 
 assert "BULKWAV_CONFIG" not in os.environ

@@ -227,7 +227,11 @@ class SourceBatchTests(SynchronousTestCase):
             self.assertIn(said, answer["detail"])
         self.assertEqual(self.retry("links", {"replaec": {}})[0], 400)
         self.source.asked.clear()
-        replace = {"2": new[1], old[2]: f" {new[2]}\n", "4": {"url": new[3], "name": "three.wav"}}
+        replace: dict[str, Any] = {
+            "2": new[1],
+            old[2]: f" {new[2]}\n",
+            "4": {"url": new[3], "name": "three.wav"},
+        }
         status, _ = self.retry("links", {"replace": replace | {"1": new[0]}})
         self.assertEqual(status, 202)
         shown = self.daemon.wait("links")

@@ -145,7 +145,7 @@ class ExpectRowTests(DownloadTestCase):
         fetch.expect = expect
         await self.get(fetch)
         error = self.errors["/a"]
-        return error and error.code
+        return None if error is None else error.code
 
     async def test_types(self) -> None:
         """`"type": ["audio/*"]` and another type, or none | `unexpected_type`, without the body"""

@@ -29,7 +29,7 @@ RUN_WITH_SOCKET = (
 
 def command(*options: str, run: str = RUN) -> list[str]:
     """``twistd -n bulkwav`` that works from a checkout, whatever is installed."""
-    return [sys.executable, "-c", run, "-n", "--pidfile=", "bulkwav", *options]
+    return [sys.executable, "-c", run, "-n", "bulkwav", *options]
 
 
 def environment() -> dict[str, str]:

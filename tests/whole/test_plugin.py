@@ -1,8 +1,10 @@
 """``twistd`` finds us, and packaging leaves Twisted alone."""
 
 import shutil
+import signal
 import subprocess
 import sys
+import tempfile
 import zipfile
 from importlib.metadata import files
 from pathlib import Path
@@ -28,6 +30,42 @@ class PluginTests(SynchronousTestCase):
         run = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()", "--help"]
         done = subprocess.run(run, capture_output=True, text=True, env=environment(), cwd="/")
         self.assertRegex(done.stdout, r"(?m)^    bulkwav ")
+
+    def test_pid_file(self) -> None:
+        """In the foreground none is written, and one that a power cut has left is no obstacle."""
+        for given, stale, left in (
+            ((), b"", b""), ((), b"1\n", b"1\n"), (("--pidfile", "own.pid"), b"", b""),
+        ):  # fmt: skip
+            folder = Path(tempfile.mkdtemp(prefix="bw"))
+            (folder / "twistd.pid").write_bytes(stale)
+            run = "from twisted.scripts.twistd import run; run()"
+            options = [f"--data={folder / 'data'}", "--intake=tcp:0", "--files=tcp:0"]
+            words = [
+                sys.executable,
+                "-c",
+                run,
+                *given,
+                "-n",
+                "bulkwav",
+                *options,
+                "--broker=memory:",
+            ]
+            with subprocess.Popen(
+                words,
+                cwd=folder,
+                env=environment(),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+            ) as daemon:
+                assert daemon.stdout is not None
+                said = b""
+                while b"starting on" not in said and (line := daemon.stdout.readline()):
+                    said += line
+                own = (folder / "own.pid").exists()
+                daemon.terminate()
+                said += daemon.stdout.read()
+            self.assertEqual(daemon.returncode, -signal.SIGTERM, said)
+            self.assertEqual((own, (folder / "twistd.pid").read_bytes()), (bool(given), left))
 
     def test_no_package_marker(self) -> None:
         """An ``__init__.py`` in these folders would replace all of Twisted."""

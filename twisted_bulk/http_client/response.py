@@ -7,7 +7,6 @@ from collections.abc import Collection
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 
-from idna import IDNAError
 from OpenSSL import SSL
 from twisted.internet import error
 from twisted.internet.defer import CancelledError
@@ -176,7 +175,7 @@ def explain(failure: Failure) -> MemberError:
         if reason.check(SSL.Error):
             return MemberError("tls_failed", "the server broke the rules of TLS")
     last = reasons[-1]
-    if last.check(IDNAError, UnicodeError):
+    if last.check(UnicodeError):
         return MemberError("bad_url", "the host's name is not one that DNS can hold")
     if last.check(error.ConnectionClosed, error.ConnectionDone, error.ConnectionLost):
         return MemberError("connection_lost", "the connection was closed before an answer")

@@ -35,8 +35,7 @@ Take batches of URLs over HTTP, fetch them all at once, pack each batch into one
 tell a callback how far it is, and hand the zip out at a fixed rate per client address.
 
     twistd -n bulkwav
-    curl http://localhost:10000/v1/batches -H 'Content-Type: application/json' \\
-         -d '{"download": ["https://example.com/a.wav"]}'
+    curl http://localhost:10000/v1/batches -d '{"download": ["https://example.com/a.wav"]}'
 
 Every option can also be given in section [bulkwav] of the --config file (dashes become
 underscores), and as BULKWAV_<OPTION> in the environment. The command line wins over the

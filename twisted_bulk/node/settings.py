@@ -79,7 +79,7 @@ class Settings:
         "requests a second to the API from one token or address; 0: any number",
     )  # fmt: skip
     trusted_proxy: tuple[Network, ...] = _key(
-        networks, "", "CIDR", "proxies whose X-Forwarded-For is believed"
+        networks, "", "CIDR", "proxies whose X-Forwarded-For is believed; may be given repeatedly"
     )
     proxy_protocol: bool = _key(
         flag, "no", "", "they begin each connection to the file port with a PROXY header"

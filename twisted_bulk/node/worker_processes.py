@@ -102,7 +102,7 @@ class Child(ChildProcess):
 
         :param settings: its environment variables ``BULKWAV_...``
         """
-        words = ["-c", RUN, "-n", "--pidfile=", "bulkwav"]
+        words = ["-c", RUN, "-n", "bulkwav"]
         # The variables of this process are in ``settings`` already.
         environment = {
             name: value for name, value in os.environ.items() if not name.startswith("BULKWAV_")
