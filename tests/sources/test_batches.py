@@ -227,12 +227,9 @@ class SourceBatchTests(SynchronousTestCase):
             self.assertIn(said, answer["detail"])
         self.assertEqual(self.retry("links", {"replaec": {}})[0], 400)
         self.source.asked.clear()
-        replace: dict[str, Any] = {
-            "2": new[1],
-            old[2]: f" {new[2]}\n",
-            "4": {"url": new[3], "name": "three.wav"},
-        }
-        status, _ = self.retry("links", {"replace": replace | {"1": new[0]}})
+        good: dict[str, Any] = {"2": new[1], old[2]: f" {new[2]}\n", "1": new[0]}
+        good["4"] = {"url": new[3], "name": "three.wav"}
+        status, _ = self.retry("links", {"replace": good})
         self.assertEqual(status, 202)
         shown = self.daemon.wait("links")
         self.assertEqual((shown["done"], shown["failed"]), (4, 1))

@@ -39,24 +39,12 @@ class PluginTests(SynchronousTestCase):
             folder = Path(tempfile.mkdtemp(prefix="bw"))
             (folder / "twistd.pid").write_bytes(stale)
             run = "from twisted.scripts.twistd import run; run()"
-            options = [f"--data={folder / 'data'}", "--intake=tcp:0", "--files=tcp:0"]
-            words = [
-                sys.executable,
-                "-c",
-                run,
-                *given,
-                "-n",
-                "bulkwav",
-                *options,
-                "--broker=memory:",
-            ]
+            words = [sys.executable, "-c", run, *given, "-n", "bulkwav", "--broker=memory:"]
+            words += [f"--data={folder / 'data'}", "--intake=tcp:0", "--files=tcp:0"]
             with subprocess.Popen(
-                words,
-                cwd=folder,
-                env=environment(),
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-            ) as daemon:
+                words, cwd=folder, env=environment(),
+                stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            ) as daemon:  # fmt: skip
                 assert daemon.stdout is not None
                 said = b""
                 while b"starting on" not in said and (line := daemon.stdout.readline()):
