@@ -41,6 +41,24 @@ class GroupTests(QueueTestCase):
         self.assertEqual(len(await self.take()), 1)
         await self.check()
 
+    async def test_names(self) -> None:
+        """A name is one claimant's in all jobs of a group, until the group is done."""
+        names = [b"%06d" % n for n in range(300)] + [
+            bytes([0, 255, 10, 13, 0, n]) for n in range(9)
+        ]
+        await self.submit(size=999, parts=2)
+        one, two = ([name + bytes([0, 0, 1, n]) for name in names] for n in (1, 2))
+        self.assertEqual(await self.queue.claim_names("g", one), [1] * 309)
+        self.assertEqual(await self.queue.claim_names("g", [*two, b"another!!!"]), [0] * 309 + [1])
+        self.assertEqual(await self.queue.claim_names("g", one[::-1]), [1] * 309)
+        self.assertEqual(await self.queue.claim_names("none", two[:2]), [1, 1])
+        key = f"{self.queue.prefix}n:g"
+        self.assertEqual(await self.queue.store.command("EXISTS", key), 1)
+        for job in await self.take(count=2):
+            await self.ack("w1", job, 4, b"result")
+        self.assertEqual(await self.state(), "done")
+        self.assertEqual(await self.queue.store.command("EXISTS", key), 0)
+
     async def test_life(self) -> None:
         """Queued with a place in line, running once taken, ended with its last part."""
         await self.submit("first")

@@ -192,6 +192,10 @@ class Body(Protocol):
         """All bytes that came are with the sink."""
         if self.done.called:
             return
+        if self._overlap and reason.check(ResponseDone, PotentialDataLoss):
+            self._reception.forget()
+            self.done.errback(MemberError("bad_range", "the file has become shorter"))
+            return
         if self._decoder is not None and reason.check(ResponseDone, PotentialDataLoss):
             try:
                 self._decoder.finish()

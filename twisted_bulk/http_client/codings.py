@@ -109,6 +109,11 @@ class _Inflating:
                 return
 
     @property
+    def is_encoded(self) -> bool:
+        """Whether the body was encoded; waste may stand behind it."""
+        return self._ended or not self.passes
+
+    @property
     def is_whole(self) -> bool:
         """Whether no byte is missing."""
         return self.passes or (self._inflate is None and not (self._head and not self._ended))
@@ -145,7 +150,7 @@ class Decoder:
     @property
     def is_certain(self) -> bool:
         """Whether the body was encoded, so that its end is certain."""
-        return not any(step.passes for step in self._steps)
+        return all(step.is_encoded for step in self._steps)
 
     def finish(self) -> None:
         """The body has ended. :raises MemberError: bytes are missing"""

@@ -9,6 +9,8 @@ from twisted_bulk.http_client.codings import codings_of, to_decode
 from twisted_bulk.http_client.parser import facts_of
 from twisted_bulk.http_client.response import digest, header, media_type, modified
 
+MAX_DISPOSITION = 4096  # bytes of Content-Disposition that are looked at
+
 
 class Content(msgspec.Struct, frozen=True):
     """A body by its headers.
@@ -17,7 +19,7 @@ class Content(msgspec.Struct, frozen=True):
     :param modified: Last-Modified, in seconds since 1970; None: it is unknown
     :param digest: its SHA-256 in hexadecimal digits, or empty
     :param type: Content-Type without parameters, or empty
-    :param disposition: Content-Disposition, or empty
+    :param disposition: Content-Disposition as Latin-1, or empty
     :param url: of the request that it answers
     :param decoded: its codings, which are decoded; the digest is not that of the decoded bytes
     :param encoding: its codings, if it is kept as it comes; empty: it has none
@@ -50,7 +52,7 @@ def content_of(response: IResponse, url: str) -> Content:
         modified=modified(response),
         digest="" if decoded else digest(response),
         type=media,
-        disposition=header(response, b"Content-Disposition"),
+        disposition=header(response, b"Content-Disposition")[:MAX_DISPOSITION],
         url=url,
         decoded=decoded,
         encoding="" if decoded else ", ".join(codings),

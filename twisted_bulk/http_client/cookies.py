@@ -1,5 +1,6 @@
 """The cookies of one member: from its redirects, for the hosts that have set them."""
 
+from contextlib import suppress
 from http.client import HTTPMessage
 from http.cookiejar import Cookie, CookieJar, DefaultCookiePolicy
 from typing import Any
@@ -47,7 +48,8 @@ class Cookies:
             return
         message = HTTPMessage()
         for value in values[:MAX_COOKIES]:
-            message.add_header("Set-Cookie", value.decode("latin-1"))
+            with suppress(UnicodeDecodeError):  # it could not be sent back as it is
+                message.add_header("Set-Cookie", value.decode())
 
         class _Answer:
             info = staticmethod(lambda: message)
