@@ -46,7 +46,7 @@ class GroupTests(QueueTestCase):
         names = [b"%06d" % n for n in range(300)] + [
             bytes([0, 255, 10, 13, 0, n]) for n in range(9)
         ]
-        await self.submit(size=999, parts=2)
+        await self.submit(parts=2)
         one, two = ([name + bytes([0, 0, 1, n]) for name in names] for n in (1, 2))
         self.assertEqual(await self.queue.claim_names("g", one), [1] * 309)
         self.assertEqual(await self.queue.claim_names("g", [*two, b"another!!!"]), [0] * 309 + [1])
