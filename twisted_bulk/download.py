@@ -28,7 +28,6 @@ from twisted_bulk.downloads.part_fetches import Flight, PartFetches, Waits
 from twisted_bulk.downloads.queue_state import Speed
 from twisted_bulk.errors import MemberError
 from twisted_bulk.system.periodic import Periodic
-from twisted_bulk.system.urls import host_of
 
 log = Logger()
 
@@ -128,7 +127,7 @@ class Downloader(MultiService):
         part.active[fetch] = flight
         if fetch.hop is not None:
             flight.waited = now - fetch.hop.since
-            self._drop_redirects(part, host_of(fetch.member.url), fetch.hop.since)
+            self._drop_redirects(part, fetch.first_host, fetch.hop.since)
         if not placed:
             flight.give_place()
         flight.running = running = Deferred.fromCoroutine(self._attempts.run(part, fetch, flight))

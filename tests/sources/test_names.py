@@ -103,12 +103,15 @@ class NameRowTests(SynchronousTestCase):
 
     def test_warning(self) -> None:
         """A page in place of a file."""
-        for media, names, said in (
-            ("text/html", ("/a.wav", "a.wav"), "html"), ("text/html", ("/x", "a.JPG"), "html"),
-            ("application/xhtml+xml", ("/a.zip", ""), "html"), ("text/html", ("/a.html",), ""),
-            ("text/html", ("/wav", "x"), ""), ("audio/wav", ("/a.wav",), ""), ("", ("/a.wav",), ""),
+        page, h = "text/html", "http://h"
+        for media, url, name, said in (
+            (page, f"{h}/a.wav", "a.wav", "html"), (page, f"{h}/x", "a.JPG", "html"),
+            ("application/xhtml+xml", f"{h}/a.zip?x", "a", "html"), (page, "x", "a.mp3", "html"),
+            (page, f"{h}/a.html", "a.html", ""), (page, f"{h}/wav", "wav", ""),
+            (page, f"{h}.zip", "file", ""), ("audio/wav", f"{h}/a.wav", "a.wav", ""),
+            ("", f"{h}/a.wav", "a.wav", ""),
         ):  # fmt: skip
-            self.assertEqual(warning(media, *names), said, (media, names))
+            self.assertEqual(warning(media, url, [name]), said, (media, url))
 
 
 class Registry:
@@ -149,6 +152,7 @@ class NamingTests(TestCase):
         for name in everything:
             self.assertNotIn(fold(name.rpartition("/")[0]), files)
         self.assertEqual((first.names[0], second.names[2]), ("a.wav", "b.wav"))
+        self.assertEqual((first.names[1], second.names[1]), ("A (2).WAV", "a (3).wav"))
         # The part is made again: it gets the names that it has.
         same = self.part(registry, 1, *(Member("http://h/", name) for name in wanted))
         await same.claim_all()

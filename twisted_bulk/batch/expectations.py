@@ -1,10 +1,13 @@
 """What a batch expects of its files, and pages that came in place of files. Pure."""
 
 import re
+from collections.abc import Iterable
+from urllib.parse import urlsplit
 
 import msgspec
 
 from twisted_bulk.errors import MemberError
+from twisted_bulk.system.urls import normal
 
 MAX_TYPES = 20  # patterns of types in one expectation; more is 400
 #: A type, or a pattern for types: ``audio/wav``, ``audio/*``, ``*/*``.
@@ -118,12 +121,14 @@ def fits(pattern: str, media: str) -> bool:
     return bool(found) and kind in ("*", found) and detail in ("*", more)
 
 
-def warning(media: str, *names: str) -> str:
+def warning(media: str, url: str, names: Iterable[str]) -> str:
     """:data:`HTML` if a page came under the name of another kind of file; else empty.
 
-    :param names: of the file, and of the URL's path
+    :param url: that was asked for
+    :param names: of the file
     """
     if media not in _HTML_TYPES:
         return ""
+    names = (urlsplit(normal(url)).path, *names)
     endings = {name.rpartition(".")[2].lower() for name in names if "." in name}
     return HTML if endings & _NO_PAGE else ""

@@ -79,7 +79,7 @@ def show(url: str, how: Show | str = "masked") -> str:
         return url
     if how == "none":
         return ""
-    masked = mask(url if normal(url) else _MISPLACED_USERINFO.sub(r"\1", url))
+    masked = mask(url if "@" not in url or normal(url) else _MISPLACED_USERINFO.sub(r"\1", url))
     if how == "host":
         found = _HOST.match(masked)
         return found[0] if found else ""

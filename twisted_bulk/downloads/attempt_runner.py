@@ -15,7 +15,6 @@ from twisted_bulk.downloads.fetch_queue import FetchQueue
 from twisted_bulk.downloads.host_backoff import HostBackoff
 from twisted_bulk.downloads.part_fetches import Flight, PartFetches
 from twisted_bulk.errors import MemberError
-from twisted_bulk.system.urls import host_of
 
 #: Members that wait for their next attempt and keep the bytes that have come: each may have a file
 #: open. Further ones begin anew.
@@ -96,7 +95,7 @@ class AttemptRunner:
             if self._watch.redirected(flight, self._clock.seconds()):
                 self._rouse()
             part.active.pop(fetch, None)
-            part.note_redirect(host_of(fetch.member.url), self._clock.seconds())
+            part.note_redirect(fetch.first_host, self._clock.seconds())
             self._add(part, fetch, True)
             return
         except MemberError as failed:

@@ -139,6 +139,7 @@ class Fetch:
     :param hop: where the attempt goes on, after a redirect to another host
     :param deadline: for all attempts together, on the reactor's clock; None: none was made yet
     :param late: the deadline has passed
+    :ivar first_host: the host of the member's URL; empty: it is none
     """
 
     member: Member
@@ -151,8 +152,12 @@ class Fetch:
     deadline: float | None = None
     late: bool = False
     reception: Reception = field(default_factory=Reception)
+    first_host: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.first_host = host_of(self.member.url)
 
     @property
     def host(self) -> str:
         """The host that is asked next."""
-        return host_of(self.member.url if self.hop is None else self.hop.url)
+        return self.first_host if self.hop is None else host_of(self.hop.url)

@@ -46,7 +46,7 @@ NO_CONTENT = Content()
 def content_of(response: IResponse, url: str) -> Content:
     """The content of a response to a request for ``url``."""
     media, codings = media_type(response), codings_of(facts_of(response).codings)
-    decoded = to_decode(codings, urlsplit(url).path, media)
+    decoded = to_decode(codings, urlsplit(url).path, media) if codings else ()
     return Content(
         length=response.length if isinstance(response.length, int) else None,
         modified=modified(response),

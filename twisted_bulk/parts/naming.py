@@ -1,6 +1,7 @@
 """The names of a part's files. No two files of a batch have one name, in all its parts."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 
 from twisted_bulk.batch.model import Member, PartSpec
@@ -8,9 +9,11 @@ from twisted_bulk.batch.names import MAX_PATH, SHARDS, Names, fold, folders_of, 
 from twisted_bulk.batch.source_names import from_url, source_name
 from twisted_bulk.errors import Unavailable
 from twisted_bulk.http_client.content import Content
-from twisted_bulk.system.urls import normal
 
 CLAIMS_AT_ONCE = 500  # names in one call
+#: Times that a name may be another part's; then its numbers begin behind the members of the parts
+#: before this one. Else parts with many names alike would ask for each number in vain.
+MAX_REFUSED = 8
 FOLDER = 0  # claims a folder: several files share it
 
 #: Claims names for a batch: digests of 6 bytes with numbers of 4; returns 1 for each that is ours.
@@ -42,13 +45,13 @@ class Naming:
         self._most = MAX_PATH - 2 * SHARDS if self._shards else MAX_PATH
         self._wanted = [self._layout(self._first(member)) for member in members]
         self._folders: set[str] = set()  # that were claimed
+        self._refused: Counter[str] = Counter()
         self._names = Names(spec.manifest)
         self.names = [self._names.take(wanted) for wanted in self._wanted]
 
     def _first(self, member: Member) -> str:
         """The name of a member before its response has come."""
-        url = member.url if member.url.isascii() else normal(member.url)
-        return safe(member.name, self._most) or from_url(url, self._most) or "file"
+        return safe(member.name, self._most) or from_url(member.url, self._most) or "file"
 
     def _layout(self, name: str) -> str:
         return sharded(name) if self._shards else name
@@ -79,8 +82,15 @@ class Naming:
                 refused |= await self._claim_some(left[begin : begin + CLAIMS_AT_ONCE])
             left = sorted(refused - set(fixed))
             for number in left:
-                self._names.skip_to(self._wanted[number], self._spec.first + 2)
-                self.names[number] = self._names.take(self._wanted[number])
+                self._take_another(number)
+
+    def _take_another(self, number: int) -> None:
+        """The name of a member is another part's: take the next one for it."""
+        wanted = self._wanted[number]
+        self._refused[wanted] += 1
+        if self._refused[wanted] > MAX_REFUSED:
+            self._names.skip_to(wanted, self._spec.first + 2)
+        self.names[number] = self._names.take(wanted)
 
     async def _claim_some(self, numbers: Iterable[int]) -> set[int]:
         """Claim the names of some members; returns those that need another name.
@@ -115,8 +125,7 @@ class Naming:
         member = self._members[number]
         if safe(member.name, self._most):
             return self.names[number]
-        first = normal(member.url)
-        found = source_name(content.disposition, content.url, first, content.type, self._most)
+        found = source_name(content.disposition, content.url, member.url, content.type, self._most)
         wanted = self._layout(found or "file")
         if wanted == self._wanted[number]:
             return self.names[number]
@@ -126,8 +135,7 @@ class Naming:
         self.names[number] = self._names.take(wanted)
         try:
             while self._claim is not None and number in await self._claim_some([number]):
-                self._names.skip_to(wanted, self._spec.first + 2)
-                self.names[number] = self._names.take(wanted)
+                self._take_another(number)
         except Unavailable:  # the name that was claimed before is good enough
             self._names.release(self.names[number])
             self.names[number], self._wanted[number] = self._names.take(before), old

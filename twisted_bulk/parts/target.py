@@ -1,7 +1,6 @@
 """The way of one member into the archive of its part."""
 
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from twisted_bulk.archive.member_sink import MemberSink
 from twisted_bulk.archive.pack_threads import PackThreads
@@ -12,7 +11,6 @@ from twisted_bulk.download import Downloader
 from twisted_bulk.downloads.fetch import Fetch
 from twisted_bulk.errors import MemberError
 from twisted_bulk.parts.state import PartState
-from twisted_bulk.system.urls import normal
 
 
 @dataclass(slots=True)
@@ -33,8 +31,8 @@ class MemberTarget:
         """See :class:`~twisted_bulk.downloads.fetch.Target`."""
         content = fetch.reception.content
         names = {number + 1: await self.part.naming.settle(number, content) for number in self.same}
-        path = urlsplit(normal(fetch.member.url)).path
-        page = "" if fetch.expect.type else warning(content.type, path, *names.values())
+        url = fetch.member.url
+        page = "" if fetch.expect.type else warning(content.type, url, names.values())
 
         def about() -> Source:
             return Source(

@@ -105,6 +105,8 @@ def take_userinfo(url: str) -> tuple[str, str]:
 
     :param url: as :func:`normal` returns it
     """
+    if "@" not in url:
+        return url, ""
     parts = urlsplit(url)
     userinfo, at, host = parts.netloc.rpartition("@")
     if not at:
