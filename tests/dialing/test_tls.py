@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.certificates import authority, issue
 from tests.support.downloads import DownloadTestCase
-from tests.support.origin_server import Exchange, ok
+from tests.support.origin_server import ok
 from twisted_bulk.node.values import pins
 
 reactor: Any = _reactor
@@ -117,21 +117,6 @@ class CertificateTests(DownloadTestCase):
         error = self.errors[url]
         assert error is not None
         self.assertEqual((error.code, "does not speak TLS" in error.detail), ("tls_failed", True))
-
-    async def test_no_end(self) -> None:
-        """A server that closes the connection without TLS's own end, and told no length."""
-        url = self.secure(issue(*OURS, "localhost"))
-
-        def cut(exchange: Exchange) -> None:
-            exchange.write(b"HTTP/1.1 200 OK\r\n\r\nhello")
-            transport: Any = exchange.transport
-            reactor.callLater(0.05, transport.transport.loseConnection)
-
-        self.site.answers["/"] = cut
-        fetch = self.one(url)
-        await self.get(fetch, retries=0, authorities=[OURS[0]])
-        self.assertIsNone(self.errors[url])
-        self.assertEqual((self.sinks[0].data, fetch.reception.verified), (b"hello", False))
 
 
 class PinTests(SynchronousTestCase):

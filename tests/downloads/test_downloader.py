@@ -36,16 +36,20 @@ class NoTLS(Protocol):
 
 
 class EndlessTLS(Protocol):
-    """Over TLS, a body without a length; ``properly`` says whether it ends with an alert."""
+    """Over TLS, a body without a length, and one of several ends."""
 
-    def __init__(self, properly: bool) -> None:
-        self.properly = properly
+    def __init__(self, end: str) -> None:
+        self.end = end
 
     def dataReceived(self, data: bytes) -> None:
         tls: Any = self.transport
         tls.write(b"HTTP/1.1 200 OK\r\n\r\nhalf")
-        ending = tls if self.properly else tls.transport
-        reactor.callLater(0.05, ending.loseConnection)
+        ends = {
+            "alert": tls.loseConnection,
+            "closed": tls.transport.loseConnection,
+            "reset": tls.transport.abortConnection,
+        }
+        reactor.callLater(0.05, ends[self.end])
 
 
 class DownloadTests(DownloadTestCase):
@@ -340,10 +344,10 @@ class DownloadTests(DownloadTestCase):
         self.assertEqual(await self.fails("/a"), ("body_short", 3))
 
     async def test_broken_tls(self) -> None:
-        """Without its closing alert TLS may have been cut by anybody (RFC 9112, 9.8)."""
+        """With TLS's own end or without; a connection that is reset is another thing."""
         ca, key = authority("ours")
-        for properly, error in ((True, None), (False, "body_short")):
-            factory = Factory.forProtocol(partial(EndlessTLS, properly))
+        for end, error in (("alert", None), ("closed", None), ("reset", "body_short")):
+            factory = Factory.forProtocol(partial(EndlessTLS, end))
             context = issue(ca, key, "localhost")
             port: Any = reactor.listenSSL(0, factory, context, interface="127.0.0.1")
             self.addCleanup(port.stopListening)

@@ -240,10 +240,7 @@ class Archive:
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
-        """No other thread uses the files from now on.
-
-        :raises ValueError: they are closed
-        """
+        """No other thread uses the files from now on. :raises ValueError: they are closed"""
         with self._work():
             with self._left:
                 self._closed = True
