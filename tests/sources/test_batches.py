@@ -201,6 +201,31 @@ class SourceBatchTests(SynchronousTestCase):
         self.assertEqual(members, {"a.wav": FILE, "gone.wav": b"here"})
         self.assertEqual(self.source.asked, ["/gone.wav"])
 
+    def test_killed(self) -> None:
+        """After a crash members keep the names that their responses gave them."""
+        download = []
+        for number in range(12):
+            name = f'x; filename="call {number % 4}.wav"'
+            body = b"%d" % number
+            download.append(self.serve(f"/get?n={number}", body, Content_Disposition=name))
+        self.source.held = {f"/get?n={number}" for number in range(6, 12)}
+        self.post(json.dumps({"task_id": "k", "download": download}).encode())
+        until(lambda: self.daemon.call("GET", "/v1/batches/k")["done"] == 6)
+        before = {line["name"]: line["member"] for line in self.manifest("k")}
+        self.daemon.kill()
+        self.source.gate.set()
+        self.source.asked.clear()
+        self.daemon.start()
+        members = self.fetch(self.daemon.wait("k", 60)["download"])
+        members.pop("manifest.json")
+        self.assertEqual(set(self.source.asked), self.source.held)
+        after = {line["name"]: line["member"] for line in self.manifest("k")}
+        self.assertLessEqual(before.items(), after.items())
+        self.assertEqual(len(after), 12)
+        for name, member in after.items():
+            self.assertEqual(members[name], b"%d" % (member - 1))
+            self.assertTrue(name.startswith(f"call {(member - 1) % 4}"))
+
     def retry(self, batch: str, body: Any) -> tuple[int, Any]:
         """Try a batch again; returns status and answer."""
         try:

@@ -1,8 +1,11 @@
 """Odd responses: each row of the tables is a test."""
 
-from tests.sources.responses import TABLES
+import gzip
+
+from tests.sources.responses import TABLES, Closing, coded, head
 from tests.sources.rows import Row, name_of
 from tests.support.downloads import DownloadTestCase
+from twisted_bulk.http_client.codings import PIECE_BYTES
 
 
 class OddResponseTests(DownloadTestCase):
@@ -25,6 +28,28 @@ class OddResponseTests(DownloadTestCase):
         self.assertEqual(fetch.reception.verified, row.verified)
         for field, value in row.told:
             self.assertEqual(getattr(fetch.reception.content, field), value)
+
+
+class BusySinkTests(DownloadTestCase):
+    """A sink that is slower than the decoder."""
+
+    async def test_waits(self) -> None:
+        """Few bytes that become many wait for it, and the end of the connection does not matter."""
+        data = b"".join(b"%09d" % n for n in range(400_000))
+        packed = gzip.compress(data, 1)
+        self.site.answers |= {
+            "/length": coded("gzip", packed),
+            "/closed": Closing(head("Content-Encoding: gzip") + packed),
+            "/short": Closing(head("Content-Encoding: gzip") + packed[:-4]),
+        }
+        for path, code in (("/length", None), ("/closed", None), ("/short", "body_short")):
+            self.sinks.clear()
+            fetch = self.one(path, busy=True)
+            await self.get(fetch, retries=0)
+            error = self.errors[path]
+            self.assertEqual(error.code if error else None, code)
+            self.assertEqual(self.sinks[0].data == data, True)
+            self.assertLess(self.sinks[0].most_at_once, 2 * PIECE_BYTES)
 
 
 def _test(row: Row) -> object:

@@ -44,10 +44,14 @@ def limits(concurrency: int, per_host: int) -> Limits:
 
 
 class Bucket:
-    """A sink that keeps what it gets."""
+    """A sink that keeps what it gets.
+
+    ``most_at_once``: bytes that came while it was busy, and those for which it was.
+    """
 
     def __init__(self, busy: bool = False) -> None:
         self.data = b""
+        self.most_at_once = self._at_once = 0
         self.finished = self.discarded = False
         self._writing: Deferred[None] = succeed(None)
         self._busy = busy
@@ -56,9 +60,15 @@ class Bucket:
         self.data += data
         if not self._busy:
             return None
+        self._at_once += len(data)
+        self.most_at_once = max(self.most_at_once, self._at_once)
         self._writing = Deferred()
-        reactor.callLater(0.001, self._writing.callback, None)
+        reactor.callLater(0.001, self._written, self._writing)
         return self._writing
+
+    def _written(self, writing: Deferred[None]) -> None:
+        self._at_once = 0
+        writing.callback(None)
 
     async def finish(self) -> None:
         while not self._writing.called:

@@ -8,18 +8,23 @@ from typing import Any
 class OddSource:
     """Answers by path: ``files`` has the body and the headers of each.
 
-    ``asked``: the paths, in order. ``callbacks``: the bodies that were posted.
+    ``asked``: the paths, in order. ``held``: those that are answered when ``gate`` is set.
+    ``callbacks``: the bodies that were posted.
     """
 
     def __init__(self) -> None:
         self.files: dict[str, tuple[bytes, dict[str, str]]] = {}
         self.asked: list[str] = []
         self.callbacks: list[bytes] = []
+        self.held: set[str] = set()
+        self.gate = threading.Event()
         source = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 source.asked.append(self.path)
+                if self.path in source.held:
+                    source.gate.wait(30)
                 status = 200 if self.path in source.files else 404
                 body, headers = source.files.get(self.path, (b"none", {}))
                 self.send_response(status)
@@ -44,5 +49,6 @@ class OddSource:
 
     def close(self) -> None:
         """End it."""
+        self.gate.set()
         self.server.shutdown()
         self.server.server_close()
