@@ -47,15 +47,14 @@ class Cookies:
         if not values:
             return
         message = HTTPMessage()
-        for value in values[:MAX_COOKIES]:
+        for value in values[: max(0, MAX_COOKIES - len(self._jar))]:
             with suppress(UnicodeDecodeError):  # it could not be sent back as it is
                 message.add_header("Set-Cookie", value.decode())
 
         class _Answer:
             info = staticmethod(lambda: message)
 
-        if len(self._jar) < MAX_COOKIES:
-            self._jar.extract_cookies(_Answer(), Request(url))  # type: ignore[arg-type]
+        self._jar.extract_cookies(_Answer(), Request(url))  # type: ignore[arg-type]
 
     def header(self, url: str, given: str) -> str:
         """The value of Cookie for a request.
