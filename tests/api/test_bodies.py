@@ -4,9 +4,11 @@ import socket
 import subprocess
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
+from twisted.web import http
 
 from tests.support.api import MAX_BODY, ApiTestCase
 from tests.support.reactor import reactor
@@ -38,6 +40,21 @@ class LargeBodyTests(ApiTestCase):
             printed = await self.curl(*send, *more)
             self.assertIn("body_too_large", printed, more)
             self.assertTrue(printed.endswith("413"), more)
+
+    async def test_forms(self) -> None:
+        """A body that is called a form is not taken apart: that would cost much memory and time."""
+        seen: list[bytes] = []
+        parse = http.parse_qs
+
+        def noting(text: bytes, keep: bool = False) -> Any:
+            seen.append(text)
+            return parse(text, keep)
+
+        self.patch(http, "parse_qs", noting)
+        printed = await self.curl("-d", '{"download": ["http://h.example/a&b=c"]}')
+        self.assertTrue(printed.endswith("202"), printed)
+        self.assertNotIn(b"download", b"".join(seen))
+        self.assertTrue((await self.curl("-F", "a=b")).endswith("400"))
 
     async def test_read_no_further(self) -> None:
         """An endless body is not read: the client cannot get rid of it."""

@@ -91,6 +91,14 @@ class NameRowTests(SynchronousTestCase):
         self.assertTrue(all(len(name) <= MAX_PATH for name in numbered))
         self.assertEqual((len(set(numbered)), numbered[-1][-9:]), (12, " (12).wav"))
 
+    def test_fold(self) -> None:
+        """Names that are one file on a disk that ignores case."""
+        names = Names()
+        for wanted in ("a\u015ab", "stra\u00dfe", "\u00c9"):
+            names.take(wanted)
+        for wanted in ("A\u017f\u0301B", "STRASSE", "\u00e9"):
+            self.assertNotEqual(names.take(safe(wanted)), safe(wanted))
+
     def test_manifests(self) -> None:
         """No file has the name of a manifest, in none of the batch's zips."""
         for manifest, wanted in (

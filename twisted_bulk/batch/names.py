@@ -22,10 +22,11 @@ _RESERVED = re.compile(r"(?i)(con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lp
 
 
 def fold(name: str) -> str:
-    """``name`` without case and Unicode form: what is alike then is one file on some disks."""
+    """``name``, which is composed, without case: what is alike then is one file on some disks."""
     if name.isascii():
         return name.lower()
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+    # Without case some letters are not composed any more: a long s with an accent.
+    return unicodedata.normalize("NFC", name.casefold())
 
 
 def split(name: str) -> tuple[str, str]:

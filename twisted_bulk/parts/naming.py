@@ -93,10 +93,7 @@ class Naming:
         self.names[number] = self._names.take(wanted)
 
     async def _claim_some(self, numbers: Iterable[int]) -> set[int]:
-        """Claim the names of some members; returns those that need another name.
-
-        These are all members in a folder whose name another part has given to a file.
-        """
+        """Claim the names of some members; returns those that need another name."""
         assert self._claim is not None
         asked: list[bytes] = []
         about: list[tuple[int, str]] = []  # the member, and the folder or nothing
@@ -112,12 +109,10 @@ class Naming:
         for (number, folder), ours in zip(about, await self._claim(asked), strict=True):
             if ours:
                 self._folders |= {folder} if folder else set()
-            elif not folder:
-                refused.add(number)
             else:
-                self._names.lose_folder(folder)
-                inside = f"{folder}/"
-                refused |= {n for n, name in enumerate(self.names) if name.startswith(inside)}
+                refused.add(number)
+                if folder:  # another part has a file of this name
+                    self._names.lose_folder(folder)
         return refused
 
     async def settle(self, number: int, content: Content) -> str:
