@@ -177,15 +177,7 @@ class BoundedRequest(Request):
             path = re.sub(rb"(?i)^https?://[^/?#]*(?=[/?#]|$)", b"", path) or b"/"
             # Twisted would answer "*" itself: no resource would count it, and no log have it.
             path = b"/*" if path == b"*" else path
-            # Twisted would read a form into memory, however large it is.
-            self._media = self.requestHeaders.getRawHeaders(b"Content-Type") or []
-            self.requestHeaders.removeHeader(b"Content-Type")
             super().requestReceived(command, path, version)
-
-    def process(self) -> None:
-        if self._media:
-            self.requestHeaders.setRawHeaders(b"Content-Type", self._media)
-        super().process()
 
     def render(self, resrc: Resource) -> None:
         self.setHeader("Server", "bulkwav")
