@@ -84,7 +84,7 @@ class InvalidRequest(RequestError):
 
 
 class UnsupportedMedia(RequestError):
-    """The body is not JSON."""
+    """A browser does not call the body JSON, or it is encoded in another way than gzip."""
 
     code = "unsupported_media_type"
     status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE

@@ -2,7 +2,7 @@
 
 import datetime
 import hashlib
-from typing import Any
+from typing import Any, cast
 
 from cryptography.hazmat.primitives.serialization import Encoding
 from twisted.internet import reactor as _reactor
@@ -14,6 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.support.certificates import authority, issue
 from tests.support.downloads import DownloadTestCase
 from tests.support.origin_server import ok
+from twisted_bulk.dialing.tls import TLSPolicy
 from twisted_bulk.node.values import pins
 
 reactor: Any = _reactor
@@ -70,10 +71,10 @@ class CertificateTests(DownloadTestCase):
         """The authority, and the fingerprint with which it can be trusted."""
         options = issue(*authority("strangers"), "localhost")
         said = await self.detail(options)
-        self.assertIn("the authority is unknown: CN=strangers", said)
-        self.assertIn(
-            f"--trust localhost=SHA256 takes it, its SHA-256 is {self.fingerprint(options)}", said
-        )
+        self.assertIn("the authority is unknown (see --ca): CN=strangers", said)
+        cure = f"=SHA256 takes the server's, {self.fingerprint(options)}"
+        self.assertRegex(said, r"; --trust localhost:\d+=SHA256 ")
+        self.assertIn(cure, said)
         self.assertLess(len(said), 300)
 
     async def test_pinned(self) -> None:
@@ -101,6 +102,33 @@ class CertificateTests(DownloadTestCase):
         options = issue(*authority("strangers"), "localhost")
         said = await self.detail(options, pins={"other": {self.fingerprint(options)}})
         self.assertIn("unknown", said)
+
+    async def test_no_names(self) -> None:
+        """A certificate that has a common name only, as those of many telephone systems."""
+        said = await self.detail(issue(*OURS, "pbx.example", names=False))
+        self.assertIn("the certificate is for CN=pbx.example, not for localhost", said)
+        self.assertEqual(self.flushLoggedErrors(), [])
+
+    async def test_ipv6(self) -> None:
+        """A pin of an IPv6 address."""
+        policy = TLSPolicy((), pins(f"[::1]:8443={'0' * 64},[::2]={'1' * 64}"))
+        found = [policy.creator(host, port)._pins for host, port in (("::1", 8443), ("::2", 1))]
+        self.assertEqual(found, [{"0" * 64}, {"1" * 64}])
+        self.assertFalse(policy.creator("::1", 443)._pins)
+
+    def verify(self, *calls: tuple[int, int, int]) -> bool:
+        """The end of a handshake with such calls: an error, a depth, whether it is good."""
+        verifying = TLSPolicy().creator("localhost", 443)
+        found: Any = issue(*OURS, "localhost").certificate
+        answers = [verifying._verify(cast(Any, None), found, *call) for call in calls]
+        return answers[-1] and verifying.is_trusted
+
+    def test_late_problems(self) -> None:
+        """A problem of another certificate that is found behind the server's (name constraints)."""
+        self.assertTrue(self.verify((0, 1, 1), (0, 0, 1)))
+        self.assertFalse(self.verify((0, 1, 1), (0, 0, 1), (47, 1, 0)))
+        self.assertFalse(self.verify((20, 1, 0), (0, 0, 1)))
+        self.assertFalse(self.verify((0, 1, 1)))
 
     async def test_no_tls(self) -> None:
         """A server that does not speak TLS."""
@@ -131,5 +159,8 @@ class PinTests(SynchronousTestCase):
 
     def test_bad(self) -> None:
         """Anything else."""
-        for text in ("h", "h=", "=" + "0" * 64, "h=" + "0" * 63, "h/x=" + "0" * 64, "*=all"):
+        good = "=" + "0" * 64
+        for host in ("", ":443", "h:x", "::1", "h/x", "[::1", "h:123456"):
+            self.assertRaises(ValueError, pins, host + good)
+        for text in ("h", "h=", "h" + good[:-1], "*=all"):
             self.assertRaises(ValueError, pins, text)

@@ -106,6 +106,8 @@ class PublishTests(SynchronousTestCase):
         encoder = Encoder("store")
         encoder.update(b"ccc")
         archive.add({0: "c"}, encoder.encoded, lambda: [b"ccc"], 0.0)
+        for unknown in ("c;v=2", "caf\u00e9"):  # names that this version does not give
+            archive.add({0: unknown}, encoder.encoded, lambda: [b"ccc"], 0.0)
         archive.abandon()
         archive = Archive(archive.folder, "store", 1 << 40)
         _, part.previous = publish(*self.begin(1), self.workspace)
@@ -119,6 +121,21 @@ class PublishTests(SynchronousTestCase):
         there = members_there(part, archive, self.workspace)
         found = {number: placed.name for number, placed in there.items()}
         self.assertEqual(found, {2: "c", 0: "a"})
+        (closed,) = archive.close(lambda *_: "", b"", 0)
+        self.assertEqual(content(closed.path.read_bytes()), {"a": b"aaa", "c": b"ccc"})
+
+    def test_with_another_url(self) -> None:
+        """A member whose URL was replaced is fetched, though it is there under the old one."""
+        _, zips = publish(*self.begin(1), self.workspace)
+        members = [Member("http://h/other"), Member("http://h/b")]
+        again = PartState(PartSpec("b", 1, 1, 1), members, Clock())
+        again.previous = zips
+        archive = Archive(self.workspace.make_folder("b@2/1"), "store", 1 << 40)
+        self.assertEqual(members_there(again, archive, self.workspace), {})
+        add(archive, b"aaa", "a", url="http://h/a")
+        archive.abandon()
+        archive = Archive(archive.folder, "store", 1 << 40)
+        self.assertEqual(members_there(again, archive, self.workspace), {})
         archive.abandon()
 
     def test_under_other_names(self) -> None:

@@ -1,6 +1,7 @@
 """Whole batches: bodies as programs send them, warnings, names of zips, links, replacements."""
 
 import gzip
+import hashlib
 import json
 import tempfile
 import urllib.error
@@ -79,6 +80,7 @@ class SourceBatchTests(SynchronousTestCase):
             (plain, {"Content_Encoding": "br"}, 415),
             (plain, {"Content_Encoding": "gzip"}, 400),
             (gzip.compress(plain)[:-9], {"Content_Encoding": "gzip"}, 400),
+            (gzip.compress(plain) * 2, {"Content_Encoding": "gzip"}, 400),
             (gzip.compress(bytes(2 << 20)), {"Content_Encoding": "gzip"}, 413),
             (b"a=b&c=d", {}, 400),
             (b"\xff\xfe" + plain.decode().encode("utf-16-le"), {}, 400),
@@ -151,6 +153,7 @@ class SourceBatchTests(SynchronousTestCase):
             (f"{begin}/{folder}/{name.lower()}", False), (f"{begin}/%2F{folder}/{name}", False),
             (f"{begin}/{folder}%2F{name}", False), (f"{begin}/./{folder}/{name}", False),
             (f"{begin}/{folder}/../{folder}/{name}", False), (f"{begin}/{folder}/%00.zip", False),
+            (f"{begin}/{folder}/{'%F0%9F%98%80' * 150}.zip", False),
         ):  # fmt: skip
             found, said = self.head(spelled)
             self.assertEqual(found, is_there, spelled)
@@ -179,6 +182,8 @@ class SourceBatchTests(SynchronousTestCase):
             ({"manifest": 7}, "$.manifest"), ({"expect": {"type": ["audio"]}}, "$.expect.type"),
             ({"expect": {"min_bytes": -1}}, "$.expect"), ({"expect": {"tpye": []}}, "tpye"),
             ({"expect": {"min_bytes": 9, "max_bytes": 3}}, "$.expect"),
+            ({"expect": {"min_bytes": 1e23}}, "$.expect"),
+            ({"download": [{"url": url, "expect": {"max_bytes": 1 << 64}}]}, "[0].expect"),
             ({"retry_on": [200]}, "$.retry_on"), ({"retry_on": ["404"]}, "$.retry_on"),
             ({"urls": "lax"}, "$.urls"), ({"urls": "strict", "download": ["x"]}, "$.download[0]"),
             ({"download": [{"url": url, "expect": {"type": [7]}}]}, "$.download[0].expect"),
@@ -252,7 +257,7 @@ class SourceBatchTests(SynchronousTestCase):
             self.assertIn(said, answer["detail"])
         self.assertEqual(self.retry("links", {"replaec": {}})[0], 400)
         self.source.asked.clear()
-        good: dict[str, Any] = {"2": new[1], old[2]: f" {new[2]}\n", "1": new[0]}
+        good: dict[str, Any] = {"2": new[1], old[2]: f" {new[2]}\n"}
         good["4"] = {"url": new[3], "name": "three.wav"}
         status, _ = self.retry("links", {"replace": good})
         self.assertEqual(status, 202)
@@ -265,6 +270,36 @@ class SourceBatchTests(SynchronousTestCase):
         )
         asked = [path.partition("?")[0] for path in self.source.asked]
         self.assertEqual(sorted(asked), ["/expired/4", "/new/1.wav", "/new/2.wav", "/new/3.wav"])
-        self.assertEqual(self.retry("links", {})[0], 202)  # what is replaced stays so
+        # What was replaced stays so; a member that is there is fetched under its new URL.
+        self.source.asked.clear()
+        self.assertEqual(self.retry("links", {"replace": {"1": new[0]}})[0], 202)
         shown = self.daemon.wait("links")
         self.assertEqual((shown["done"], shown["failed"]), (4, 1))
+        members = self.fetch(shown["download"])
+        self.assertEqual((members["0.wav"], members["1.wav"]), (b"0", b"1"))
+        self.assertNotIn("good.wav", members)
+        asked = [path.partition("?")[0] for path in self.source.asked]
+        self.assertEqual(sorted(asked), ["/expired/4", "/new/0.wav"])
+        line = self.manifest("links")[0]
+        self.assertEqual(line["url"], f"{self.source.url}/new/0.wav?sig=***")
+        self.assertEqual(line["sha256"], hashlib.sha256(b"0").hexdigest())
+
+    def test_replaced_in_parts(self) -> None:
+        """By URL in a batch of which other parts are whole; those cannot be replaced."""
+        self.daemon.stop()
+        self.daemon.options += ("--part-files=1",)
+        self.daemon.start()
+        gone, new = f"{self.source.url}/gone", self.serve("/new.wav", b"new")
+        body = {"task_id": "p", "download": [self.serve("/whole.wav"), gone]}
+        self.post(json.dumps(body).encode())
+        self.assertEqual(self.daemon.wait("p")["status"], "partial")
+        for key in ("1", f"{self.source.url}/whole.wav"):
+            status, answer = self.retry("p", {"replace": {key: new}})
+            self.assertEqual((status, answer["code"]), (400, "invalid_request"))
+        self.assertEqual(self.retry("p", {"replace": {gone: new}})[0], 202)
+        shown = self.daemon.wait("p")
+        self.assertEqual(shown["status"], "done")
+        found = [self.fetch(part["download"]) for part in shown["parts"]]
+        self.assertEqual(found[1]["new.wav"], b"new")
+        status, answer = self.retry("p", {"replace": {"1": new}})
+        self.assertEqual((status, answer["code"]), (409, "not_retryable"))

@@ -191,6 +191,21 @@ class CookieRowTests(ChainTestCase):
         sent = [len(cookie.split("; ")) for cookie in self.sent(self.site, "cookie")]
         self.assertEqual(sent, [40, MAX_COOKIES])
 
+    async def test_large(self) -> None:
+        """cookies of more than 8 KiB in all, or not in UTF-8 | not sent"""
+        self.site.answers |= {
+            "/a": to(
+                "/b", "Set-Cookie: a=1; Expires=Wed, 1 Jan 9" + "9" * 5000 + " 00:00:00 GMT",
+                "Set-Cookie: b=2; Max-Age=" + "9" * 400, "Set-Cookie: c=\xff",
+                *(f"Set-Cookie: d{n}=" + "x" * 2000 for n in range(9)),
+            ),
+            "/b": ok(b"b"),
+        }  # fmt: skip
+        await self.fetch()
+        (sent,) = self.sent(self.site, "cookie")
+        names = [pair.partition("=")[0] for pair in sent.split("; ")]
+        self.assertEqual(names, ["a", "b", "d0", "d1", "d2", "d3"])
+
     def digest(self, challenge: str, algorithm: str) -> None:
         """The site asks for Digest, and checks the answer."""
 

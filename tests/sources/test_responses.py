@@ -1,10 +1,11 @@
 """Odd responses: each row of the tables is a test."""
 
 import gzip
+from typing import Any
 
 from tests.sources.responses import TABLES, Closing, coded, head
 from tests.sources.rows import Row, name_of
-from tests.support.downloads import DownloadTestCase
+from tests.support.downloads import Bucket, DownloadTestCase
 from twisted_bulk.http_client.codings import PIECE_BYTES
 
 
@@ -50,6 +51,40 @@ class BusySinkTests(DownloadTestCase):
             self.assertEqual(error.code if error else None, code)
             self.assertEqual(self.sinks[0].data == data, True)
             self.assertLess(self.sinks[0].most_at_once, 2 * PIECE_BYTES)
+
+
+class CostlyResponseTests(DownloadTestCase):
+    """Responses that would take more than they are worth."""
+
+    async def test_waste(self) -> None:
+        """What comes behind the end of an encoded body counts for its limit."""
+        packed = gzip.compress(b"abc") + bytes(1 << 20)
+        self.site.answers["/a"] = Closing(head("Content-Encoding: gzip") + packed)
+        self.assertEqual(await self.fails("/a", retries=0, member_bytes=100), ("too_large", 1))
+
+    async def test_small_chunks(self) -> None:
+        """Chunks that come together are written together."""
+        body = b"1\nz\n" * 50_000 + b"0\n\n"
+        self.site.answers["/a"] = head("Transfer-Encoding: chunked", 'ETag: W/"a"') + body
+        writes: list[int] = []
+        write = Bucket.write
+
+        def counted(bucket: Bucket, data: bytes) -> Any:
+            writes.append(len(data))
+            return write(bucket, data)
+
+        self.patch(Bucket, "write", counted)
+        await self.get(self.one("/a"))
+        self.assertEqual((sum(writes), len(writes) < 100), (50_000, True))
+
+    async def test_long_headers(self) -> None:
+        """What is kept of the headers for each member is bounded."""
+        coding = "br, " * 10_000
+        self.site.answers["/a"] = coded(coding, b"x", "Content-Type: " + "a" * 30_000)
+        fetch = self.one("/a")
+        await self.get(fetch)
+        content = fetch.reception.content
+        self.assertLess(len(content.type) + len(content.encoding), 500)
 
 
 def _test(row: Row) -> object:

@@ -14,6 +14,11 @@ ROWS: list[tuple[str, str, str]] = [
     (" http://h.example/a.wav ", "http://h.example/a.wav", "blanks around it"),
     ("http://h.example/a.wav\r\n", "http://h.example/a.wav", "a line end behind it"),
     ("\t\x00http://h.example/a.wav\x1f", "http://h.example/a.wav", "control characters around it"),
+    (
+        "\ufeffhttp://h.example/a.wav\u00a0",
+        "http://h.example/a.wav",
+        "a BOM or another blank around it",
+    ),
     ("http://h.example/a\r\n\tb.wav", "http://h.example/ab.wav", "line ends and tabs within it"),
     ("http://h.example/Anruf 1.wav", "http://h.example/Anruf%201.wav", ""),
     ("http://h.example/a?b c", "http://h.example/a?b%20c", ""),
@@ -87,6 +92,8 @@ class UrlRowTests(SynchronousTestCase):
             "http:\\\\u:geheim@h/", "http:/u:geheim@h/", "http://u:geheim@h h/", "http://u:ge/heim@h/",
             " http://u:geheim@h:0/", "http://h\\a?to\nken=geheim", "http://h:0/?token=geheim",
             "u:geheim@h", "ftp://u:geheim@h/", "http://h/;jsessionid=geheim", "//u:geheim@h",
+            "http://h/?x=1?token=geheim", "http://h/?next=%2Fx%3Ftoken%3Dgeheim",
+            "http://h/?u=//u:geheim@h/", "http://h/?b=http:/u:geheim@h/", "http://h/?b=http:%5cu:geheim@h",
         ):  # fmt: skip
             shown = show(tidy(written))
             self.assertNotIn("geheim", shown, written)

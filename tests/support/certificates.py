@@ -14,10 +14,12 @@ from twisted.internet.ssl import CertificateOptions
 DAY = datetime.timedelta(days=1)
 
 
-def _certificate(name: str, key: Any, issuer: str, by: Any, days: int, ca: bool) -> Any:
+def _certificate(
+    name: str, key: Any, issuer: str, by: Any, days: int, ca: bool, names: bool = True
+) -> Any:
     now = datetime.datetime.now(datetime.UTC)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    return (
+    made = (
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, issuer)]))
@@ -26,9 +28,11 @@ def _certificate(name: str, key: Any, issuer: str, by: Any, days: int, ca: bool)
         .not_valid_before(now - 10 * DAY)
         .not_valid_after(now + days * DAY)
         .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
-        .sign(by, hashes.SHA256())
     )
+    if names:
+        alternative = x509.SubjectAlternativeName([x509.DNSName(name)])
+        made = made.add_extension(alternative, critical=False)
+    return made.sign(by, hashes.SHA256())
 
 
 @cache
@@ -38,10 +42,13 @@ def authority(name: str) -> tuple[X509, Any]:
     return X509.from_cryptography(_certificate(name, key, name, key, 10, True)), key
 
 
-def issue(ca: X509, by: Any, host: str, days: int = 5) -> CertificateOptions:
-    """What a server for ``host`` shows, from ``ca``, whose key is ``by``."""
+def issue(ca: X509, by: Any, host: str, days: int = 5, names: bool = True) -> CertificateOptions:
+    """What a server for ``host`` shows, from ``ca``, whose key is ``by``.
+
+    :param names: False: it has the host as its common name only
+    """
     key = ec.generate_private_key(ec.SECP256R1())
-    certificate = _certificate(host, key, str(ca.get_subject().CN), by, days, False)
+    certificate = _certificate(host, key, str(ca.get_subject().CN), by, days, False, names)
     return CertificateOptions(
         privateKey=PKey.from_cryptography_key(key), certificate=X509.from_cryptography(certificate)
     )

@@ -187,12 +187,8 @@ class Intake:
         self._claim(0)
         record = await self.listing.record(key)
         replaced = await self._grouping.replace(record, replace or {})
-        queued = None
-        try:
-            queued = await self._queue.again(key, replaced)
-        finally:
-            if not queued:
-                await self._queue.detach(list(replaced.values()))
+        # What was attached is not detached here, as the outcome may not be known: it expires.
+        queued = await self._queue.again(key, replaced)
         if queued is None:
             raise _no_batch(key)
         if not queued:

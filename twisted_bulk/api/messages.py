@@ -1,6 +1,5 @@
 """The bodies of requests and answers: JSON with entity tags, and errors as problems."""
 
-import gzip
 import hashlib
 import os
 import re
@@ -44,6 +43,7 @@ log = Logger()
 #: sent at once.
 MAX_AT_ONCE = 64 * 1024
 MAX_RETRY_BYTES = 1 << 20  # of the body of a retry; more is 413
+_GZIP = 31  # zlib's number for gzip
 THREAD_BYTES = 16 * 1024  # of a batch, from which it is read on a thread
 
 
@@ -106,14 +106,17 @@ def unpacked(body: BinaryIO, most: int) -> BinaryIO:
     """
     # It is closed when nothing refers to it any more, as the request's own body is.
     found: BinaryIO = SpooledTemporaryFile(MAX_AT_ONCE)  # type: ignore[assignment]  # noqa: SIM115
+    unpack = zlib.decompressobj(_GZIP)
     try:
-        with gzip.open(body) as packed:
-            while piece := packed.read(MAX_AT_ONCE):
-                if found.tell() + len(piece) > most:
-                    raise TooLarge(f"unpacked, the body is larger than {most} bytes")
-                found.write(piece)
-    except (gzip.BadGzipFile, EOFError, zlib.error):
+        while not unpack.eof and (data := unpack.unconsumed_tail or body.read(MAX_AT_ONCE)):
+            found.write(unpack.decompress(data, MAX_AT_ONCE))
+            if found.tell() > most:
+                raise TooLarge(f"unpacked, the body is larger than {most} bytes")
+        found.write(unpack.flush())
+    except zlib.error:
         raise InvalidRequest("Content-Encoding is gzip, and the body is no gzip") from None
+    if not unpack.eof or unpack.unused_data or body.read(1):
+        raise InvalidRequest("Content-Encoding is gzip, and the body is not one whole gzip")
     found.seek(0)
     return found
 

@@ -58,15 +58,20 @@ class Volumes:
         """The numbers of the files that have members."""
         return [number for number, volume in enumerate(self._volumes, 1) if volume.members]
 
-    def resume(self, noted: dict[int, dict[str, ZipMember]]) -> list[ZipMember]:
+    def resume(
+        self, noted: dict[int, dict[str, ZipMember]], wanted: Callable[[ZipMember], bool] = bool
+    ) -> list[ZipMember]:
         """Open the files of an earlier attempt again; returns its members that are right.
 
         :param noted: the members of each file by name, by the journal
+        :param wanted: whether a member stays; others are removed
         """
         right: list[ZipMember] = []
         for number in sorted(noted):
             if self._path(number).exists():
-                right += self._resume_one(self._path(number), noted[number].values())
+                right += self._resume_one(
+                    self._path(number), filter(wanted, noted[number].values())
+                )
         for path in self._folder.glob("*.zip"):
             if path not in [volume.path for volume in self._volumes]:
                 path.unlink()

@@ -62,10 +62,10 @@ class Archive:
         self.claimed += size
         self._room(size)
 
-    def resume(self) -> list[ZipMember]:
-        """The members that an earlier attempt had put in, as far as they are right."""
+    def resume(self, wanted: Callable[[ZipMember], bool] = bool) -> list[ZipMember]:
+        """The members that an earlier attempt had put in, as far as they are right and wanted."""
         with self._work():
-            right = self._volumes.resume(self._journal.read())
+            right = self._volumes.resume(self._journal.read(), wanted)
             self._written += sum(volume.offset for volume in self._volumes)
         return right
 

@@ -29,6 +29,7 @@ class ZipMember(msgspec.Struct, frozen=True, omit_defaults=True):
     :param number: of the member within its part, from 1; 0: an older version wrote it
     :param type: its Content-Type; ``encoding``: its Content-Encoding; ``warning``: of the manifest
     :param stamped: its headers have an extended timestamp
+    :param url: as it may be shown; empty: an older version wrote it
     """
 
     name: str
@@ -47,6 +48,7 @@ class ZipMember(msgspec.Struct, frozen=True, omit_defaults=True):
     encoding: str = ""
     warning: str = ""
     stamped: bool = False
+    url: str = ""
 
     @classmethod
     def blank(cls, name: str, modified: float, **fields: Any) -> "ZipMember":
@@ -79,6 +81,7 @@ class Source(msgspec.Struct, frozen=True):
     type: str = ""
     encoding: str = ""
     warning: str = ""
+    url: str = ""
 
 
 UNKNOWN = Source()

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from typing import Annotated
 from urllib.parse import urlsplit
 
 import msgspec
@@ -18,69 +19,16 @@ _HTML_TYPES = frozenset(("text/html", "application/xhtml+xml"))
 #: Endings of recordings, images, videos, archives and documents. A page is none of them.
 _NO_PAGE = frozenset(
     (
-        *(
-            "wav",
-            "mp3",
-            "ogg",
-            "oga",
-            "opus",
-            "flac",
-            "m4a",
-            "aac",
-            "amr",
-            "gsm",
-            "wma",
-            "au",
-            "aif",
-        ),
-        *("aiff", "ulaw", "alaw", "sln", "mka", "jpg", "jpeg", "png", "gif", "webp", "bmp", "tif"),
-        *("tiff", "heic", "heif", "avif", "jxl", "ico", "psd", "raw", "dng", "cr2", "nef", "mp4"),
-        *(
-            "m4v",
-            "mov",
-            "avi",
-            "mkv",
-            "webm",
-            "mpg",
-            "mpeg",
-            "wmv",
-            "flv",
-            "3gp",
-            "ts",
-            "zip",
-            "gz",
-        ),
-        *(
-            "tgz",
-            "bz2",
-            "xz",
-            "zst",
-            "7z",
-            "rar",
-            "tar",
-            "jar",
-            "iso",
-            "pdf",
-            "docx",
-            "xlsx",
-            "pptx",
-        ),
-        *(
-            "odt",
-            "ods",
-            "csv",
-            "json",
-            "jsonl",
-            "parquet",
-            "npy",
-            "npz",
-            "bin",
-            "exe",
-            "msi",
-            "apk",
-        ),
-    )
+        "wav mp3 ogg oga opus flac m4a aac amr gsm wma au aif aiff ulaw alaw sln mka"
+        " jpg jpeg png gif webp bmp tif tiff heic heif avif jxl ico psd raw dng cr2 nef"
+        " mp4 m4v mov avi mkv webm mpg mpeg wmv flv 3gp ts"
+        " zip gz tgz bz2 xz zst 7z rar tar jar iso pdf docx xlsx pptx odt ods"
+        " csv json jsonl parquet npy npz bin exe msi apk"
+    ).split()
 )
+
+
+Size = Annotated[int, msgspec.Meta(ge=0, le=1 << 60)]
 
 
 class Expect(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -92,8 +40,8 @@ class Expect(msgspec.Struct, frozen=True, omit_defaults=True):
     """
 
     type: tuple[str, ...] = ()
-    min_bytes: int = 0
-    max_bytes: int = 0
+    min_bytes: Size = 0
+    max_bytes: Size = 0
 
     def check_type(self, media: str) -> None:
         """:raises MemberError: ``media`` is not of an expected type"""

@@ -30,12 +30,12 @@ SECRET_WORDS = frozenset(
 )
 _SECRET = re.compile("|".join(SECRET_PARTS))
 _USERINFO = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*:)?//[^/?#]*@")
-_PAIR = re.compile(r"([?&;#])([^=&;#]*)=([^&;#]*)")
+_PAIR = re.compile(r"([?&;#])([^?=&;#]*)=([^&;#]*)")
 _PARAMETER = re.compile(r"(;)([^=;/]*)=([^;/]*)")  # of a path
 #: In a text that is no URL: whatever may be meant as user info, though it has slashes in it.
 _MISPLACED_USERINFO = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*:/*)?.*@", re.DOTALL)
-_INNER_USERINFO = re.compile(r"://[^/?#]*@")
-_INNER_KEY = re.compile(r"[?&;#]([^=&;#]*)=")
+_INNER_USERINFO = re.compile(r"(?:^[/\\]{2}|:[/\\]+)[^/\\?#]*@")
+_INNER_KEY = re.compile(r"[?&;#]([^?=&;#]*)=")
 _HOST = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
 
 
@@ -48,9 +48,7 @@ def is_secret(key: str) -> bool:
 def _has_secret(value: str) -> bool:
     """Whether a value is a URL with a secret, also when it is percent-encoded up to twice."""
     for _ in range(3):
-        if "://" in value and (
-            _INNER_USERINFO.search(value) or any(map(is_secret, _INNER_KEY.findall(value)))
-        ):
+        if _INNER_USERINFO.search(value) or any(map(is_secret, _INNER_KEY.findall(value))):
             return True
         value = unquote(value)
     return False
@@ -66,11 +64,6 @@ def mask(url: str) -> str:
 
     begin = next((n for n, letter in enumerate(url) if letter in "?#"), len(url))
     return _PARAMETER.sub(pair, url[:begin]) + _PAIR.sub(pair, url[begin:])
-
-
-def without_parameters(path: str) -> str:
-    """``path`` without its parameters whose keys are secret."""
-    return _PARAMETER.sub(lambda found: "" if is_secret(found[2]) else found[0], path)
 
 
 def show(url: str, how: Show | str = "masked") -> str:

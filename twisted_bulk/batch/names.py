@@ -11,6 +11,8 @@ MAX_SEGMENT_BYTES = 200  # of UTF-8 in one path segment
 MAX_ENDING = 20  # characters of an ending that is kept when a name is shortened
 MAX_LEVELS = 32  # of folders, the file included; the lowest folders beyond are left out
 MAX_LONG_FOLDER = 24  # characters of each folder in a path that would be too long
+MAX_LOOKED_AT = 500  # characters of each end of a longer name, whose middle is dropped anyway
+MAX_MARK = len(" (1000000)")  # characters of the number that tells a name from others
 CUT = "~"  # stands where a name was shortened
 SHARDS = 4  # folders that `sharded` puts before a name, of one letter each
 
@@ -42,20 +44,26 @@ def _fit(stem: str, ending: str, most: int) -> str:
 
     :param most: characters
     """
-    room, size = most - len(ending), MAX_SEGMENT_BYTES - len(ending.encode())
+    return _shortened(stem, most - len(ending), MAX_SEGMENT_BYTES - len(ending.encode())) + ending
+
+
+def _shortened(stem: str, room: int, size: int) -> str:
+    """``stem`` without its middle, where it has more than ``room`` characters or ``size`` bytes."""
     if len(stem) <= room and len(stem.encode()) <= size:
-        return stem + ending
+        return stem
     room = max(2, min(room, len(stem)))
     while True:
         half = (room - len(CUT)) // 2
         short = f"{stem[: room - len(CUT) - half].rstrip()}{CUT}{stem[len(stem) - half :].lstrip()}"
         if len(short.encode()) <= size or room <= 2:
-            return short + ending
+            return short
         room -= 1
 
 
 def segment(text: str, most: int = MAX_PATH) -> str:
     """``text`` as one safe path segment; may be empty."""
+    if len(text) > 2 * MAX_LOOKED_AT:  # it takes long to compose very many marks
+        text = text[:MAX_LOOKED_AT] + text[-MAX_LOOKED_AT:]
     text = _UNSAFE.sub("_", unicodedata.normalize("NFC", text)).strip(" ").rstrip(". ")
     if not text.strip("."):
         return ""
@@ -154,7 +162,9 @@ class Names:
 
     def skip_to(self, wanted: str, number: int) -> None:
         """Further files that want this name get numbers from ``number`` on."""
-        key = fold(wanted)
+        folder, _, last = wanted.rpartition("/")
+        stem, ending = split(last)
+        key = fold(self._numbered(self._folder(folder), stem, ending, ""))
         self._next[key] = max(self._next.get(key, 1), number - 1)
 
     def _folder(self, wanted: str) -> str:
@@ -175,10 +185,18 @@ class Names:
 
     def _free(self, folder: str, stem: str, ending: str) -> str:
         name = f"{folder}{stem}{ending}"
-        key = taken = fold(name)
-        while self._is_taken(taken):
+        if not self._is_taken(fold(name)):
+            return name
+        # Long names that differ in their middle only share numbers: they are shortened for these.
+        key = fold(self._numbered(folder, stem, ending, ""))
+        while self._is_taken(fold(name)):
             number = self._next[key] = self._next.get(key, 1) + 1
-            mark = f" ({number}){ending}"
-            name = folder + _fit(stem, mark, max(2 + len(mark), MAX_PATH - len(folder)))
-            taken = fold(name)
+            name = self._numbered(folder, stem, ending, f" ({number})")
         return name
+
+    @staticmethod
+    def _numbered(folder: str, stem: str, ending: str, mark: str) -> str:
+        """A name with a number, which may have up to :data:`MAX_MARK` characters."""
+        room = MAX_PATH - len(folder) - len(ending) - MAX_MARK
+        size = MAX_SEGMENT_BYTES - len(ending.encode()) - MAX_MARK
+        return f"{folder}{_shortened(stem, room, size)}{mark}{ending}"

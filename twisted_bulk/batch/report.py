@@ -147,11 +147,15 @@ def _parts(record: GroupRecord, link_base: str, total: _Sum) -> Iterator[dict[st
             shown
             | {
                 "volume": volume,
-                "download": f"{link_base}/{quote(one.link)}" if downloadable else "",
+                "download": f"{link_base}/{quote(one.link, '/:')}" if downloadable else "",
             }
             | {"members": one.members, "size": one.size, "sha256": one.sha256}
             for volume, one in enumerate(zips, 1)
         ] or [shown]
+
+
+def _url(link_base: str, found: Zip) -> str:
+    return f"{link_base}/{quote(found.link, '/:')}"
 
 
 def report(record: GroupRecord, link_base: str, brief: bool = False) -> dict[str, Any]:

@@ -3,17 +3,26 @@
 import re
 from contextlib import suppress
 from email.errors import MessageError
-from email.header import decode_header, make_header
-from urllib.parse import unquote, unquote_to_bytes
+from email.header import decode_header
+from urllib.parse import unquote_to_bytes
 
 from twisted_bulk.batch.names import MAX_PATH, segment, split
 
-_PARAMETER = re.compile(
-    r'(?i)(?:^|;)\s*(filename\*?)\s*=\s*(?:"((?:[^"\\]|\\.)*)"?|([^;]*))', re.DOTALL
-)
+#: One parameter of a header: its name, and its value as a quoted string or as it stands.
+_PARAMETER = re.compile(r'[;\s]*([^;=]*)(?:=\s*(?:"((?:[^"\\]|\\.)*)"?|([^;]*)))?[^;]*', re.DOTALL)
 _EXTENDED = re.compile(r"([A-Za-z0-9!#$%&+^_`{}~-]+)'[^']*'(.*)", re.DOTALL)
+#: Character sets in which servers send names. Of others Python knows, some are no character sets.
+CHARSETS = frozenset(
+    (
+        "utf-8 utf8 us-ascii ascii iso-8859-1 latin1 iso-8859-2 iso-8859-15 windows-1250"
+        " windows-1251 windows-1252 koi8-r gb2312 gbk gb18030 big5 shift_jis iso-2022-jp euc-jp"
+        " euc-kr"
+    ).split()
+)
 _ENCODED_WORD = re.compile(r"=\?[^?\s]+\?[bBqQ]\?[^?]*\?=")
 _ENDING = re.compile(r"\.(?=[A-Za-z0-9]*[A-Za-z])[A-Za-z0-9]{1,10}")
+#: Endings of programs that send files: they are no endings of what is sent.
+SCRIPTS = frozenset((".php", ".asp", ".aspx", ".ashx", ".jsp", ".cgi", ".pl", ".do", ".action"))
 #: By type: the ending of a name that has none.
 ENDINGS = {
     "application/gzip": ".gz",
@@ -92,7 +101,10 @@ def source_name(
     """
     name = from_disposition(disposition, most) or from_url(url, most) or from_url(first_url, most)
     ending = ENDINGS.get(media, "")
-    if not ending or _ENDING.fullmatch(split(name)[1]):
+    stem, given = split(name)
+    if given.lower() in SCRIPTS and not media.startswith("text/"):
+        name, given = stem, ""
+    if not ending or _ENDING.fullmatch(given):
         return name
     return segment(f"{name or 'file'}{ending}", most)
 
@@ -101,7 +113,7 @@ def from_url(url: str, most: int = MAX_PATH) -> str:
     """A safe name from the last segment of a URL's path, without parameters; may be empty."""
     path = re.split(r"[?#]", url.partition("://")[2], maxsplit=1)[0].rstrip("/")
     last = path.rpartition("/")[2] if "/" in path else ""
-    last = last.partition(";")[0] or last.partition(";")[2]
+    last = last.partition(";")[0]
     return segment(_unquoted(last).replace("/", "_").replace("\\", "_"), most)
 
 
@@ -120,8 +132,13 @@ def from_disposition(value: str, most: int = MAX_PATH) -> str:
     :param value: as Latin-1
     """
     found = {"filename": "", "filename*": ""}
-    for name, quoted, plain in _PARAMETER.findall(value):
-        found[name.lower()] = found[name.lower()] or _unescaped(quoted) or plain.strip()
+    at = 0
+    while at < len(value):
+        match = _PARAMETER.match(value, at)
+        assert match is not None  # it matches anything
+        name, at = match[1].strip().lower(), max(match.end(), at + 1)
+        if name in found and not found[name]:
+            found[name] = _unescaped(match[2] or "") or (match[3] or "").strip()
     text = _extended(found["filename*"]) or _plain(found["filename"])
     return segment(re.split(r"[/\\]", text.rstrip("/\\"))[-1], most)
 
@@ -134,11 +151,11 @@ def _unescaped(quoted: str) -> str:
 def _extended(value: str) -> str:
     """The text of RFC 8187: ``UTF-8''%e2%82%ac``; empty: it is not one."""
     found = _EXTENDED.fullmatch(value)
-    if found is None:
+    if found is None or found[1].lower() not in CHARSETS:
         return ""
     try:
-        return unquote(found[2], found[1], "strict")
-    except (LookupError, UnicodeDecodeError):
+        return unquote_to_bytes(found[2]).decode(found[1])
+    except UnicodeError:
         return ""
 
 
@@ -147,8 +164,19 @@ def _plain(value: str) -> str:
     with suppress(UnicodeError):  # else it is Latin-1
         value = value.encode("latin-1").decode("utf-8")
     if _ENCODED_WORD.search(value):
-        try:
-            return str(make_header(decode_header(value)))
-        except (MessageError, LookupError, ValueError):
-            return value
+        with suppress(MessageError, ValueError):
+            return "".join(map(_word, decode_header(value)))
     return _unquoted(value) if re.search(r"%[0-9A-Fa-f]{2}", value) else value
+
+
+def _word(found: tuple[bytes | str, str | None]) -> str:
+    """A piece of a header that has encoded words.
+
+    :raises ValueError: its character set is none of :data:`CHARSETS`
+    """
+    text, charset = found
+    if isinstance(text, str):
+        return text
+    if (charset or "ascii") not in CHARSETS:
+        raise ValueError(charset)
+    return text.decode(charset or "ascii")

@@ -167,6 +167,8 @@ class TLSEndpoint:
         protocol.secured.addTimeout(self._timeout, self._clock, lambda *_: Failure(late))
         try:
             await protocol.secured
+            if not self._creator.is_trusted:
+                raise self._creator.refusal()
         except SSL.Error:
             raise self._creator.refusal() from None
         except error.ConnectionClosed:

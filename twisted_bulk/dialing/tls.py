@@ -9,7 +9,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from OpenSSL import SSL
 from OpenSSL.crypto import X509
-from service_identity import VerificationError
+from service_identity import CertificateError, VerificationError
 from service_identity.hazmat import DNS_ID, IPAddress_ID, verify_service_identity
 from service_identity.pyopenssl import extract_patterns
 from twisted.internet._sslverify import IOpenSSLTrustRoot
@@ -23,8 +23,8 @@ from twisted_bulk.system.net import address
 
 log = Logger()
 
-#: By ``host`` or ``host:port`` in lower case: the SHA-256 of certificates that are trusted there,
-#: in hexadecimal digits.
+#: By ``host`` or ``host:port`` in lower case, with brackets around an IPv6 address: the SHA-256 of
+#: certificates that are trusted there, in hexadecimal digits.
 Pins = Mapping[str, Collection[str]]
 
 MAX_NAMES = 5  # of a certificate that are shown
@@ -65,9 +65,10 @@ class _Verifying:
     :ivar peer: of the last connection
     """
 
-    def __init__(self, host: str, pins: Collection[str], context: SSL.Context) -> None:
+    def __init__(self, host: str, where: str, pins: Collection[str], context: SSL.Context) -> None:
         self._host = host.lower().rstrip(".")
         self._is_name = address(host) is None
+        self._where = where
         self._pins = pins
         self._context = context
         self.peer = _Peer()
@@ -84,32 +85,43 @@ class _Verifying:
     def _verify(
         self, connection: SSL.Connection, found: X509, number: int, depth: int, is_good: int
     ) -> bool:
-        """OpenSSL calls it for each certificate of the chain, that of the server (depth 0) at last.
+        """OpenSSL calls it for each certificate of the chain, and for each that has a problem.
 
-        A problem of another one is kept, so that it can be told with the server's certificate.
+        Most problems of other certificates come before that of the server (depth 0): they are
+        kept, so that they can be told with its certificate. Behind it, each ends the connection.
         """
         peer = self.peer
         try:
-            if not is_good and not peer.reason:
+            if not is_good and not peer.reason and not self._pins:
                 peer.reason = _reason(number, found)
-            if depth != 0:
+            if depth != 0 and peer.leaf is None:
                 return True
-            peer.leaf = found
-            if self._pins:
-                is_pinned = _fingerprint(found) in self._pins
-                peer.reason = "" if is_pinned else "it is not the pinned certificate"
-            elif not peer.reason and not self._is_for_host(found):
-                peer.reason = f"the certificate is for {_names(found)}, not for {self._host}"
+            if depth == 0:
+                peer.leaf = found
+                peer.reason = peer.reason or self._refuses(found)
         except Exception:
             log.failure("verifying a certificate failed")
             peer.reason = peer.reason or "the certificate cannot be read"
         return not peer.reason
 
+    def _refuses(self, found: X509) -> str:
+        """Why a server's certificate is not the right one, or nothing."""
+        if self._pins:
+            return "" if _fingerprint(found) in self._pins else "it is not the pinned certificate"
+        if self._is_for_host(found):
+            return ""
+        return f"the certificate is for {_names(found)}, not for {self._host}"
+
+    @property
+    def is_trusted(self) -> bool:
+        """Whether the server's certificate was seen, and nothing is wrong."""
+        return self.peer.leaf is not None and not self.peer.reason
+
     def _is_for_host(self, found: X509) -> bool:
         wanted = DNS_ID(self._host) if self._is_name else IPAddress_ID(self._host)
         try:
             verify_service_identity(extract_patterns(found), [wanted], [])
-        except VerificationError:
+        except (VerificationError, CertificateError):
             return False
         return True
 
@@ -118,12 +130,10 @@ class _Verifying:
         peer = self.peer
         if not peer.reason:
             return MemberError("tls_failed", "the server does not speak TLS, or no version is safe")
-        cure = ""
-        if peer.leaf is not None:
-            cure = (
-                f"; --trust {self._host}=SHA256 takes it, its SHA-256 is {_fingerprint(peer.leaf)}"
-            )
-        return MemberError("tls_failed", peer.reason + cure)
+        if peer.leaf is None:
+            return MemberError("tls_failed", peer.reason)
+        cure = f"--trust {self._where}=SHA256 takes the server's, {_fingerprint(peer.leaf)}"
+        return MemberError("tls_failed", f"{peer.reason}; {cure}")
 
 
 class TLSPolicy:
@@ -142,9 +152,10 @@ class TLSPolicy:
 
     def creator(self, host: str, port: int) -> _Verifying:
         """The maker of connections to a host; for one connection."""
-        key = host.lower().rstrip(".")
-        pins = self._pins.get(f"{key}:{port}") or self._pins.get(key) or ()
-        return _Verifying(host, pins, self._context)
+        key = f"[{host.lower()}]" if ":" in host else host.lower().rstrip(".")
+        where = f"{key}:{port}"
+        pins = self._pins.get(where) or self._pins.get(key) or ()
+        return _Verifying(host, where, pins, self._context)
 
 
 def _fingerprint(certificate: X509) -> str:
@@ -159,7 +170,7 @@ def _reason(number: int, certificate: X509) -> str:
     if number == _NOT_YET:
         return f"the certificate is not valid before {about.not_valid_before_utc:%Y-%m-%d}"
     if number in _UNKNOWN:
-        return f"the authority is unknown: {about.issuer.rfc4514_string()[:60]}"
+        return f"the authority is unknown (see --ca): {about.issuer.rfc4514_string()[:60]}"
     return f"the certificate is not valid: error {number} of OpenSSL"
 
 

@@ -112,18 +112,17 @@ class Fetcher:
             raise
         assert reception.partial is not None
         content, sink = reception.content, reception.partial.sink
-        most = min(self._limits.most, fetch.expect.max_bytes or self._limits.most)
+        limits, most = self._limits, fetch.expect.max_bytes
+        if most:
+            limits = replace(limits, most=min(limits.most, most))
         decoder = Decoder(content.decoded) if content.decoded else None
-        body = Body(
-            reception, sink, self._clock, replace(self._limits, most=most), decoder, tail or b""
-        )
+        body = Body(reception, sink, self._clock, limits, decoder, tail or b"")
         try:
             response.deliverBody(body)
             certain = await body.done
             _check_length(reception, facts_of(response).broken, certain)
             fetch.expect.check_size(body.given)
-            checked = bool(fetch.member.sha256 or content.digest)
-            reception.verified = certain or checked or (decoder is not None and decoder.is_certain)
+            reception.verified = certain or bool(fetch.member.sha256 or content.digest)
             reception.finishing, reception.came = True, self._clock.seconds()
             await sink.finish()
         except BaseException:
@@ -181,6 +180,8 @@ class Fetcher:
             await drop(response, self._clock)
             if response.code == 416 and partial is not None:
                 reception.forget()
+                if hop.number:  # the first host has no place for it now
+                    raise MemberError("bad_range", "the file has become shorter")
                 return await self._ask(fetch, None, deadline)
             if response.code == 206:
                 what = "a part of the file, which was not asked for"
@@ -232,9 +233,7 @@ class Fetcher:
 
 
 def _check_length(reception: Reception, broken: bool, certain: bool) -> None:
-    """Compare the received bytes with the announced length.
-
-    A body that ended well by its own framing may still be too long or too short.
+    """Compare the received bytes with the announced length, whatever its own framing said.
 
     :param broken: the connection was lost with an error
     :param certain: the end of the body was certain

@@ -23,6 +23,9 @@ from twisted_bulk.errors import MemberError
 from twisted_bulk.http_client.codings import Decoder
 from twisted_bulk.http_client.response import explain
 
+WASTE_BYTES = 64 * 1024  # of an encoded body that may come beyond the limit of the decoded one
+SLICE_SECONDS = 0.02  # for which one body is decoded, without a byte for the sink
+
 
 @dataclass(frozen=True)
 class BodyLimits:
@@ -50,7 +53,7 @@ class Body(Protocol):
     """Decodes a body, passes it on to its sink, and stops reading while the sink is busy.
 
     The time for which the sink is busy does not count against the limits. ``done`` fires at the
-    end, with True if the end was certain: by Content-Length, by the last chunk or by TLS.
+    end, with True if the end was certain: by Content-Length or by the last chunk.
     ``given``: bytes that the sink has, of all attempts that continue each other.
 
     :param decoder: None: the body is not decoded
@@ -128,14 +131,19 @@ class Body(Protocol):
             return
         if self._decoder is None:
             self._give(data)
+        elif self._reception.received > self._limits.most + WASTE_BYTES:
+            self._fail(self._too_large())
         else:
             self._pieces.append(self._decoder.pieces(data))
             self._give_pieces()
 
+    def _too_large(self) -> MemberError:
+        return MemberError("too_large", f"more than {self._limits.most} bytes")
+
     def _give(self, data: bytes) -> None:
         self.given += len(data)
         if self.given > self._limits.most:
-            self._fail(MemberError("too_large", f"more than {self._limits.most} bytes"))
+            self._fail(self._too_large())
             return
         try:
             busy = self._sink.write(data)
@@ -143,23 +151,42 @@ class Body(Protocol):
             self._fail(problem)
             return
         if busy is not None:
-            self._reception.busy_since = self._heard
-            if self.transport is not None:
-                cast(IPushProducer, self.transport).pauseProducing()
-            busy.addCallbacks(self._resume, self._fail)
+            self._wait_for(busy)
 
     def _give_pieces(self) -> None:
-        """Decode while the sink takes bytes: a few of them may become very many."""
+        """Decode while the sink takes bytes, for :data:`SLICE_SECONDS` at once.
+
+        A few bytes may become very many.
+        """
+        end = self._clock.seconds() + SLICE_SECONDS
         while self._pieces and self._reception.busy_since is None and not self.done.called:
             try:
-                piece = next(self._pieces[0], b"")
+                piece = next(self._pieces[0], None)
             except MemberError as problem:
                 self._fail(problem)
                 return
-            if piece:
-                self._give(piece)
-            else:
+            if piece is None:
                 self._pieces.popleft()
+            elif piece:
+                self._give(piece)
+            elif self._clock.seconds() > end:
+                self._rest()
+                return
+        if self._reception.busy_since is None and self._lost is not None and not self._pieces:
+            self._end(self._lost)
+
+    def _rest(self) -> None:
+        """Decode on in the reactor's next turn; meanwhile nothing is read."""
+        rest: Deferred[None] = Deferred()
+        self._wait_for(rest)
+        self._clock.callLater(0, rest.callback, None)
+
+    def _wait_for(self, busy: Deferred[None]) -> None:
+        """The sink takes no bytes until ``busy`` fires."""
+        self._reception.busy_since = self._clock.seconds()
+        if self.transport is not None:
+            cast(IPushProducer, self.transport).pauseProducing()
+        busy.addCallbacks(self._resume, self._fail)
 
     def _resume(self, _: None) -> None:
         if self._reception.busy_since is not None:
@@ -168,11 +195,7 @@ class Body(Protocol):
             self._reception.held += self._heard - self._reception.busy_since
             self._reception.busy_since = None
         self._give_pieces()
-        if self._reception.busy_since is not None:
-            return
-        if self._lost is not None:
-            self._end(self._lost)
-        elif self.transport is not None:
+        if self._reception.busy_since is None and self.transport is not None:
             cast(IPushProducer, self.transport).resumeProducing()
 
     def _fail(self, problem: BaseException | Failure) -> None:
@@ -183,25 +206,22 @@ class Body(Protocol):
     def connectionLost(self, reason: Failure = Failure(ResponseDone())) -> None:  # noqa: B008
         self.transport = None
         self._stop_timer()
-        if self._pieces:
-            self._lost = reason
-        else:
+        self._lost = reason
+        if self._decoder is not None and reason.check(ResponseDone, PotentialDataLoss):
+            self._pieces.append(self._decoder.pieces(b"", last=True))
+        if self._decoder is None:
             self._end(reason)
+        elif self._reception.busy_since is None:
+            self._give_pieces()
 
     def _end(self, reason: Failure) -> None:
-        """All bytes that came are with the sink."""
+        """The connection has ended, and all bytes that came are with the sink."""
         if self.done.called:
             return
         if self._overlap and reason.check(ResponseDone, PotentialDataLoss):
             self._reception.forget()
             self.done.errback(MemberError("bad_range", "the file has become shorter"))
             return
-        if self._decoder is not None and reason.check(ResponseDone, PotentialDataLoss):
-            try:
-                self._decoder.finish()
-            except MemberError as problem:
-                self.done.errback(problem)
-                return
         if reason.check(ResponseDone):
             self.done.callback(True)
         elif reason.check(PotentialDataLoss):

@@ -5,6 +5,7 @@ Its :class:`Reception` belongs to the attempt that is under way, see ``attempt.p
 others only read it.
 """
 
+from collections import deque
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -52,24 +53,35 @@ class Partial:
 
     :param validator: for If-Range, so that the next attempt may continue, or empty
     :param mark: without one: by which another version can probably be told, or empty
-    :param tail: with a mark: the last :data:`TAIL_BYTES` that have come, if so many have. The next
-        attempt fetches them again, and continues if they are alike
+    :param pieces: with a mark: the last bytes that have come, see :attr:`tail`
     """
 
     sink: Sink
     validator: str = ""
     mark: str = ""
-    tail: bytes = b""
+    pieces: deque[bytes] = field(default_factory=deque)
+    kept: int = 0  # bytes in `pieces`
 
     @property
     def can_continue(self) -> bool:
         """Whether the next attempt may continue."""
-        return bool(self.validator or len(self.tail) == TAIL_BYTES)
+        return bool(self.validator or self.kept >= TAIL_BYTES)
+
+    @property
+    def tail(self) -> bytes:
+        """The last :data:`TAIL_BYTES` that have come, if the attempt has a mark only.
+
+        The next attempt fetches them again, and continues if they are alike.
+        """
+        return b"".join(self.pieces)[-TAIL_BYTES:]
 
     def keep(self, data: bytes) -> None:
         """These bytes have come."""
         if self.mark:
-            self.tail = (self.tail + data[-TAIL_BYTES:])[-TAIL_BYTES:]
+            self.pieces.append(data[-TAIL_BYTES:])
+            self.kept += len(self.pieces[-1])
+            while self.kept - len(self.pieces[0]) >= TAIL_BYTES:
+                self.kept -= len(self.pieces.popleft())
 
 
 @dataclass(eq=False, slots=True)

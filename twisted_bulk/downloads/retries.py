@@ -20,6 +20,7 @@ MAX_THROTTLED = 20  # answers 429 or 503 that use up no try; further ones do
 #: Seconds after which the URL that a redirect names may have expired.
 EXPIRY_SECONDS = 10.0
 EXPIRED_STATUSES = frozenset((400, 401, 403, 404, 410))  # answers of an expired URL
+#: Bytes by which a try must have got further, for the count of tries to begin anew.
 MIN_ADVANCE = 64 * 1024
 MAX_RENEWALS = 3  # times that a member's redirect is then asked for again
 

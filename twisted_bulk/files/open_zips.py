@@ -11,6 +11,7 @@ from twisted_bulk.http_server.preconditions import Representation
 from twisted_bulk.storage.folders import DataFolders
 from twisted_bulk.storage.names import DIGEST, PUBLIC_FOLDER, ZIP_FILE
 
+MAX_NAME_BYTES = 240  # of a zip's file name; the one of its checksum is a little longer
 Identity = tuple[int, int]  # device and inode
 
 
@@ -74,7 +75,8 @@ class Zips:
         :raises OSError: the file cannot be opened
         """
         folder, name = parse_link(path)
-        if not PUBLIC_FOLDER.fullmatch(folder) or not ZIP_FILE.fullmatch(name):
+        is_name = ZIP_FILE.fullmatch(name) and len(name.encode()) <= MAX_NAME_BYTES
+        if not is_name or not PUBLIC_FOLDER.fullmatch(folder):
             raise FileNotFoundError
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
         directory = os.open(self._folders.public / folder, flags)

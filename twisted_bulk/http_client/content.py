@@ -7,8 +7,10 @@ from twisted.web.iweb import IResponse
 
 from twisted_bulk.http_client.codings import codings_of, to_decode
 from twisted_bulk.http_client.parser import facts_of
-from twisted_bulk.http_client.response import digest, header, media_type, modified
+from twisted_bulk.http_client.response import digest, header, media_type, modified, whole_length
 
+MAX_TYPE = 255  # characters of Content-Type that are kept (RFC 6838, 4.2)
+MAX_NAMED = 10  # codings of a body that is kept that are named
 MAX_DISPOSITION = 4096  # bytes of Content-Disposition that are looked at
 
 
@@ -48,12 +50,12 @@ def content_of(response: IResponse, url: str) -> Content:
     media, codings = media_type(response), codings_of(facts_of(response).codings)
     decoded = to_decode(codings, urlsplit(url).path, media) if codings else ()
     return Content(
-        length=response.length if isinstance(response.length, int) else None,
+        length=whole_length(response),
         modified=modified(response),
         digest="" if decoded else digest(response),
-        type=media,
+        type=media[:MAX_TYPE],
         disposition=header(response, b"Content-Disposition")[:MAX_DISPOSITION],
         url=url,
         decoded=decoded,
-        encoding="" if decoded else ", ".join(codings),
+        encoding="" if decoded else ", ".join(codings[:MAX_NAMED]),
     )

@@ -1,6 +1,6 @@
 """The cookies of one member: from its redirects, for the hosts that have set them."""
 
-from contextlib import suppress
+import re
 from http.client import HTTPMessage
 from http.cookiejar import Cookie, CookieJar, DefaultCookiePolicy
 from typing import Any
@@ -10,6 +10,11 @@ from urllib.request import Request
 from twisted.web.iweb import IResponse
 
 MAX_COOKIES = 50  # of one member; further ones are ignored
+MAX_BYTES = 8 * 1024  # of all of them, with their attributes
+#: The attributes that are looked at. Others are left out, as are those that no server means so.
+_ATTRIBUTE = re.compile(
+    r"(?i)\s*(path=[^\s]{0,200}|secure|max-age=-?\d{1,9}|expires=(?!.*\d{5})[\w ,:+-]{1,50})\s*"
+)
 
 
 class _SameHost(DefaultCookiePolicy):
@@ -32,11 +37,21 @@ class _SameHost(DefaultCookiePolicy):
         return bool(domain == urlsplit(request.get_full_url()).hostname)
 
 
+def _harmless(value: bytes) -> str:
+    """A Set-Cookie with the attributes that matter; empty: it could not be sent back as it is."""
+    try:
+        pair, *attributes = value.decode().split(";")
+    except UnicodeDecodeError:
+        return ""
+    return ";".join((pair, *filter(_ATTRIBUTE.fullmatch, attributes)))
+
+
 class Cookies:
     """The cookies that one member's responses have set."""
 
     def __init__(self) -> None:
         self._jar = CookieJar(_SameHost())
+        self._bytes = 0  # of all cookies that were looked at
 
     def take(self, response: IResponse, url: str) -> None:
         """Take the cookies of a response.
@@ -48,8 +63,10 @@ class Cookies:
             return
         message = HTTPMessage()
         for value in values[: max(0, MAX_COOKIES - len(self._jar))]:
-            with suppress(UnicodeDecodeError):  # it could not be sent back as it is
-                message.add_header("Set-Cookie", value.decode())
+            cookie = _harmless(value)
+            self._bytes += len(cookie)
+            if cookie and self._bytes <= MAX_BYTES:
+                message.add_header("Set-Cookie", cookie)
 
         class _Answer:
             info = staticmethod(lambda: message)

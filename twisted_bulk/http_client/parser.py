@@ -5,6 +5,7 @@ differently (RFC 9112, 6.3) fails, and the error's detail has the line.
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +17,7 @@ from twisted_bulk.errors import MemberError
 MAX_HEADER_LINE = 64 * 1024  # bytes of one line; a longer one is `headers_too_large`
 #: Bytes of one response's headers, with responses 1xx before it; more is `headers_too_large`.
 MAX_HEADER_BYTES = 2 * MAX_HEADER_LINE
+MAX_CHUNK_LINE = 1024  # bytes of the line with a chunk's size; more is `bad_response`
 MAX_SHOWN = 80  # bytes of a line in an error's detail
 
 #: ``ICY`` is what SHOUTcast servers say instead of ``HTTP/1.0``.
@@ -23,6 +25,7 @@ _STATUS_LINE = re.compile(
     rb"(?:HTTP/([0-9])(?:\.([0-9]))?|ICY)[ \t]+([1-9][0-9]{2})(?![0-9])[ \t]*(.*)"
 )
 _TOKEN = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{1,16}")
 _LENGTH = re.compile(rb"[0-9]{1,18}")
 _PACKINGS = {b"gzip", b"x-gzip", b"deflate"}  # transfer codings beside chunked
 _CONTENT_ENCODING = b"content-encoding"
@@ -63,37 +66,89 @@ def too_large() -> MemberError:
 
 
 class ChunkedDecoder(_ChunkedTransferDecoder):
-    """Decodes chunks. Blanks around a chunk's size, extensions and bare line feeds are ignored."""
+    """Decodes chunks. Blanks around a chunk's size, extensions and bare line feeds are ignored.
+
+    Chunks that come together are passed on together: very small ones would cost much time.
+    """
+
+    def __init__(
+        self, dataCallback: Callable[[bytes], None], finishCallback: Callable[[bytes], None]
+    ) -> None:
+        self._chunks: list[bytes] = []
+        self._deliver, self._finish = dataCallback, finishCallback
+        super().__init__(self._chunks.append, self._end)
+
+    def dataReceived(self, data: bytes) -> None:
+        super().dataReceived(data)
+        self._pass_on()
+
+    def _pass_on(self) -> None:
+        chunks = b"".join(self._chunks)
+        self._chunks.clear()
+        if chunks:
+            self._deliver(chunks)
+
+    def _end(self, rest: bytes) -> None:
+        self._pass_on()
+        self._finish(rest)
+
+    def _line(self, most: int) -> bytes | None:
+        """Take the next line; None: it has not come.
+
+        :raises _MalformedChunkedDataError: it has more than ``most`` bytes
+        """
+        end = self._buffer.find(b"\n", 0, most + 1)
+        if end < 0:
+            if len(self._buffer) > most:
+                raise _MalformedChunkedDataError
+            return None
+        line = bytes(self._buffer[:end])
+        del self._buffer[: end + 1]
+        return line.removesuffix(b"\r")
 
     def _dataReceived_CHUNK_LENGTH(self) -> bool:
-        end = self._buffer.find(b"\n")
-        line = bytes(self._buffer[: max(0, end)])
-        size = line.partition(b";")[0].strip(b" \t\r")
-        if end >= 0:
-            self._buffer[: end + 1] = size + b"\r\n"
-            self._start = 0
+        line = bytes(self._buffer[:MAX_SHOWN])
         try:
-            return super()._dataReceived_CHUNK_LENGTH()
+            found = self._line(MAX_CHUNK_LINE)
+            line = line if found is None else found
+            size = line.partition(b";")[0].strip(b" \t")
+            if found is not None and not _CHUNK_SIZE.fullmatch(size):
+                raise _MalformedChunkedDataError
         except _MalformedChunkedDataError:
-            what = f"not the size of a chunk: {_shown(line or bytes(self._buffer))}"
+            what = f"not the size of a chunk: {_shown(line)}"
             raise MemberError("bad_response", what) from None
+        if found is None:
+            return False
+        self.length = int(size, 16)
+        self.state = "BODY" if self.length else "TRAILER"
+        return True
 
     def _dataReceived_CRLF(self) -> bool:
-        if self._buffer.startswith(b"\n"):
-            self._buffer[:1] = b"\r\n"
-        try:
-            return super()._dataReceived_CRLF()
-        except _MalformedChunkedDataError:
+        if self._buffer == b"\r":
+            return False
+        end = 1 if self._buffer[:1] == b"\n" else 2
+        if end == 2 and self._buffer[:2] != b"\r\n":
             what = f"a chunk is longer than its size: {_shown(bytes(self._buffer[:16]))}"
-            raise MemberError("bad_response", what) from None
+            raise MemberError("bad_response", what)
+        self.state = "CHUNK_LENGTH"
+        del self._buffer[:end]
+        return True
 
     def _dataReceived_TRAILER(self) -> bool:
-        if self._buffer.startswith(b"\n"):
-            self._buffer[:1] = b"\r\n"
         try:
-            return super()._dataReceived_TRAILER()
+            line = self._line(MAX_HEADER_LINE - self._receivedTrailerHeadersSize)
         except _MalformedChunkedDataError:
             raise too_large() from None
+        if line is None:
+            return False
+        self._receivedTrailerHeadersSize += len(line) + 2
+        if line:
+            return True
+        rest = bytes(self._buffer)
+        self._buffer.clear()
+        self.state = "FINISHED"
+        self.finishCallback(rest)
+        return False
 
 
 class ResponseParser(HTTPClientParser):
@@ -138,7 +193,7 @@ class ResponseParser(HTTPClientParser):
         super().statusReceived(b"%b %b %b" % (version, found[3], found[4]))
 
     def allHeadersReceived(self) -> None:
-        if self.response.code >= 200:
+        if self.response.code >= 200 and self.response.code not in self.NO_BODY_CODES:
             self._check_framing()
         super().allHeadersReceived()
 
@@ -159,7 +214,12 @@ class ResponseParser(HTTPClientParser):
             wrong += f", and Content-Length: {_shown(lengths[0])}"
         elif not all(map(_LENGTH.fullmatch, lengths)) or len(set(map(int, lengths))) > 1:
             wrong = f"Content-Length: {_shown(b', '.join(lengths))}"
-        if wrong:
+        if wrong and self.response.code in range(300, 400):  # its body is not needed
+            self.connHeaders.setRawHeaders(b"transfer-encoding", [])
+            self.connHeaders.setRawHeaders(b"content-length", [b"0"])
+            request: Any = self.request
+            request.persistent = False
+        elif wrong:
             raise MemberError("bad_response", f"nobody can tell where the answer ends: {wrong}")
         facts_of(self.response).codings = [
             word.decode("latin-1") for word in (*self._values(_CONTENT_ENCODING), *packed)

@@ -83,7 +83,7 @@ def following(hop: Hop, response: IResponse, most: int, now: float) -> Hop | Non
         cookies.take(response, hop.url)
     if response.code == 401:
         asked = [
-            value.decode("latin-1")
+            value.decode("utf-8", "replace")  # RFC 7616, 3.3: UTF-8 is the only other charset
             for value in response.headers.getRawHeaders(b"WWW-Authenticate", [])
         ]
         if not hop.userinfo or hop.digest or not digest_auth.is_asked(asked):

@@ -80,6 +80,14 @@ def is_whole(response: IResponse) -> bool:
     return found is not None and found[1] == "0" and int(found[2]) == int(found[3]) - 1
 
 
+def whole_length(response: IResponse) -> int | None:
+    """The length of the whole file, whose bytes begin in this response; None: it is unknown."""
+    if response.code == 206:
+        found = _RANGE.fullmatch(header(response, b"Content-Range"))
+        return int(found[3]) if found else None
+    return response.length if isinstance(response.length, int) else None
+
+
 def total_from(response: IResponse, begin: int, wanted: str, total: int | None) -> int:
     """The length of the whole file, from a response 206 with the bytes from ``begin`` to the end.
 

@@ -22,6 +22,7 @@ class Role(StrEnum):
     FILES = "files"
 
 
+_PINNED = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^=/@:\[\]]+)(:\d{1,5})?")  # a host of --trust
 MIN_MEMORY = 16_000_000  # bytes of data for the embedded server; it needs some for itself
 _SCALE = {"": 1, "k": 1000, "M": 1000**2, "G": 1000**3, "T": 1000**4}
 _SCALE |= {"Ki": 1024, "Mi": 1024**2, "Gi": 1024**3, "Ti": 1024**4}
@@ -180,7 +181,7 @@ def pins(text: str) -> dict[str, frozenset[str]]:
     for word in filter(None, re.split(r"[,\s]+", text)):
         host, _, digest = word.rpartition("=")
         digest = digest.replace(":", "").lower()
-        if not re.fullmatch(r"[^=/@]+", host) or not re.fullmatch(r"[0-9a-f]{64}", digest):
+        if not _PINNED.fullmatch(host) or not re.fullmatch(r"[0-9a-f]{64}", digest):
             raise ValueError("HOST=SHA256 or HOST:PORT=SHA256, 64 hexadecimal digits")
         host = host.lower()
         found[host] = found.get(host, frozenset()) | {digest}

@@ -10,7 +10,7 @@ from twisted_bulk.batch.expectations import ANYTHING
 from twisted_bulk.batch.model import PartSpec, Spec, pack_members
 from twisted_bulk.batch.names import segment
 from twisted_bulk.errors import InvalidRequest, NotRetryable
-from twisted_bulk.jobs.group_model import Group, GroupPart, GroupRecord
+from twisted_bulk.jobs.group_model import ENDED, Group, GroupPart, GroupRecord
 from twisted_bulk.jobs.groups import GroupQueue
 from twisted_bulk.orders.order import Order
 from twisted_bulk.orders.replacements import Replacements
@@ -118,13 +118,15 @@ class Grouping:
 
         :param wanted: new URLs or members, by the numbers or URLs of those that they replace
         :returns: by part number: the key of its new members
-        :raises InvalidRequest: a URL is none, or a number or URL is not of this batch
+        :raises InvalidRequest: a URL is none, or a number or URL is of no part that is tried again
         """
-        changes = Replacements(wanted)
+        changes = await deferToThread(Replacements, wanted)
         made: dict[int, str] = {}
+        if record.state not in ENDED or record.state == "done":
+            return made  # there is nothing to try again
         try:
             for number, part in enumerate(record.parts, 1):
-                if changes.may_be_in(part.size):
+                if part.ok < part.size and changes.may_be_in(part.size):
                     key = await self._queue.attachment_of(record, number)
                     packed = await self._queue.attachment(key) if key else None
                     if packed is None:

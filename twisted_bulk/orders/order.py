@@ -59,21 +59,18 @@ class Order:
             after = self._chunks[number + 1].first if number + 1 < len(self._chunks) else self.total
             if after > begin and chunk.first < end:
                 found = self._read(number, chunk)
-                yield found[max(0, begin - chunk.first) : end - chunk.first]
+                yield list(map(_tidied, found[max(0, begin - chunk.first) : end - chunk.first]))
 
     def _read(self, number: int, chunk: Chunk) -> list[Member]:
+        """The members of a chunk as they were sent."""
         if self._last[0] != number:
-            self._last = (
-                number,
-                [
-                    Member(tidy(entry))
-                    if isinstance(entry, str)
-                    else Member(
-                        tidy(entry.url), entry.name, entry.headers, entry.sha256, entry.expect
-                    )
-                    for entry in self._entries(chunk)
-                ],
-            )
+            found = [
+                Member(entry)
+                if isinstance(entry, str)
+                else Member(entry.url, entry.name, entry.headers, entry.sha256, entry.expect)
+                for entry in self._entries(chunk)
+            ]
+            self._last = number, found
         return self._last[1]
 
     def _entries(self, chunk: Chunk) -> list[Any]:
@@ -99,7 +96,8 @@ class Order:
         named = None if named is None else str(named)
         seen = hashlib.sha256(_plain(msgspec.structs.replace(asked, download=[], task_id=named)))
         number, strict = 0, asked.urls == "strict"
-        for members in self.members(0, self.total):
+        for chunk_number, chunk in enumerate(self._chunks):
+            members = self._read(chunk_number, chunk)
             for member in members:
                 check_member(member, f"$.download[{number}]", strict)
                 number += 1
@@ -146,6 +144,11 @@ def read_order(body: BinaryIO | bytes, most: int) -> Order:
     order = Order(submission, found.total, file, found.chunks)
     order.check()
     return order
+
+
+def _tidied(member: Member) -> Member:
+    url = tidy(member.url)
+    return member if url == member.url else msgspec.structs.replace(member, url=url)
 
 
 def _plain(value: Any) -> bytes:

@@ -59,10 +59,13 @@ class Replacements:
         self._first += size
 
     def check_all_used(self) -> None:
-        """:raises InvalidRequest: a number or URL is not of this batch"""
+        """:raises InvalidRequest: a number or URL is of no part that is tried again"""
         if self._unused:
-            name = min(self._unused)
-            raise InvalidRequest(f"$.replace: {name[:100]!r} is no member of this batch")
+            name = min(self._unused)[:100]
+            raise InvalidRequest(
+                f"$.replace: {name!r} is no member of a part that is tried again;"
+                f" expected a number from 1 to {self._first}, or a URL as it was sent"
+            )
 
 
 def _replaced(old: Member, new: New) -> Member:

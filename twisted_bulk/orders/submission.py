@@ -4,7 +4,7 @@ import functools
 import json
 import re
 from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -140,8 +140,6 @@ def check_expect(expect: Expect | None, where: str) -> None:
         return
     if len(expect.type) > MAX_TYPES or not all(map(TYPE.fullmatch, expect.type)):
         raise InvalidRequest(f"{where}.type: expected up to {MAX_TYPES} types such as audio/*")
-    if expect.min_bytes < 0 or expect.max_bytes < 0:
-        raise InvalidRequest(f"{where}: a size below 0")
     if 0 < expect.max_bytes < expect.min_bytes:
         raise InvalidRequest(f"{where}: max_bytes is less than min_bytes")
 
@@ -151,7 +149,8 @@ def check_names(submission: Submission) -> None:
     for where, name in (("filename", submission.filename), ("manifest", submission.manifest)):
         if isinstance(name, str) and (len(name) > MAX_FILE_NAME or re.search(r"[/\\]", name)):
             raise InvalidRequest(
-                f"$.{where}: expected a file name of at most {MAX_FILE_NAME} characters"
+                f"$.{where}: expected a file name without slashes, of {MAX_FILE_NAME} characters"
+                " at most"
             )
         if isinstance(name, str) and name and not segment(name).removesuffix(".zip"):
             raise InvalidRequest(f"$.{where}: no file can have this name")
@@ -180,6 +179,20 @@ def check_member(member: Member, where: str, strict: bool) -> None:
         raise InvalidRequest(f"{where}.sha256: not 64 hexadecimal digits")
 
 
+def _hint(where: str) -> str:
+    """What is expected at a place of a batch's body, where msgspec does not say it."""
+    if where == "$.download":
+        return " (in PHP: array_values)"
+    kind = get_type_hints(Submission).get(where.removeprefix("$."))
+    found = [
+        word
+        for one in (kind, *get_args(kind))
+        if get_origin(one) is Literal
+        for word in get_args(one)
+    ]
+    return f" (expected {', '.join(found)})" if found else ""
+
+
 _BYTE = re.compile(r"\(byte (\d+)\)")
 _decoder = functools.cache(msgspec.json.Decoder)
 
@@ -202,7 +215,7 @@ def decode(
     except msgspec.ValidationError as error:
         what, at, path = str(error).rpartition(" - at `")
         where = place(path.rstrip("`")) if at else place("$")
-        what = what if at else path
+        what = (what if at else path) + _hint(where)
         raise InvalidRequest(what if where == "$" else f"{what} - at `{where}`") from None
     except UnicodeDecodeError:
         raise InvalidRequest("not JSON: it is not UTF-8") from None

@@ -2,7 +2,8 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 
 from twisted_bulk.batch.model import Member, PartSpec
 from twisted_bulk.batch.names import MAX_PATH, SHARDS, Names, fold, folders_of, safe, sharded
@@ -10,7 +11,7 @@ from twisted_bulk.batch.source_names import from_url, source_name
 from twisted_bulk.errors import Unavailable
 from twisted_bulk.http_client.content import Content
 
-CLAIMS_AT_ONCE = 500  # names in one call
+CLAIMS_AT_ONCE = 500  # names and folders in one call
 #: Times that a name may be another part's; then its numbers begin behind the members of the parts
 #: before this one. Else parts with many names alike would ask for each number in vain.
 MAX_REFUSED = 8
@@ -75,63 +76,77 @@ class Naming:
         """
         if self._claim is None:
             return
-        left: list[int] = list(range(len(self.names)))
-        while left:
-            refused: set[int] = set()
-            for begin in range(0, len(left), CLAIMS_AT_ONCE):
-                refused |= await self._claim_some(left[begin : begin + CLAIMS_AT_ONCE])
-            left = sorted(refused - set(fixed))
-            for number in left:
-                self._take_another(number)
+        left: Collection[int] = range(len(self.names))
+        while left := await self._claim_names(self.names, left) - set(fixed):
+            for number in sorted(left):
+                self.names[number] = self._take_another(self._wanted[number])
 
-    def _take_another(self, number: int) -> None:
-        """The name of a member is another part's: take the next one for it."""
-        wanted = self._wanted[number]
+    def _take_another(self, wanted: str) -> str:
+        """A name is another part's: take the next one for it."""
         self._refused[wanted] += 1
         if self._refused[wanted] > MAX_REFUSED:
             self._names.skip_to(wanted, self._spec.first + 2)
-        self.names[number] = self._names.take(wanted)
+        return self._names.take(wanted)
 
-    async def _claim_some(self, numbers: Iterable[int]) -> set[int]:
+    async def _claim_names(
+        self, names: Mapping[int, str] | Sequence[str], numbers: Iterable[int]
+    ) -> set[int]:
         """Claim the names of some members; returns those that need another name."""
         assert self._claim is not None
-        asked: list[bytes] = []
-        about: list[tuple[int, str]] = []  # the member, and the folder or nothing
-        for number in numbers:
-            name = self.names[number]
-            for folder in folders_of(name):
-                if folder not in self._folders:
-                    asked.append(_claim(folder, FOLDER))
-                    about.append((number, folder))
-            asked.append(_claim(name, self._spec.first + number + 1))
-            about.append((number, ""))
         refused: set[int] = set()
-        for (number, folder), ours in zip(about, await self._claim(asked), strict=True):
-            if ours:
-                self._folders |= {folder} if folder else set()
-            else:
-                refused.add(number)
-                if folder:  # another part has a file of this name
-                    self._names.lose_folder(folder)
+        claims = self._claims(names, numbers)
+        while some := list(islice(claims, CLAIMS_AT_ONCE)):
+            answers = await self._claim([_claim(name, who) for _, name, who in some])
+            for (number, name, who), ours in zip(some, answers, strict=True):
+                if ours and who == FOLDER:
+                    self._folders.add(name)
+                elif not ours:
+                    refused.add(number)
+                    if who == FOLDER:  # another part has a file of this name
+                        self._names.lose_folder(name)
         return refused
 
-    async def settle(self, number: int, content: Content) -> str:
-        """The final name of a member, whose response has come."""
+    def _claims(
+        self, names: Mapping[int, str] | Sequence[str], numbers: Iterable[int]
+    ) -> Iterator[tuple[int, str, int]]:
+        """The names and folders of members that have to be claimed, with the claimants."""
+        for number in numbers:
+            for folder in folders_of(names[number]):
+                if folder not in self._folders:
+                    yield number, folder, FOLDER
+            yield number, names[number], self._spec.first + number + 1
+
+    async def settle(self, numbers: Iterable[int], content: Content) -> dict[int, str]:
+        """The final names of members that have one URL, whose response has come."""
+        wanted = {number: self._named_by(number, content) for number in numbers}
+        new: dict[int, str] = {}
+        for number, name in wanted.items():
+            if name != self._wanted[number]:
+                self._names.release(self.names[number])
+                new[number] = self._names.take(name)
+                self._names.add(self.names[number])  # until the new one is claimed
+        try:
+            left: Iterable[int] = new
+            while self._claim is not None and (left := await self._claim_names(new, left)):
+                for number in sorted(left):
+                    new[number] = self._take_another(wanted[number])
+        except BaseException as problem:
+            for number, name in new.items():
+                self._names.release(name)
+                self._names.add(self.names[number])
+            if not isinstance(problem, Unavailable):
+                raise
+            new.clear()  # the names of before are good enough
+        for number, name in new.items():
+            self._names.release(self.names[number])
+            self._names.add(name)
+            self.names[number], self._wanted[number] = name, wanted[number]
+        return {number: self.names[number] for number in wanted}
+
+    def _named_by(self, number: int, content: Content) -> str:
+        """The name that a member should have by the response to its request."""
         member = self._members[number]
         if safe(member.name, self._most):
-            return self.names[number]
+            return self._wanted[number]
         found = source_name(content.disposition, content.url, member.url, content.type, self._most)
-        wanted = self._layout(found or "file")
-        if wanted == self._wanted[number]:
-            return self.names[number]
-        before, old = self.names[number], self._wanted[number]
-        self._wanted[number] = wanted
-        self._names.release(before)
-        self.names[number] = self._names.take(wanted)
-        try:
-            while self._claim is not None and number in await self._claim_some([number]):
-                self._take_another(number)
-        except Unavailable:  # the name that was claimed before is good enough
-            self._names.release(self.names[number])
-            self.names[number], self._wanted[number] = self._names.take(before), old
-        return self.names[number]
+        return self._layout(found or "file")

@@ -3,7 +3,7 @@
 The functions block.
 """
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import msgspec
 from twisted_bulk.archive.writer import Archive
 from twisted_bulk.archive.zip_member import ZipMember
 from twisted_bulk.batch.manifest_file import RUNNING, encode, read_whole
+from twisted_bulk.batch.masks import show
 from twisted_bulk.batch.model import Outcome, PartSpec, Zip, task_of
 from twisted_bulk.batch.names import MANIFEST, numbered
 from twisted_bulk.parts.state import PartState
@@ -47,42 +48,39 @@ def members_there(part: PartState, archive: Archive, workspace: Workspace) -> di
     # Older versions of the program wrote no numbers: there the names are those of the request.
     by_name = {name: number for number, name in enumerate(part.naming.names, 1)}
     there: dict[int, ZipMember] = {}
-    for placed in archive.resume():
+
+    def number_of(placed: ZipMember) -> int:
+        """From 1; 0: it is none of these members, or has another URL now."""
         number = placed.number or by_name.get(placed.name, 0)
-        there[number - 1] = placed
+        if not 0 < number <= len(part.members) or number - 1 in there:
+            return 0
+        shown = show(part.members[number - 1].url, part.spec.show_urls)
+        return number if placed.url in ("", shown) else 0
+
+    for placed in archive.resume(lambda placed: number_of(placed) > 0):
+        there[number_of(placed) - 1] = placed
     for one in part.previous:
         path = workspace.public / one.link
         if path.exists():  # else it is on another node
-            about = _from_manifest(path, part.spec, by_name, set(there))
-            there |= {placed.number - 1: placed for placed in archive.copy(path, about)}
+            wanted = {
+                placed.name: msgspec.structs.replace(placed, number=number)
+                for placed in _listed(path, part.spec)
+                if placed.sha256 and (number := number_of(placed))
+            }
+            there |= {placed.number - 1: placed for placed in archive.copy(path, wanted.get)}
     return there
 
 
-def _from_manifest(
-    path: Path, spec: PartSpec, by_name: dict[str, int], there: set[int]
-) -> Callable[[str], ZipMember | None]:
-    """By a member's name: what the manifest beside a zip says of it.
-
-    Of members in ``there``, and of those without a checksum, that is None.
-    """
-    outcomes: dict[str, tuple[int, Outcome]] = {}
+def _listed(path: Path, spec: PartSpec) -> Iterator[ZipMember]:
+    """The members of a zip, as the manifest beside it tells of them."""
     for line in read_whole(path.parent / MANIFEST):
         outcome = msgspec.json.decode(line, type=Outcome)
-        number = outcome.member - spec.first if outcome.member else by_name.get(outcome.name, 0)
-        if outcome.sha256 and number > 0 and number - 1 not in there:
-            outcomes[outcome.name] = number, outcome
-
-    def about(name: str) -> ZipMember | None:
-        if name not in outcomes:
-            return None
-        number, outcome = outcomes[name]
-        return ZipMember.blank(
-            name, 0.0, sha256=outcome.sha256, number=number, verified=outcome.status == "done",
+        yield ZipMember.blank(
+            outcome.name, 0.0, sha256=outcome.sha256, verified=outcome.status == "done",
             attempts=outcome.attempts, type=outcome.type, encoding=outcome.encoding,
-            warning=outcome.warning,
+            warning=outcome.warning, url=outcome.url,
+            number=max(0, outcome.member - spec.first),
         )  # fmt: skip
-
-    return about
 
 
 def publish(part: PartState, archive: Archive, workspace: Workspace) -> tuple[str, list[Zip]]:

@@ -7,6 +7,7 @@ from twisted_bulk.archive.pack_threads import PackThreads
 from twisted_bulk.archive.writer import Archive
 from twisted_bulk.archive.zip_member import Source
 from twisted_bulk.batch.expectations import warning
+from twisted_bulk.batch.masks import show
 from twisted_bulk.download import Downloader
 from twisted_bulk.downloads.fetch import Fetch
 from twisted_bulk.errors import MemberError
@@ -30,7 +31,8 @@ class MemberTarget:
     async def open(self, fetch: Fetch) -> MemberSink:
         """See :class:`~twisted_bulk.downloads.fetch.Target`."""
         content = fetch.reception.content
-        names = {number + 1: await self.part.naming.settle(number, content) for number in self.same}
+        settled = await self.part.naming.settle(self.same, content)
+        names = {number + 1: name for number, name in settled.items()}
         url = fetch.member.url
         page = "" if fetch.expect.type else warning(content.type, url, names.values())
 
@@ -38,6 +40,7 @@ class MemberTarget:
             return Source(
                 verified=fetch.reception.verified, attempts=fetch.tries.attempts,
                 type=content.type, encoding=content.encoding, warning=page,
+                url=show(url, self.part.spec.show_urls),
             )  # fmt: skip
 
         self.sink = MemberSink(

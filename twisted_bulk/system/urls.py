@@ -7,17 +7,20 @@ to servers. Both give the same result for a text that they have made.
 import re
 from base64 import b64encode
 from functools import lru_cache
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import unquote
 
 import ada_url
 
 MAX_URL_LENGTH = 16 * 1024  # characters; a longer text is no URL
 
-#: What the standard removes around a URL: control characters and blanks.
+#: What is removed around a URL. By the standard these are control characters and blanks.
 _AROUND = "".join(map(chr, range(0x21)))
+#: Signs that cannot be seen, and come with a text: a BOM, blanks of other kinds.
+_AROUND += "\u00a0\u200b\u2060\u3000\ufeff"
 _BREAKS = str.maketrans("", "", "\t\n\r")  # what it removes within
 _SCHEME = re.compile(r"(?i)(https?):[/\\]*")
 _NORMAL = re.compile(r"(https?)://(?:[^/?#@]*@)?(\[[0-9a-f:.]+\]|[^/?#@:]+)(?::(\d+))?[/?]?")
+_USERINFO = re.compile(r"(https?://)([^/?#]*)@")
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -105,13 +108,10 @@ def take_userinfo(url: str) -> tuple[str, str]:
 
     :param url: as :func:`normal` returns it
     """
-    if "@" not in url:
+    found = _USERINFO.match(url)
+    if found is None:
         return url, ""
-    parts = urlsplit(url)
-    userinfo, at, host = parts.netloc.rpartition("@")
-    if not at:
-        return url, ""
-    return urlunsplit(parts._replace(netloc=host)), unquote(userinfo)
+    return f"{found[1]}{url[found.end() :]}", unquote(found[2])
 
 
 def basic(userinfo: str) -> str:
