@@ -81,7 +81,9 @@ class ReadTests(SynchronousTestCase):
             (body(headers={"A": "b\r\nC: d"}), "$.headers"),
             (body(headers={"Range": "bytes=0-1"}), "$.headers"),
             (body(headers={"A": "b" * 20_000}), "$.headers"),
-            (body(layout="round"), "$.layout"),
+            (body(layout="round"), "(expected flat, sharded) - at `$.layout`"),
+            (body(download={"a": 1}), "$.download"),
+            (body(show_urls="some"), "(expected full, masked, host, none)"),
         ):
             error = self.assertRaises(InvalidRequest, read_order, wrong, 9)
             self.assertIn(said, str(error))

@@ -33,9 +33,10 @@ from twisted_bulk.http_server.preconditions import matches
 from twisted_bulk.http_server.problem import problem
 from twisted_bulk.http_server.request import header
 from twisted_bulk.http_server.streamed_body import StreamedBody
+from twisted_bulk.orders.decoding import read
 from twisted_bulk.orders.order import Order, read_order
 from twisted_bulk.orders.outline import BOM
-from twisted_bulk.orders.submission import Retry, read
+from twisted_bulk.orders.submission import Retry
 
 log = Logger()
 

@@ -145,10 +145,7 @@ def _parts(record: GroupRecord, link_base: str, total: _Sum) -> Iterator[dict[st
         zips = downloadable or (result.zips if result else [])
         yield from [
             shown
-            | {
-                "volume": volume,
-                "download": f"{link_base}/{quote(one.link, '/:')}" if downloadable else "",
-            }
+            | {"volume": volume, "download": _url(link_base, one) if downloadable else ""}
             | {"members": one.members, "size": one.size, "sha256": one.sha256}
             for volume, one in enumerate(zips, 1)
         ] or [shown]

@@ -11,6 +11,7 @@ import msgspec
 
 from twisted_bulk.batch.model import Member
 from twisted_bulk.errors import InvalidRequest
+from twisted_bulk.orders.decoding import check_keys, decode
 from twisted_bulk.orders.outline import Chunk, outline
 from twisted_bulk.orders.submission import (
     ENTRY,
@@ -18,11 +19,9 @@ from twisted_bulk.orders.submission import (
     Submission,
     check_expect,
     check_headers,
-    check_keys,
     check_member,
     check_names,
     check_url,
-    decode,
 )
 from twisted_bulk.system.urls import tidy
 
