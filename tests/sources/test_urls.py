@@ -1,5 +1,7 @@
 """URLs as people write them: each row of the table is a test."""
 
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.downloads import DownloadTestCase
@@ -7,6 +9,7 @@ from tests.support.origin_server import ok
 from twisted_bulk.batch.masks import show
 from twisted_bulk.errors import MemberError
 from twisted_bulk.http_client.redirects import first
+from twisted_bulk.system import urls
 from twisted_bulk.system.urls import host_of, may_have_secrets_of, normal, tidy
 
 #: What is written; what is asked for, or nothing; in words, where the text cannot be shown.
@@ -59,6 +62,30 @@ ROWS: list[tuple[str, str, str]] = [
 ]
 
 
+PIECES = [
+    *("://", "s://", "h", "H", "1", "01", "0x1", "127", "256", ".", "..", "-", "_", "xn--", "a"),
+    *(
+        ":",
+        "80",
+        "443",
+        "8080",
+        "0",
+        "65536",
+        "/",
+        "\\",
+        "//",
+        "%",
+        "%2e",
+        "%41",
+        "?",
+        "#",
+        "&",
+        "=",
+    ),
+    *("@", "'", "|", "{", " ", "\t", "\u00fc", "~", "*", "[", "]", "example", "w.wav"),
+]
+
+
 class UrlRowTests(SynchronousTestCase):
     """Pure."""
 
@@ -69,6 +96,13 @@ class UrlRowTests(SynchronousTestCase):
             self.assertEqual(normal(kept), asked, repr(written)[:80])
             self.assertEqual((tidy(kept), normal(asked)), (kept, asked))
             self.assertTrue(asked or not host_of(kept))
+
+    @given(st.lists(st.sampled_from(PIECES), max_size=12))
+    def test_plain(self, pieces: list[str]) -> None:
+        """What is taken for plain is what the library makes of it."""
+        text = "http" + "".join(pieces)
+        if urls._is_plain(text):
+            self.assertEqual((urls._parsed(text), tidy(text)), (text, text))
 
     def test_secrets(self) -> None:
         """To whom a URL's secrets may go along."""

@@ -100,13 +100,22 @@ def source_name(
     :param most: characters
     """
     name = from_disposition(disposition, most) or from_url(url, most) or from_url(first_url, most)
-    ending = ENDINGS.get(media, "")
-    stem, given = split(name)
-    if given.lower() in SCRIPTS and not media.startswith("text/"):
-        name, given = stem, ""
-    if not ending or _ENDING.fullmatch(given):
+    if not lacks_ending(name, media):
         return name
-    return segment(f"{name or 'file'}{ending}", most)
+    stem, given = split(name)
+    if given.lower() in SCRIPTS:
+        name = stem
+    return segment(f"{name or 'file'}{ENDINGS[media]}", most)
+
+
+def lacks_ending(name: str, media: str) -> bool:
+    """Whether a name gets an ending by the type of its file."""
+    if media not in ENDINGS:
+        return False
+    given = split(name)[1]
+    if given.lower() in SCRIPTS:
+        return not media.startswith("text/")
+    return not _ENDING.fullmatch(given)
 
 
 def from_url(url: str, most: int = MAX_PATH) -> str:
@@ -131,6 +140,8 @@ def from_disposition(value: str, most: int = MAX_PATH) -> str:
 
     :param value: as Latin-1
     """
+    if not value:
+        return ""
     found = {"filename": "", "filename*": ""}
     at = 0
     while at < len(value):

@@ -35,9 +35,15 @@ class SpelledHeaders(Headers):
         return SpelledHeaders(dict(self.getAllRawHeaders()))
 
 
-def spelled(headers: dict[str, str]) -> SpelledHeaders:
+def spelled(headers: dict[str, str]) -> Headers:
     """``headers`` for one request. Of two spellings of a name the last one counts."""
-    made = SpelledHeaders()
+    made = Headers()
     for name, value in headers.items():
         made.setRawHeaders(name, [value])
-    return made
+    usual = {name for name, _ in made.getAllRawHeaders()}
+    if all(name.encode("latin-1") in usual for name in headers):
+        return made
+    own = SpelledHeaders()
+    for name, value in headers.items():
+        own.setRawHeaders(name, [value])
+    return own

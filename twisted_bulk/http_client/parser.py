@@ -6,11 +6,13 @@ differently (RFC 9112, 6.3) fails, and the error's detail has the line.
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from twisted.web._newclient import STATUS, HTTPClientParser
 from twisted.web.http import _ChunkedTransferDecoder, _MalformedChunkedDataError
+from twisted.web.http_headers import InvalidHeaderName
 
 from twisted_bulk.errors import MemberError
 
@@ -24,7 +26,6 @@ MAX_SHOWN = 80  # bytes of a line in an error's detail
 _STATUS_LINE = re.compile(
     rb"(?:HTTP/([0-9])(?:\.([0-9]))?|ICY)[ \t]+([1-9][0-9]{2})(?![0-9])[ \t]*(.*)"
 )
-_TOKEN = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{1,16}")
 _LENGTH = re.compile(rb"[0-9]{1,18}")
 _PACKINGS = {b"gzip", b"x-gzip", b"deflate"}  # transfer codings beside chunked
@@ -155,6 +156,8 @@ class ResponseParser(HTTPClientParser):
     """Twisted's parser, with our rules. Twisted calls the methods."""
 
     MAX_LENGTH = MAX_HEADER_LINE
+    # treq would decode what it can, without a limit, if it saw this header.
+    CONNECTION_CONTROL_HEADERS = HTTPClientParser.CONNECTION_CONTROL_HEADERS | {_CONTENT_ENCODING}
     _transferDecoders = {b"chunked": ChunkedDecoder}
 
     def lineLengthExceeded(self, line: bytes) -> None:
@@ -176,13 +179,9 @@ class ResponseParser(HTTPClientParser):
 
     def _end_header(self, line: bytes) -> None:
         name, colon, value = line.partition(b":")
-        name = name.rstrip(b" \t")
-        if colon and _TOKEN.fullmatch(name):
-            self.headerReceived(name, value.strip())
-
-    def isConnectionControlHeader(self, name: bytes) -> bool:
-        # treq would decode what it can, without a limit, if it saw this header.
-        return name == _CONTENT_ENCODING or bool(super().isConnectionControlHeader(name))
+        if colon:
+            with suppress(InvalidHeaderName):  # it is left out
+                self.headerReceived(name.rstrip(b" \t"), value.strip())
 
     def statusReceived(self, status: bytes) -> None:
         found = _STATUS_LINE.fullmatch(status)
@@ -199,6 +198,10 @@ class ResponseParser(HTTPClientParser):
 
     def _check_framing(self) -> None:
         """Leave one way to tell the body's length. :raises MemberError: there are two"""
+        has, found = self.connHeaders.hasHeader, self.connHeaders.getRawHeaders(b"content-length")
+        is_usual = found and len(found) == 1 and _LENGTH.fullmatch(found[0])
+        if is_usual and not has(b"transfer-encoding") and not has(_CONTENT_ENCODING):
+            return
         codings = [one.lower() for one in self._values(b"transfer-encoding")]
         lengths = self._values(b"content-length")
         codings = [one for one in codings if one != b"identity"]

@@ -167,7 +167,8 @@ def check_member(member: Member, where: str, strict: bool) -> None:
     """
     if strict:
         check_url(member.url, where)
-    check_expect(member.expect, f"{where}.expect")
+    if member.expect is not None:
+        check_expect(member.expect, f"{where}.expect")
     if len(member.name) > MAX_NAME:
         raise InvalidRequest(f"{where}.name: more than {MAX_NAME} characters")
     if member.headers:

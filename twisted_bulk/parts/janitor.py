@@ -153,6 +153,7 @@ class Janitor(MultiService):
             if freed:
                 log.warn("{worker} died with {n} jobs; they are free", worker=worker, n=freed)
         self._folders.remove_worker(folder)
+        self._folders.remove_worker(folder)
 
     async def _sweep(self, batch: str = "") -> None:
         for found in self._folders.published(batch):

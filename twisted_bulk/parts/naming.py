@@ -7,7 +7,7 @@ from itertools import islice
 
 from twisted_bulk.batch.model import Member, PartSpec
 from twisted_bulk.batch.names import MAX_PATH, SHARDS, Names, fold, folders_of, safe, sharded
-from twisted_bulk.batch.source_names import from_url, source_name
+from twisted_bulk.batch.source_names import from_url, lacks_ending, source_name
 from twisted_bulk.errors import Unavailable
 from twisted_bulk.http_client.content import Content
 
@@ -145,8 +145,11 @@ class Naming:
 
     def _named_by(self, number: int, content: Content) -> str:
         """The name that a member should have by the response to its request."""
-        member = self._members[number]
-        if safe(member.name, self._most):
-            return self._wanted[number]
+        member, wanted = self._members[number], self._wanted[number]
+        if member.name and safe(member.name, self._most):
+            return wanted
+        is_first = content.url == member.url and not content.disposition
+        if is_first and not lacks_ending(wanted, content.type):
+            return wanted
         found = source_name(content.disposition, content.url, member.url, content.type, self._most)
         return self._layout(found or "file")

@@ -18,6 +18,14 @@ _AROUND = "".join(map(chr, range(0x21)))
 #: Signs that cannot be seen, and come with a text: a BOM, blanks of other kinds.
 _AROUND += "\u00a0\u200b\u2060\u3000\ufeff"
 _BREAKS = str.maketrans("", "", "\t\n\r")  # what it removes within
+#: Most URLs, which are as :func:`tidy` and :func:`normal` would make them, and need not be parsed.
+_OCTET = r"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
+_PLAIN = re.compile(
+    rf"https?://(?:(?:[a-z0-9-]+\.)*[a-z][a-z0-9-]*|(?:{_OCTET}\.){{3}}{_OCTET})"
+    r"(?::(?!80/|443/)[1-9]\d{0,3})?"
+    r"(?:/(?!\.)[\w.~!$&'()*+,;=:@-]*)+(?:\?[\w.~!$&()*+,;=:@/?-]*)?",
+    re.ASCII,
+)
 _SCHEME = re.compile(r"(?i)(https?):[/\\]*")
 _NORMAL = re.compile(r"(https?)://(?:[^/?#@]*@)?(\[[0-9a-f:.]+\]|[^/?#@:]+)(?::(\d+))?[/?]?")
 _USERINFO = re.compile(r"(https?://)([^/?#]*)@")
@@ -29,6 +37,8 @@ def tidy(text: str) -> str:
 
     A text that is no URL stays one that is none; of a longer one the beginning is kept.
     """
+    if _is_plain(text):
+        return text
     text = text.strip(_AROUND).translate(_BREAKS)[: MAX_URL_LENGTH + 1]
     found = _SCHEME.match(text)
     if found is None:
@@ -40,12 +50,20 @@ def tidy(text: str) -> str:
     return text
 
 
-@lru_cache(maxsize=1024)
+def _is_plain(text: str) -> bool:
+    return len(text) <= MAX_URL_LENGTH and _PLAIN.fullmatch(text) is not None and "xn--" not in text
+
+
 def normal(text: str) -> str:
     """The URL in ASCII, with its host by UTS 46 and without its fragment; empty: it is none.
 
     Only http and https URLs of at most :data:`MAX_URL_LENGTH` characters count.
     """
+    return text if _is_plain(text) else _parsed(text)
+
+
+@lru_cache(maxsize=1024)
+def _parsed(text: str) -> str:
     if len(text) > MAX_URL_LENGTH:
         return ""
     try:
