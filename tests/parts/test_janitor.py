@@ -130,25 +130,6 @@ class JanitorTests(OnMemory, Queues):
         self.assertEqual(set(spool.iterdir()), {one.path for one in workspaces[1:]})
         self.assertEqual(len(list(self.folders.public.glob("*/b.zip"))), 2)
 
-    async def test_one_that_fails(self) -> None:
-        """A folder that cannot be handled keeps no other from its turn, and stays as it is."""
-        spool = self.folders.public.parent / "spool"
-        workspaces = [self.folders.enlist() for _ in range(3)]
-        for workspace in workspaces:
-            os.close(workspace._lock)  # as at kill -9
-        bad = workspaces[1].path / f"w.{self.queue.name}.acks"
-        bad.mkdir()  # it cannot be read
-        for number in range(3):
-            folder = self.folders.public / f"b{number}-{'0' * 32}"
-            folder.mkdir()
-            (folder / "b.zip").mkdir() if number == 1 else (folder / "b.zip").touch()
-            os.utime(folder, (1, 1))
-        await self.janitor._round()
-        self.assertEqual(len(self.flushLoggedErrors()), 2)
-        self.assertEqual(list(spool.iterdir()), [workspaces[1].path])
-        left = [path.name for path in self.folders.public.glob("*/b.zip")]
-        self.assertEqual(left, ["b.zip"])
-
     async def test_evidence(self) -> None:
         """What stands on a dead worker's disk is told to the queue with the loss."""
         part = GroupPart(size=9, payload=b"x", data=b"y")

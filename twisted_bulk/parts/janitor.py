@@ -153,7 +153,6 @@ class Janitor(MultiService):
             if freed:
                 log.warn("{worker} died with {n} jobs; they are free", worker=worker, n=freed)
         self._folders.remove_worker(folder)
-        self._folders.remove_worker(folder)
 
     async def _sweep(self, batch: str = "") -> None:
         for found in self._folders.published(batch):
