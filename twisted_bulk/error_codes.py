@@ -22,7 +22,7 @@ class Ending(NamedTuple):
 
 
 MEMBER_CODES = {
-    "bad_url": Ending(False, Who.CALLER, "no http or https URL, or its host cannot be"),
+    "bad_url": Ending(False, Who.CALLER, "not an http or https URL with a valid host"),
     "dns_failed": Ending(True, Who.CALLER, "the name has no address"),
     "dns_timeout": Ending(True, Who.OPERATOR, "not resolved in time"),
     "address_refused": Ending(False, Who.OPERATOR, "not public; `--allow-net` opens it"),
@@ -43,7 +43,7 @@ MEMBER_CODES = {
     "http_error": Ending(
         False,
         Who.CALLER,
-        "such as 404; tried again: 202, with `Retry-After`, and what `retry_on` has",
+        "such as 404; 202 is tried again, and what has `Retry-After` or is in `retry_on`",
     ),
     "http_throttled": Ending(True, Who.NOBODY, "429, or 503 with `Retry-After`"),
     "http_unavailable": Ending(True, Who.SOURCE, "408, 425, and 5xx but 501 and 505"),
