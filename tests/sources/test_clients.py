@@ -18,8 +18,8 @@ from tests.sources.rows import Row
 from tests.support.origin_server import Site
 
 PROGRAMS = {
-    "curl": ("curl", "-sS", "--max-time", "4", "-o"),
-    "wget": ("wget", "-q", "--tries=1", "--timeout=4", "-O"),
+    "curl": ("curl", "-sS", "--max-time", "2", "-o"),
+    "wget": ("wget", "-q", "--tries=1", "--timeout=2", "-O"),
 }
 ROWS = [(table, row) for table, rows in TABLES.items() for row in rows]
 HEAD = f"{'':45} {'curl':5} {'wget':5} bulkwav"
@@ -50,7 +50,7 @@ class OtherProgramTests(TestCase):
         site = Site(self)
         for number, (_, row) in enumerate(ROWS):
             site.answers[f"/{number}{row.path}"] = row.said
-        turns = DeferredSemaphore(4)
+        turns = DeferredSemaphore(8)
         asked = [
             turns.run(deferToThread, takes, program, f"{site.url}/{number}{row.path}", folder)
             for number, (_, row) in enumerate(ROWS)

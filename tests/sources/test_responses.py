@@ -6,11 +6,16 @@ from typing import Any
 from tests.sources.responses import TABLES, Closing, coded, head
 from tests.sources.rows import Row, name_of
 from tests.support.downloads import Bucket, DownloadTestCase
+from twisted_bulk.http_client import codings
 from twisted_bulk.http_client.codings import PIECE_BYTES
 
 
 class OddResponseTests(DownloadTestCase):
     """What is taken, and what is not."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.patch(codings, "FREE_BYTES", 1 << 20)  # so that a bomb is known sooner
 
     async def check(self, row: Row) -> None:
         """Fetch the row's file."""
