@@ -48,6 +48,7 @@ ROWS: list[tuple[str, str, str, str]] = [
     ("attachment; filename*=nonsense; filename=b.wav", URL, "", "b.wav"),
     ("attachment; filename*=undefined''%41; filename=b.wav", URL, "", "b.wav"),
     ("attachment; filename*=punycode''%ff%ff", URL, "", "download"),
+    ("attachment; filename*=rot13''n.wav; filename=b.wav", URL, "", "b.wav"),
     ("attachment; filename*=gbk''%c4%e3.wav", URL, "", "\u4f60.wav"),
     ('form-data; name="a;filename=x.wav"; filename=b.wav', URL, "", "b.wav"),
     ("attachment; x; filename==; =; ;;filename=b.wav", URL, "", "="),
