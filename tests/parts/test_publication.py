@@ -108,6 +108,7 @@ class PublishTests(SynchronousTestCase):
         archive.add({0: "c"}, encoder.encoded, lambda: [b"ccc"], 0.0)
         for unknown in ("c;v=2", "caf\u00e9"):  # names that this version does not give
             archive.add({0: unknown}, encoder.encoded, lambda: [b"ccc"], 0.0)
+        archive.add({4: "of no member"}, encoder.encoded, lambda: [b"ccc"], 0.0)
         archive.abandon()
         archive = Archive(archive.folder, "store", 1 << 40)
         _, part.previous = publish(*self.begin(1), self.workspace)

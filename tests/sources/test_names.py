@@ -112,7 +112,7 @@ class NameRowTests(SynchronousTestCase):
 
         self.patch(names, "_is_taken", counted)
         for number in [*range(500), *range(500)]:
-            names.take("x" * 80 + f"{number:03}" + "y" * 90 + ".wav")
+            names.take("x" * 84 + f"{number:03}" + "y" * 86 + ".wav")
         self.assertLess(looked, 5000)
         marks = "".join(map(chr, range(0x300, 0x340)))
         self.assertLessEqual(len(safe("a" + marks[::-1] * 500)), MAX_PATH)

@@ -92,7 +92,6 @@ class _Step:
             if not self._inflate.eof:
                 return
             data, self._inflate, self.ended = self._inflate.unused_data, None, True
-            yield b""
         if data and not self.ended:
             yield data
 
