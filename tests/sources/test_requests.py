@@ -82,6 +82,15 @@ class RedirectRowTests(ChainTestCase):
         self.site.answers["/a"] = respond("302 Found")
         self.assertEqual((await self.fails("/a"))[0], "http_error")
 
+    async def test_unclear_length(self) -> None:
+        """a redirect whose length is unclear | followed; its connection is closed"""
+        for odd in ("Content-Length: 3\r\nContent-Length: 4", "Transfer-Encoding: brotli"):
+            head = f"HTTP/1.1 302 F\r\nLocation: /b\r\n{odd}\r\n\r\nabc"
+            self.site.answers |= {"/a": head.encode(), "/b": ok(b"b")}
+            connections = self.site.connections
+            await self.fetch()
+            self.assertEqual((self.sinks[-1].data, self.site.connections - connections), (b"b", 2))
+
     async def test_same_origin(self) -> None:
         """to the same scheme, host and port | all headers go along, user info too"""
         url = self.site.url.replace("://", "://u:p@")

@@ -3,11 +3,11 @@
 from typing import Any
 
 from tests.sources.responses import FILE
-from tests.support.downloads import DownloadTestCase
+from tests.support.downloads import Bucket, DownloadTestCase
 from tests.support.origin_server import Exchange, ok, respond
 from twisted_bulk.batch.expectations import Expect
 from twisted_bulk.downloads import retries as policy
-from twisted_bulk.downloads.fetch import TAIL_BYTES, Tries
+from twisted_bulk.downloads.fetch import TAIL_BYTES, Partial, Tries
 from twisted_bulk.errors import MemberError
 
 #: Statuses and headers; whether another try is made; with which `retry_on`.
@@ -125,6 +125,31 @@ class ContinueRowTests(DownloadTestCase):
         """all tries together get further by less | `--retries`"""
         begins = await self.check(Cut(self.data, 20_000, 'ETag: "a"'), "body_short", retries=2)
         self.assertEqual(len(begins), 3)
+
+    async def test_overlap_is_whole(self) -> None:
+        """Bytes that were to be compared, and do not come, are as good as other bytes."""
+        data = self.data[:100_000]
+        head = b'HTTP/1.1 %b\r\nTransfer-Encoding: chunked\r\nETag: W/"a"\r\n%b\r\n'
+        begin = len(data) - TAIL_BYTES
+
+        def broken(exchange: Exchange) -> None:
+            exchange.write(head % (b"200 OK", b"") + b"%x\r\n%b\r\n" % (len(data), data))
+            exchange.close()
+
+        part = b"Content-Range: bytes %d-%d/%d\r\n" % (begin, len(data) - 1, len(data))
+        short = head % (b"206 P", part) + b"a\r\n%b\r\n0\r\n\r\n" % data[begin : begin + 10]
+        self.site.answers["/a"] = [broken, short, ok(b"anew")]
+        await self.get(self.one("/a"))
+        self.assertEqual((self.errors["/a"], self.sinks[-1].data), (None, b"anew"))
+
+    def test_tail(self) -> None:
+        """No more is kept than is needed, in whatever pieces it comes."""
+        for size in (1, 1000, TAIL_BYTES, 3 * TAIL_BYTES):
+            partial = Partial(Bucket(), mark="m")
+            for at in range(0, 200_000, size):
+                partial.keep(self.data[at : at + size])
+            self.assertEqual(partial.tail, self.data[: at + size][-TAIL_BYTES:])
+            self.assertLess(sum(map(len, partial.pieces)), TAIL_BYTES + min(size, TAIL_BYTES))
 
     async def test_count(self) -> None:
         """Pure: what a try that got further does to the count."""
