@@ -215,6 +215,15 @@ class CookieRowTests(ChainTestCase):
         names = [pair.partition("=")[0] for pair in sent.split("; ")]
         self.assertEqual(names, ["a", "b", "d0", "d1", "d2", "d3"])
 
+    async def test_set_again(self) -> None:
+        """a large cookie that each redirect sets anew | the last one counts, and takes room once"""
+        for n in range(18):
+            cookie = f"Set-Cookie: s={n}" + "x" * 1000
+            self.site.answers[f"/{n}"] = to(f"/{n + 1}", cookie)
+        self.site.answers["/18"] = ok(b"end")
+        await self.fetch("/0")
+        self.assertTrue(self.sent(self.site, "cookie")[-1].startswith("s=17x"))
+
     def digest(self, challenge: str, algorithm: str) -> None:
         """The site asks for Digest, and checks the answer."""
 

@@ -51,7 +51,6 @@ class Cookies:
 
     def __init__(self) -> None:
         self._jar = CookieJar(_SameHost())
-        self._bytes = 0  # of all cookies that were looked at
 
     def take(self, response: IResponse, url: str) -> None:
         """Take the cookies of a response.
@@ -62,10 +61,11 @@ class Cookies:
         if not values:
             return
         message = HTTPMessage()
+        room = MAX_BYTES - sum(len(one.name) + len(one.value or "") for one in self._jar)
         for value in values[: max(0, MAX_COOKIES - len(self._jar))]:
             cookie = _harmless(value)
-            self._bytes += len(cookie)
-            if cookie and self._bytes <= MAX_BYTES:
+            room -= len(cookie)
+            if cookie and room >= 0:
                 message.add_header("Set-Cookie", cookie)
 
         class _Answer:
