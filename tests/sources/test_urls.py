@@ -155,5 +155,6 @@ class UrlTests(DownloadTestCase):
         assert error is not None
         self.assertEqual((error.code, error.detail), ("bad_url", "not an http or https URL"))
         self.assertIsNone(self.errors["/a"])
+        self.assertEqual([fetch.tries.attempts for fetch in fetches], [1, 0, 0])
         self.assertEqual(len(self.site.requests), 1)
         self.assertRaises(MemberError, first, "", {}, 0.0)

@@ -85,7 +85,7 @@ class AttemptRunner:
         """
         OWNER.set(part)
         hop, fetch.hop = fetch.hop, None
-        if hop is None:
+        if hop is None and fetch.first_host:  # without a host nothing is asked
             fetch.tries = replace(fetch.tries, attempts=fetch.tries.attempts + 1)
         alarm = self._alarm(part, fetch)
         try:
