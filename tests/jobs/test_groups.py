@@ -41,6 +41,98 @@ class GroupTests(QueueTestCase):
         self.assertEqual(len(await self.take()), 1)
         await self.check()
 
+    async def changed(self, after: int) -> tuple[list[str], int]:
+        """The groups that changed after a change, and the number of the last one."""
+        changes = await self.queue.changes(after)
+        self.assertEqual(
+            sorted(number for _, number in changes.groups), [n for _, n in changes.groups]
+        )
+        return [name for name, _ in changes.groups], changes.last
+
+    async def test_changes(self) -> None:
+        """Whatever its users see of a group gives it a new number; the rest gives none."""
+        self.assertEqual(await self.changed(0), ([], 0))
+        await self.submit("g", parts=2)
+        await self.submit("h")
+        names, last = await self.changed(0)
+        self.assertEqual((names, last), (["g", "h"], 2))
+        self.assertEqual((await self.queue.changes()).groups, [])
+
+        async def check(*names: str) -> None:
+            nonlocal last
+            found, last = await self.changed(last)
+            self.assertEqual(found, list(names))
+            for name in names:
+                record = await self.queue.group(name)
+                self.assertTrue(record is None or record.change == last)
+
+        await self.queue.prioritise_group("h", 5)
+        await check("h")
+        (job,) = await self.take(count=1)
+        await check("h")
+        await self.queue.beat("w1", [(job, 0, b"")])
+        await check()
+        await self.queue.beat("w1", [(job, 1000, b"p")])
+        await check("h")
+        await self.queue.nack("w1", job, 60, "error")
+        await check("h")
+        await self.queue.cancel_group("h")
+        await check("h")
+        (job, other) = await self.take(count=2)
+        await check("g")
+        await self.queue.release("w1", [job])
+        await check("g")
+        (job,) = await self.take(count=1)
+        await self.ack("w1", job, 4, b"r")
+        await check("g")
+        record = await self.queue.group("g")
+        assert record is not None
+        await self.queue.trim(record, [b"", b""])
+        await check()
+        await self.ack("w1", other, 3, b"r")
+        await check("g")
+        await self.queue.again("g")
+        await check("g")
+        await self.queue.forget("h")
+        await check("h")
+
+    async def test_changes_of_what_follows(self) -> None:
+        """Each step of the job that follows a group is a change of the group."""
+        await self.submit(after_tries=2)
+        await self.end(4)
+        last = (await self.queue.changes()).last
+        after = self.queue.after
+        for step in range(5):
+            if step in (0, 2):
+                if step:
+                    await self.age(after, "later")
+                (job,) = (await after.reserve("n1", 1)).jobs
+            elif step in (1, 3):
+                await after.nack("n1", job, 60, "503")
+            else:
+                await after.revive(job.id)
+            names, now = await self.changed(last)
+            self.assertEqual(names, ["g"], step)
+            self.assertGreater(now, last)
+            last = now
+
+    async def test_forgotten_changes(self) -> None:
+        """A forgotten group is told for an hour; then a number tells what may be missing."""
+        await self.submit("g")
+        await self.submit("h")
+        await self.queue.cancel_group("g")
+        await self.queue.forget("g")
+        await self.queue.maintain(1000)
+        self.assertEqual((await self.changed(0))[0], ["h", "g"])
+        self.assertEqual((await self.queue.changes()).forgotten, 0)
+        gone = (await self.queue.changes()).last
+        await self.age(self.queue, "gone")
+        await self.queue.maintain(1000)
+        self.assertEqual((await self.changed(0))[0], ["h"])
+        self.assertEqual((await self.queue.changes()).forgotten, gone)
+        await self.submit("g")
+        self.assertEqual((await self.changed(gone))[0], ["g"])
+
     async def test_names(self) -> None:
         """A name is one claimant's in all jobs of a group, until the group is done."""
         names = [b"%06d" % n for n in range(300)] + [

@@ -112,6 +112,7 @@ class GroupRecord:
     :param before: the state in which the run before this one ended, or empty
     :param serial: of two groups the later one has the higher number
     :param after: the job that follows; None: none does
+    :param change: the number of its last change; 0: it has none, as an older version wrote it
     """
 
     id: str
@@ -132,6 +133,7 @@ class GroupRecord:
     before: str = ""
     serial: int = 0
     after: AfterRecord | None = None
+    change: int = 0
 
     @property
     def nonce(self) -> str:
@@ -146,6 +148,20 @@ class GroupRecord:
     def after_id(self) -> str:
         """The id of the job that follows this run; as ``after_id`` of lua/shared/keys.lua."""
         return f"{self.id}@{self.run}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Changes:
+    """Changes of groups that their users see, each with a number; a later one has a higher number.
+
+    :param groups: ids, with the number of the last change of each, in the order of these numbers
+    :param last: the number of the last change of any group
+    :param forgotten: up to this number, changes may be missing in ``groups``
+    """
+
+    groups: Sequence[tuple[str, int]]
+    last: int
+    forgotten: int
 
 
 def split_after_id(job_id: str) -> tuple[str, str]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from twisted_bulk.brokers.store import Argument, Store
 from twisted_bulk.errors import NotRetryable, QueueFull, QueueUnavailable
-from twisted_bulk.jobs.group_model import Group, GroupRecord, Submitted
+from twisted_bulk.jobs.group_model import Changes, Group, GroupRecord, Submitted
 from twisted_bulk.jobs.model import Maintained
 from twisted_bulk.jobs.replies import group_record, ms
 from twisted_bulk.jobs.scripted import FULL_RETRY_AFTER, ScriptedQueue
@@ -119,6 +119,22 @@ class GroupQueue(ScriptedQueue):
         """
         more, *found = await self.script("groups", state, owner, cursor, limit)
         return [group_id.decode() for group_id in found], more.decode()
+
+    async def changes(self, after: int | None = None, limit: int = 1000) -> Changes:
+        """Groups that changed, each once, in the order of their last changes.
+
+        Forgotten ones are among them for an hour.
+
+        :param after: the number of a change: those after it; None: none, only the numbers are asked
+        """
+        last, forgotten, *found = await self.script(
+            "changes", -1 if after is None else after, limit
+        )
+        groups = [
+            (group_id.decode(), int(number))
+            for group_id, number in zip(found[::2], found[1::2], strict=True)
+        ]
+        return Changes(groups=groups, last=last, forgotten=forgotten)
 
     async def cancel_group(self, group_id: str) -> bool | None:
         """End all its jobs. False: it had ended. None: there is no such group."""

@@ -108,7 +108,7 @@ def stats(reply: Sequence[Any]) -> Stats:
 
 def group_record(group_id: str, reply: Sequence[Any]) -> GroupRecord:
     """The reply of ``group``."""
-    now, skew, place, flat, parts, after = reply
+    now, skew, place, flat, parts, after, change = reply
     f = fields(flat)
     return GroupRecord(
         id=group_id,
@@ -129,6 +129,7 @@ def group_record(group_id: str, reply: Sequence[Any]) -> GroupRecord:
         before=f.get("before", b"").decode(),
         serial=int(f["serial"]),
         after=_after(skew, *after) if after else None,
+        change=int(change),
     )
 
 

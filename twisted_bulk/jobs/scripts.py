@@ -25,7 +25,7 @@ SCRIPTS = {
         *("enqueue", "reserve", "beat", "ack", "nack", "release", "reclaim", "cancel"),
         *("prioritise", "revive", "trim", "dead", "maintain", "job", "stats", "control"),
         *("submit", "group", "groups", "running", "forget", "again", "drop_members"),
-        "claim_names",
+        *("claim_names", "changes"),
         *("claim_report", "release_report", "share", "report_hosts"),
     )
 }

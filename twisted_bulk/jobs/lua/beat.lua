@@ -22,7 +22,10 @@ for b = 4, #ARGV, 4 do
       call('HSET', key, 'state', 'doing')
     end
     call('ZADD', P .. 'doing', whole(now + lease), id)
-    if ARGV[b + 3] ~= '' then call('HSET', key, 'progress', ARGV[b + 3]) end
+    if ARGV[b + 3] ~= '' then
+      call('HSET', key, 'progress', ARGV[b + 3])
+      if gid then note_change(P, gid) end
+    end
     -- A second attempt begins anew, but the progress that users see never falls.
     local step = tonumber(ARGV[b + 2]) - tonumber(units or 0)
     if step > 0 then

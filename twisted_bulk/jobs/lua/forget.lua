@@ -23,6 +23,8 @@ for i = 2, #ARGV do
     call('ZREM', P .. 'gend', gid)
     call('ZREM', P .. 'kept', gid)
     call('UNLINK', g, P .. 'n:' .. gid)
+    call('ZADD', P .. 'gone', whole(now), gid)
+    note_change(P, gid)
     if tonumber(ARGV[1]) > 0 then
       call('HSET', g, 'state', 'deleted')
       call('PEXPIRE', g, ARGV[1])
@@ -30,4 +32,4 @@ for i = 2, #ARGV do
     n = n + 1
   end
 end
-return n
+return finished(n)

@@ -1,6 +1,6 @@
 -- One group. ARGV: gid
 -- reply: {} it is unknown | {now, skew, place in line or -1, {its fields ...}, {{fields of a job}, ...},
---        {fields of the job that follows; none if none does}}
+--        {fields of the job that follows; none if none does}, number of its last change}
 local gid, g = ARGV[1], P .. 'g:' .. ARGV[1]
 local number, nonce, state, payload, after_queue, runs = unpack(
   call('HMGET', g, 'jobs', 'nonce', 'state', 'after', 'after_queue', 'runs'))
@@ -17,4 +17,4 @@ if payload and payload ~= '' then
   after = call('HMGET', after_queue .. 'j:' .. id, 'state', 'fails', 'res', 'end')
   after[5] = call('ZSCORE', after_queue .. 'later', id) or false
 end
-return {whole(now), whole(skew), place, call('HGETALL', g), jobs, after}
+return {whole(now), whole(skew), place, call('HGETALL', g), jobs, after, call('ZSCORE', P .. 'changes', gid) or '0'}

@@ -102,5 +102,12 @@ for _, gid in ipairs(call('ZRANGEBYSCORE', P .. 'gend', '-inf', whole(old), 'LIM
     call('ZADD', P .. 'gend', after[2], gid)
   else reply[#reply + 1] = gid end
 end
+local KEEP_CHANGES = 3600000  -- ms for which a forgotten group stays in `changes`
+for _, gid in ipairs(call('ZRANGEBYSCORE', P .. 'gone', '-inf', whole(now - KEEP_CHANGES), 'LIMIT', 0, limit)) do
+  local number, last = call('ZSCORE', P .. 'changes', gid), call('HGET', P .. 'meta', 'cgone')
+  if tonumber(number or 0) > tonumber(last or 0) then call('HSET', P .. 'meta', 'cgone', number) end
+  call('ZREM', P .. 'changes', gid)
+  call('ZREM', P .. 'gone', gid)
+end
 if gone > 0 then count(P, 'forgotten', gone) end
 return finished(reply)

@@ -12,10 +12,11 @@ local function one(id)
 end
 if ARGV[1] == 'job' then
   if call('EXISTS', P .. 'j:' .. ARGV[2]) == 0 then return -1 end
-  return one(ARGV[2])
+  return finished(one(ARGV[2]))
 end
 local jobs, nonce = unpack(call('HMGET', P .. 'g:' .. ARGV[2], 'jobs', 'nonce'))
 if not jobs then return -1 end
 local n = 0
 for i = 1, tonumber(jobs) do n = n + one(job_id(ARGV[2], nonce, i)) end
-return n
+note_change(P, ARGV[2])
+return finished(n)

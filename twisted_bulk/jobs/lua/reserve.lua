@@ -45,12 +45,13 @@ if qps then
   express = math.min(express, may - n - late)
 end
 
-local function start(id, attempt, gid)
+local function start(id, attempt, gid, of)
   local key = P .. 'j:' .. id
   call('HSET', key, 'state', 'doing', 'tries', attempt, 'wid', wid, 'at', whole(now))
   if alone ~= '0' then call('HSET', key, 'alone', alone) else call('HDEL', key, 'alone') end
   call('ZADD', P .. 'doing', whole(now + lease), id)
   call('SADD', P .. 'w:' .. wid, id)
+  note_change_of(id, gid, of)
   local g = gid and P .. 'g:' .. gid
   if g and call('HGET', g, 'state') == 'queued' then
     move_group(gid, g, 'running')
@@ -70,8 +71,8 @@ local function take(line, most, wait)
     for i = 1, #got, 2 do
       local id = got[i]
       local key = P .. 'j:' .. id
-      local payload, tries, exp, gid, att, state, size, queued, few = unpack(
-        call('HMGET', key, 'payload', 'tries', 'exp', 'gid', 'att', 'state', 'size', 'enq', 'few'))
+      local payload, tries, exp, gid, att, state, size, queued, few, of = unpack(
+        call('HMGET', key, 'payload', 'tries', 'exp', 'gid', 'att', 'state', 'size', 'enq', 'few', 'of'))
       if more and state == 'todo' then
         payload = payload or call('GET', P .. 'p:' .. id) or ''
         if sure and exp and tonumber(exp) <= now then
@@ -86,7 +87,7 @@ local function take(line, most, wait)
           end
           if gid then unlist(id, 'todo') end
           local attempt = tonumber(tries or 0) + 1
-          start(id, attempt, gid)
+          start(id, attempt, gid, of)
           bytes = bytes - #payload
           out[#out + 1] = {id, attempt, att or '', payload, tonumber(size or 1), tonumber(few or 0)}
         end

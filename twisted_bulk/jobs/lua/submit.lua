@@ -23,6 +23,8 @@ call('HSET', g, 'state', 'queued', 'digest', ARGV[3], 'spec', ARGV[4], 'nonce', 
   'after_max', ARGV[14])
 call('ZADD', P .. 'groups', serial, gid)
 call('ZADD', P .. 'gs:queued', serial, gid)
+call('ZREM', P .. 'gone', gid)
+note_change(P, gid)
 if ARGV[15] ~= '' then
   call('HSET', g, 'owner', ARGV[15])
   call('ZADD', P .. 'go:' .. ARGV[15], serial, gid)

@@ -28,13 +28,18 @@ local sure = seen == 0 or now - seen <= MAX_AHEAD
 -- Where no node calls `maintain` only producers run: their delays count from the server's clock.
 if not sure and not PRODUCES then now = seen + MAX_AHEAD end
 
--- Every script that changes something returns through this: it writes the events, and tells the
--- workers of new jobs.
+-- Every script that changes something returns through this: it writes the events, numbers the changes
+-- of groups, and tells the workers of new jobs.
 local function finished(reply)
   for Q, events in pairs(tally) do
     local key = Q .. 'm:' .. whole(math.floor(now / 60000))
     for what, n in pairs(events) do
       if call('HINCRBY', key, what, whole(n)) == n then call('EXPIRE', key, 172800) end
+    end
+  end
+  for Q, gids in pairs(changed) do
+    for gid in pairs(gids) do
+      call('ZADD', Q .. 'changes', whole(call('HINCRBY', Q .. 'meta', 'cseq', 1)), gid)
     end
   end
   for Q in pairs(wakes) do call('PUBLISH', Q .. 'wake', '') end

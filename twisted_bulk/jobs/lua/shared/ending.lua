@@ -4,6 +4,7 @@ local function move_group(gid, g, state)
   call('ZREM', P .. 'gs:' .. call('HGET', g, 'state'), gid)
   call('HSET', g, 'state', state)
   call('ZADD', P .. 'gs:' .. state, call('HGET', g, 'serial'), gid)
+  note_change(P, gid)
 end
 
 -- The last job of a group has ended. The group ends, and in the same step the job that follows it
@@ -26,7 +27,7 @@ local function close_group(gid, g)
   if state == 'done' then call('UNLINK', P .. 'n:' .. gid)
   else call('ZADD', P .. 'kept', whole(now), gid) end
   if after ~= '' then
-    add(after_queue, after_id(gid, nonce, runs), {max = after_max, maxlost = '0', payload = after})
+    add(after_queue, after_id(gid, nonce, runs), {max = after_max, maxlost = '0', of = P, payload = after})
   end
 end
 
@@ -68,10 +69,11 @@ end
 -- Returns false if it is unknown or had ended.
 finish = function(id, state, ok, ...)
   local key = P .. 'j:' .. id
-  local old, wid, size, gid, att, units, digest, window, exp, began, previous, previous_ok = unpack(
+  local old, wid, size, gid, att, units, digest, window, exp, began, previous, previous_ok, of = unpack(
     call('HMGET', key, 'state', 'wid', 'size', 'gid', 'att', 'units', 'dd', 'win', 'exp', 'at', 'prev',
-      'prevok'))
+      'prevok', 'of'))
   if not old or old == 'done' or old == 'dead' then return false end
+  note_change_of(id, gid, of)
   unlist(id, old)
   if exp then call('ZREM', P .. 'exp', id) end
   if wid then call('SREM', P .. 'w:' .. wid, id) end

@@ -21,7 +21,8 @@
 --   waits           HASH    worker -> why it takes no job now
 --   cfg             HASH    live settings: stop, paused, max_doing, qps, cap
 --   meta            HASH    seq, lseq, gseq: serial numbers; backlog: units that have not ended;
---                           empty_since; alive, hold: see leases.lua
+--                           cseq: number of the last change; cgone: of the last one that is in
+--                           `changes` no more; empty_since; alive, hold: see leases.lua
 --   rl              STRING  when the next start is due under qps (microseconds)
 --   m:<minute>      HASH    event -> how often it happened in that minute
 --   wake            channel: a job can be taken
@@ -33,6 +34,8 @@
 --   kept            ZSET    ended group of which some units failed -> when it ended: its members stay
 --   s:<group>       STRING  who reports on it, see claim_report.lua
 --   n:<group>       HASH    the names that its units have, see claim_names.lua
+--   changes         ZSET    group -> number of its last change that its users see
+--   gone            ZSET    forgotten group that is still in `changes` -> when it was forgotten
 --   bw:{bulkwav}:clock  HASH  the queue's time, one for all queues, see clock.lua
 --
 -- Fields of a job. One that has its default is absent.
@@ -42,6 +45,7 @@
 --   size            units of work in it (1)
 --   few             1: its group has few units (0)
 --   gid             its group
+--   of              the prefix of the queue whose group this job follows
 --   max, maxlost    tries, and losses in a row while it ran alone, before it is dead
 --   enq, at, end    when it was queued, was begun, ended
 --   exp             when it is too late to start
@@ -98,4 +102,17 @@ local tally, wakes = {}, {}
 local function count(Q, what, n)
   tally[Q] = tally[Q] or {}
   tally[Q][what] = (tally[Q][what] or 0) + n
+end
+
+-- Groups that changed, by queue; `finished` numbers the changes.
+local changed = {}
+local function note_change(Q, gid)
+  changed[Q] = changed[Q] or {}
+  changed[Q][gid] = true
+end
+
+-- The state of a job changed, and with it the group of the job, or the one that the job follows.
+-- gid, of: fields of the job
+local function note_change_of(id, gid, of)
+  if gid then note_change(P, gid) elseif of then note_change(of, string.match(id, '^(.*)@')) end
 end

@@ -95,6 +95,7 @@ local function hand_back(id, wid, state, due)
   call('ZREM', P .. 'doing', id)
   call('SREM', P .. 'w:' .. wid, id)
   if state == 'todo' then return push_todo_again(id) end
+  note_change_of(id, unpack(call('HMGET', P .. 'j:' .. id, 'gid', 'of')))
   call('HSET', P .. 'j:' .. id, 'state', state)
   call('ZADD', P .. state, due, id)
 end

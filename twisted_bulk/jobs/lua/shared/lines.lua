@@ -24,8 +24,10 @@ end
 
 -- Put a job that is known already back into its line, at its old place.
 local function push_todo_again(id)
-  local score, lost, few = unpack(call('HMGET', P .. 'j:' .. id, 'score', 'lost', 'few'))
+  local score, lost, few, gid, of = unpack(
+    call('HMGET', P .. 'j:' .. id, 'score', 'lost', 'few', 'gid', 'of'))
   if not score then return end
+  note_change_of(id, gid, of)
   call('HSET', P .. 'j:' .. id, 'state', 'todo')
   push_todo(P, id, {score = score, lost = lost, few = few})
 end
@@ -72,7 +74,7 @@ local function add(Q, id, job)
     end
   end
   keep('max', tostring(MAX_TRIES)) keep('maxlost', tostring(MAX_LOSSES)) keep('size', '1')
-  keep('few', '0') keep('exp', '0') keep('gid', '') keep('att', '') keep('dd', '') keep('win', '0')
+  keep('few', '0') keep('exp', '0') keep('gid', '') keep('of', '') keep('att', '') keep('dd', '') keep('win', '0')
   if #job.payload <= INLINE_BYTES then keep('payload') else call('SET', Q .. 'p:' .. id, job.payload) end
   call('HSET', Q .. 'j:' .. id, unpack(set))
   job.score = score
