@@ -1,12 +1,10 @@
 """The calls of the API on port 10000, with Klein. Rooms: api/."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from http import HTTPStatus
-from typing import Any, Protocol
 
 from klein import Klein
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
-from prometheus_client.core import Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from twisted.internet.defer import DeferredSemaphore
 from twisted.internet.threads import deferToThread
@@ -15,6 +13,8 @@ from twisted.web.http import Request
 from twisted.web.resource import Resource
 
 from twisted_bulk.api.admission import Admission
+from twisted_bulk.api.events import BatchEvents
+from twisted_bulk.api.file_port import FilePort
 from twisted_bulk.api.intake import Intake
 from twisted_bulk.api.messages import (
     answer_error,
@@ -29,6 +29,7 @@ from twisted_bulk.api.tokens import Access
 from twisted_bulk.errors import BulkError, NoFilePort
 from twisted_bulk.http_server.connection_limits import ConnectionLimits, Connections
 from twisted_bulk.http_server.klein_resource import KleinResource
+from twisted_bulk.http_server.request import header
 from twisted_bulk.http_server.streamed_body import StreamedBody
 from twisted_bulk.orders.submission import Change, Control, Rates, Retry
 
@@ -37,25 +38,13 @@ log = Logger()
 MAX_READERS = 2  # threads that read at once: they compete with the reactor's thread
 
 
-class FilePort(Protocol):
-    """This node's file port, as the API uses it."""
-
-    def shown(self) -> dict[str, Any]:
-        """Which address is served how fast."""
-
-    def change(self, rate: int | None = None, total_rate: int | None = None) -> None:
-        """Change its limits, in bytes a second; None leaves one as it is."""
-
-    def collect(self) -> Iterable[Metric]:
-        """Its metrics, for Prometheus."""
-
-
 class Api:
     """The resource of the API port.
 
     :param max_urls: URLs in one POST
     :param max_body: bytes of one POST's body, after it is unpacked
     :param secrets: returns the secrets that sign the callbacks of a token's batches, by its name
+    :param events: their streams
     :param port: this node's file port; None: it has none
     :param request_rate: requests a second of one token or address; 0: any number
     """
@@ -69,6 +58,7 @@ class Api:
         max_urls: int,
         max_body: int,
         secrets: Callable[[str], list[str]],
+        events: BatchEvents,
         port: FilePort | None = None,
         request_rate: int = 0,
     ) -> None:
@@ -77,6 +67,7 @@ class Api:
         self._max_urls = max_urls
         self._max_body = max_body
         self._secrets = secrets
+        self._events = events
         self._reading = DeferredSemaphore(MAX_READERS)
         self._port = port
         self._metrics = CollectorRegistry()
@@ -146,6 +137,17 @@ class Api:
         key = await self._admit_to(request, "read", task_id)
         return answer_json(request, await self._intake.listing.show(key))
 
+    @app.route("/v1/batches/<task_id>/events", methods=["GET"])
+    async def events(self, request: Request, task_id: str) -> bytes | Resource:
+        """Tell one batch at every change, as server-sent events, until it has ended."""
+        key = await self._admit_to(request, "read", task_id)
+        self._admission.check_running()
+        seen, may = header(request, "Last-Event-ID") or "", self._admission.may
+        stream = await self._events.stream(key, seen, lambda: may(request, "read"))
+        if stream is None:
+            request.setResponseCode(HTTPStatus.NO_CONTENT)  # a browser then asks no more
+        return stream or b""
+
     @app.route("/v1/batches/<task_id>", methods=["DELETE"])
     async def delete(self, request: Request, task_id: str) -> bytes | Resource:
         """Cancel a batch, or remove one that has ended."""
@@ -179,8 +181,8 @@ class Api:
     async def change(self, request: Request, task_id: str) -> bytes | Resource:
         """Change the priority of a batch that waits."""
         key = await self._admit_to(request, "submit", task_id)
-        change = read_body(request, Change)
-        return answer_json(request, await self._intake.prioritise(key, change.priority))
+        priority = read_body(request, Change).priority
+        return answer_json(request, await self._intake.prioritise(key, priority))
 
     @app.route("/v1/stats", methods=["GET"])
     async def stats(self, request: Request) -> bytes | Resource:

@@ -10,6 +10,7 @@ from twisted.web.client import Agent
 
 from tests.support.reactor import reactor
 from tests.support.redis_servers import RedisTestCase
+from twisted_bulk.api.events import BatchEvents
 from twisted_bulk.api.intake import Intake
 from twisted_bulk.api.tokens import Access
 from twisted_bulk.brokers.redis import Redis
@@ -39,6 +40,9 @@ class ApiTestCase(RedisTestCase):
             self.queue, link_base=lambda: "http://l", part_files=10_000, compress="auto",
             callback_tries=8, keep=60, deleted=self.deleted.append,
         )  # fmt: skip
+        self.events = BatchEvents(batches.listing, self.queue, reactor)
+        self.events.feed.startService()
+        self.addCleanup(self.events.feed.stopService)
         signer = load_signer("", Path(tempfile.mkdtemp(prefix="bw")))
         self.api = Api(
             batches,
@@ -46,6 +50,7 @@ class ApiTestCase(RedisTestCase):
             150_000,
             MAX_BODY,
             signer.secrets,
+            self.events,
             request_rate=request_rate,
         )
         factory = BoundedSite(self.api.resource, reactor, MAX_BODY, unwelcome=self.api.unwelcome)

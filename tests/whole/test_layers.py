@@ -37,7 +37,8 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "http_server": ("throttle",),
     "files": ("http_server", "storage", "throttle"),
     "orders": ("batch", "jobs"),
-    "api": ("batch", "http_server", "jobs", "orders", "storage"),
+    "events": ("http_server", "jobs"),
+    "api": ("batch", "events", "http_server", "jobs", "orders", "storage"),
     "web": ("api", "http_server", "orders"),
     "queue": ("brokers", "jobs"),
     "node": (

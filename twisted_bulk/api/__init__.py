@@ -1,5 +1,6 @@
 """The API behind :mod:`twisted_bulk.web`: batches taken in, shown, tried again; who may do so.
 
-For others: admission.Admission, intake.Intake, manifest.Manifests, messages, openapi.document,
+For others: admission.Admission, events.BatchEvents, file_port.FilePort,
+intake.Intake, manifest.Manifests, messages, openapi.document,
 tokens.
 """

@@ -82,6 +82,14 @@ class Admission:
         _refuse_for(self._rate.wait(who, asked.began))
         return token
 
+    def may(self, request: Request, scope: str) -> bool:
+        """Whether a request that was admitted would still be."""
+        try:
+            self._access.check(cast(BoundedRequest, request), scope)
+        except BulkError:
+            return False
+        return True
+
     def _check(self, request: Request, scope: str) -> Token:
         asked = cast(BoundedRequest, request)
         guesses = f"guesses {asked.client_key}"

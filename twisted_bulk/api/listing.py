@@ -72,7 +72,10 @@ class Listing:
 
         :raises NoSuchBatch: there is none
         """
-        record = await self.record(key)
+        return await self.shown(await self.record(key))
+
+    async def shown(self, record: GroupRecord) -> dict[str, Any]:
+        """As :meth:`show`, by the record."""
         shown = self.report(record)
         await self._add_reasons([shown], [record])
         return shown

@@ -36,6 +36,10 @@ class Call(NamedTuple):
     query: tuple[str, ...] = ()
 
 
+class Events:
+    """An answer of server-sent events."""
+
+
 ONE = "/v1/batches/{task_id}"
 CALLS = (
     Call("post", "/v1/batches", "Take a batch in", Submission, {202: Accepted, 200: Known}),
@@ -45,6 +49,8 @@ CALLS = (
     Call("delete", "/v1/batches", "Cancel all that are queued or running; to be called twice", None,
          {200: dict}, ("status", "confirm")),
     Call("get", ONE, "Show a batch", None, {200: Batch}),
+    Call("get", f"{ONE}/events", "A batch at every change, as server-sent events", None,
+         {200: Events, 204: None}),
     Call("delete", ONE, "Cancel a batch, or remove one that has ended", None, {200: Batch}),
     Call("patch", ONE, "Another priority", Change, {200: Batch}),
     Call("post", f"{ONE}/retry", "Fetch what failed once more", Retry, {202: Batch}),
@@ -63,7 +69,7 @@ CALLS = (
     Call("get", "/openapi.json", "This description"),
 )  # fmt: skip
 OPEN = ("/healthz", "/readyz", "/openapi.json")  # need no token
-MEDIA = {bytes: "application/jsonl", str: "text/plain"}
+MEDIA = {bytes: "application/jsonl", str: "text/plain", Events: "text/event-stream"}
 
 
 @functools.cache
@@ -135,6 +141,9 @@ def _operation(call: Call) -> dict[str, Any]:
 def _responses(call: Call) -> dict[str, Any]:
     answers: dict[str, Any] = {}
     for status, kind in call.answers.items():
+        if kind is None:
+            answers[str(status)] = {"description": "there is nothing to tell"}
+            continue
         if kind in MEDIA:
             content: dict[str, Any] = {MEDIA[kind]: {"schema": {"type": "string"}}}
         else:

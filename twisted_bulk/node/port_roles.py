@@ -1,5 +1,6 @@
 """The roles with a port: ``files`` serves zips, ``intake`` takes in batches."""
 
+from twisted_bulk.api.events import BatchEvents
 from twisted_bulk.api.intake import Intake
 from twisted_bulk.api.manifest import Manifests
 from twisted_bulk.api.tokens import Access
@@ -53,16 +54,20 @@ def add_intake(wiring: Wiring, file_port: FilePort | None) -> None:
     :raises ConfigError: a setting cannot be used
     """
     settings = wiring.settings
+    intake = _intake(wiring)
+    events = BatchEvents(intake.listing, wiring.parts, wiring.reactor)
+    wiring.add(events.feed)
     api = Api(
-        _intake(wiring),
+        intake,
         Access.load(settings.tokens, settings.open),
         settings.max_urls,
         settings.max_body,
         load_signer(settings.secret, settings.data).secrets,
+        events,
         file_port,
         settings.request_rate,
     )
-    wiring.daemon.warned.append(api.stop)
+    wiring.daemon.warned += (api.stop, events.feed.end)
     clients = Clients(settings.ipv6_prefix, proxies=settings.trusted_proxy)
     each = min(MAX_CONNECTIONS_OF_CLIENT, wiring.shares.connections // 4)
     limits = ConnectionLimits(MAX_CONNECTIONS, each, wiring.budget)

@@ -1,0 +1,124 @@
+"""Who is told of which changes, over a queue in memory."""
+
+from typing import Any
+
+from twisted.internet.task import Clock
+
+from tests.support.brokers import OnMemory
+from tests.support.queues import QueueTestCase
+from twisted_bulk.events import feed
+from twisted_bulk.events.event import Event
+from twisted_bulk.events.feed import LOOK_SECONDS, Feed
+from twisted_bulk.jobs.group_model import Group, GroupPart
+
+
+class Ear:
+    """Keeps the numbers that it is told."""
+
+    def __init__(self) -> None:
+        self.heard: list[int] = []
+        self.ended = False
+
+    def offer(self, event: Event) -> None:
+        self.heard.append(event.number)
+
+    def end(self) -> None:
+        self.ended = True
+
+
+class FeedTests(OnMemory, QueueTestCase):
+    """One feed, of a queue with the groups a and b."""
+
+    async def setUp(self) -> None:  # type: ignore[override]
+        await super().setUp()
+        self.clock, self.made = Clock(), list[str]()
+        self.feed = Feed(self.queue, self.clock, self.event)
+        for name in ("a", "b"):
+            part = GroupPart(size=1, payload=b"p")
+            await self.queue.submit(Group(id=name, parts=[part], digest="d", spec=b"s", need=1))
+        self.feed.startService()
+        self.addCleanup(self.feed.stopService)
+
+    async def event(self, key: str, number: int) -> Event:
+        self.made.append(key)
+        return Event(number, "batch", b"")
+
+    def look(self) -> None:
+        """One more look. The store in memory answers at once."""
+        self.clock.advance(LOOK_SECONDS)
+
+    async def test_told(self) -> None:
+        """One listener is told of its group only, and each group is read once for all."""
+        one, two, other = Ear(), Ear(), Ear()
+        self.feed.listen("a", one)
+        self.feed.listen("a", two)
+        self.feed.listen("b", other)
+        self.look()
+        last = (await self.queue.changes()).last
+        self.assertEqual((one.heard, two.heard, other.heard), ([last], [last], [last]))
+        self.made.clear()
+        self.look()
+        self.assertEqual(self.made, [])
+        await self.queue.prioritise_group("a", 3)
+        await self.queue.prioritise_group("a", 4)
+        self.look()
+        self.assertEqual((one.heard, two.heard, other.heard), ([last, last + 2],) * 2 + ([last],))
+        self.assertEqual(self.made, ["a"])
+
+    async def test_nobody(self) -> None:
+        """While nobody listens the queue is not asked; then nothing is missed."""
+        asked = list[Any]()
+        self.patch(self.queue, "changes", asked.append)
+        self.look()
+        self.assertEqual(asked, [])
+
+    async def test_comes_again(self) -> None:
+        """Who left is told nothing; who comes later is told once how it stands."""
+        one = Ear()
+        self.feed.listen("a", one)
+        self.look()
+        self.feed.leave("a", one)
+        self.look()
+        await self.queue.prioritise_group("a", 3)
+        self.look()
+        self.assertEqual(len(one.heard), 1)
+        self.feed.listen("a", one)
+        self.look()
+        self.look()
+        self.assertEqual(len(one.heard), 2)
+
+    async def test_many(self) -> None:
+        """More changes than one call tells are told in the looks that follow."""
+        self.patch(feed, "LIMIT", 1)
+        one, two = Ear(), Ear()
+        self.feed.listen("a", one)
+        self.feed.listen("b", two)
+        self.look()
+        await self.queue.prioritise_group("a", 3)
+        await self.queue.prioritise_group("b", 3)
+        for heard in ((2, 1), (2, 2), (2, 2)):
+            self.look()
+            self.assertEqual((len(one.heard), len(two.heard)), heard)
+
+    async def test_lost_data(self) -> None:
+        """Numbers that begin anew, as the server lost its data, end nothing."""
+        one = Ear()
+        self.feed.listen("a", one)
+        self.look()
+        for key in await self.keys():
+            await self.store.command("DEL", key)
+        self.look()
+        self.look()
+        self.assertEqual(one.heard[-1], 0)
+        part = GroupPart(size=1, payload=b"p")
+        await self.queue.submit(Group(id="a", parts=[part], digest="d", spec=b"s", need=1))
+        self.look()
+        self.assertEqual(one.heard[-1], 1)
+
+    async def test_end(self) -> None:
+        """The end of the service ends what listens."""
+        one, two = Ear(), Ear()
+        self.feed.listen("a", one)
+        self.feed.listen("b", two)
+        self.feed.stopService()
+        self.assertTrue(one.ended and two.ended)
