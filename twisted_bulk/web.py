@@ -8,7 +8,6 @@ from prometheus_client import CollectorRegistry, ProcessCollector, generate_late
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from twisted.internet.defer import DeferredSemaphore
 from twisted.internet.threads import deferToThread
-from twisted.logger import Logger
 from twisted.web.http import Request
 from twisted.web.resource import Resource
 
@@ -29,11 +28,8 @@ from twisted_bulk.api.tokens import Access
 from twisted_bulk.errors import BulkError, NoFilePort
 from twisted_bulk.http_server.connection_limits import ConnectionLimits, Connections
 from twisted_bulk.http_server.klein_resource import KleinResource
-from twisted_bulk.http_server.request import header
 from twisted_bulk.http_server.streamed_body import StreamedBody
 from twisted_bulk.orders.submission import Change, Control, Rates, Retry
-
-log = Logger()
 
 MAX_READERS = 2  # threads that read at once: they compete with the reactor's thread
 
@@ -117,12 +113,10 @@ class Api:
     async def batches(self, request: Request) -> bytes | Resource:
         """List batches, newest first."""
         token = self._admission.admit(request, "read")
-        limit = argument(request, "limit", "50")
+        limit, callback = argument(request, "limit", "50"), argument(request, "callback")
         status, cursor = argument(request, "status"), argument(request, "cursor")
-        callback = argument(request, "callback")
-        return answer_json(
-            request, await self._intake.listing.page(status, limit, cursor, callback, token.owner)
-        )
+        page = await self._intake.listing.page(status, limit, cursor, callback, token.owner)
+        return answer_json(request, page)
 
     @app.route("/v1/batches", methods=["DELETE"])
     async def cancel_all(self, request: Request) -> bytes | Resource:
@@ -141,12 +135,16 @@ class Api:
     async def events(self, request: Request, task_id: str) -> bytes | Resource:
         """Tell one batch at every change, as server-sent events, until it has ended."""
         key = await self._admit_to(request, "read", task_id)
-        self._admission.check_running()
-        seen, may = header(request, "Last-Event-ID") or "", self._admission.may
-        stream = await self._events.stream(key, seen, lambda: may(request, "read"))
+        stream = await self._events.stream(key, *self._admission.listening(request))
         if stream is None:
             request.setResponseCode(HTTPStatus.NO_CONTENT)  # a browser then asks no more
         return stream or b""
+
+    @app.route("/v1/events", methods=["GET"])
+    async def all_events(self, request: Request) -> bytes | Resource:
+        """Tell the token's batches, or everybody's, at every change."""
+        owner = self._admission.admit(request, "read").owner
+        return await self._events.stream_all(owner, *self._admission.listening(request))
 
     @app.route("/v1/batches/<task_id>", methods=["DELETE"])
     async def delete(self, request: Request, task_id: str) -> bytes | Resource:

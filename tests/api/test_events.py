@@ -1,5 +1,6 @@
 """The events of a batch, over HTTP."""
 
+import hashlib
 import json
 import socket
 from typing import Any
@@ -9,6 +10,8 @@ from twisted.internet.task import deferLater
 
 from tests.support.api import BATCH, ApiTestCase
 from tests.support.reactor import reactor
+from twisted_bulk.api import events
+from twisted_bulk.api.tokens import Access, parse_tokens
 from twisted_bulk.jobs.model import Ack
 
 
@@ -46,8 +49,8 @@ class EventsTests(ApiTestCase):
         await super().setUp()
         await self.call("POST", "/v1/batches", BATCH)
 
-    async def read(self, headers: Any = None) -> Reader:
-        url = f"http://127.0.0.1:{self.port}/v1/batches/b/events"
+    async def read(self, headers: Any = None, of: str = "/v1/batches/b/events") -> Reader:
+        url = f"http://127.0.0.1:{self.port}{of}"
         return Reader(await self.client.get(url, headers=headers))
 
     async def finish(self) -> None:
@@ -121,3 +124,51 @@ class EventsTests(ApiTestCase):
                 await deferLater(reactor, 0.02)
         while listening:
             await deferLater(reactor, 0.02)
+
+    async def test_all(self) -> None:
+        """First it says to read the list; then it tells each batch that changes."""
+        reader = await self.read(of="/v1/events")
+        ((number, name, _),) = await reader.until(1)
+        self.assertEqual(name, "full")
+        await self.call("POST", "/v1/batches", BATCH | {"task_id": "c"})
+        _, listed, _ = await self.call("GET", "/v1/batches?limit=1")
+        told = (await reader.until(2))[1]
+        self.assertEqual((told[1], told[2]["task_id"]), ("batch", "c"))
+        self.assertEqual(told[2].keys(), listed["batches"][0].keys())
+        await self.queue.cancel_group("b")
+        await self.queue.forget("b")
+        self.assertEqual((await reader.until(3))[2][1:], ("deleted", {"task_id": "b"}))
+        # One that comes again is told what it missed.
+        again = await self.read({"Last-Event-ID": str(number)}, of="/v1/events")
+        names = [(name, shown["task_id"]) for _, name, shown in await again.until(2)]
+        self.assertEqual(names, [("batch", "c"), ("deleted", "b")])
+        for unknown in (number + 1000, 0):
+            self.patch(events, "MAX_MISSED", 1)
+            other = await self.read({"Last-Event-ID": str(unknown)}, of="/v1/events")
+            self.assertEqual([name for _, name, _ in await other.until(1)], ["full"])
+        self.events.feed.end()
+        await DeferredList([reader.ended, again.ended])
+
+    async def test_owners(self) -> None:
+        """A token is told its own batches only."""
+        secrets = {"a": "one", "b": "two"}
+        lines = [
+            f"{hashlib.sha256(secret.encode()).hexdigest()} {name} submit,read"
+            for name, secret in secrets.items()
+        ]
+        self.serve(self.redis, access=Access(parse_tokens("\n".join(lines))))
+        given = [{"Authorization": f"Bearer {secret}"} for secret in secrets.values()]
+        readers = [await self.read(each, of="/v1/events") for each in given]
+        for task, headers in zip("xy", given, strict=True):
+            await self.call("POST", "/v1/batches", BATCH | {"task_id": task}, **headers)
+        for reader, task in zip(readers, "xy", strict=True):
+            _, (_, name, shown) = await reader.until(2)
+            self.assertEqual((name, shown["task_id"]), ("batch", task))
+        for key in ("a:x", "b:y"):
+            await self.queue.cancel_group(key)
+            await self.queue.forget(key)
+        for reader, task in zip(readers, "xy", strict=True):
+            *_, (_, name, shown) = await reader.until(3)
+            self.assertEqual((name, shown), ("deleted", {"task_id": task}))
+        self.events.feed.end()
+        await DeferredList([reader.ended for reader in readers])

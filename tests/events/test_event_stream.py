@@ -9,7 +9,8 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.resource import Resource
 
-from twisted_bulk.events.event import Event
+from twisted_bulk.events import event_stream
+from twisted_bulk.events.event import Event, full
 from twisted_bulk.events.event_stream import HEARTBEAT_SECONDS, STALL_SECONDS, EventStream
 from twisted_bulk.http_server.site import BoundedSite
 
@@ -21,7 +22,7 @@ class EventStreamTests(SynchronousTestCase):
         self.clock, self.gone, self.may = Clock(), 0, True
 
     def begin(self, seen: int = -1, first: Event | None = None, method: str = "GET") -> None:
-        self.stream = EventStream(self.left, lambda: self.may, seen)
+        self.stream = EventStream(self.left, lambda: self.may, seen, lambda one: one.owner != "x")
         if first is not None:
             self.stream.offer(first)
         root = Resource()
@@ -121,3 +122,39 @@ class EventStreamTests(SynchronousTestCase):
         self.begin(first=Event(1, "batch", b"x"), method="HEAD")
         self.assertIn(b"text/event-stream", self.transport.value())
         self.assertEqual((self.said(), self.gone), (b"", 1))
+
+    def numbers(self) -> list[int]:
+        """Of the events that the client got since the last call."""
+        return [int(line[4:]) for line in self.said().splitlines() if line.startswith(b"id: ")]
+
+    def test_all(self) -> None:
+        """Of several batches a slow client gets the latest event of each, in order."""
+        self.begin()
+        self.stream.pauseProducing()
+        for number, key in ((1, "a"), (2, "b"), (3, "a"), (4, "c")):
+            self.stream.offer(Event(number, "batch", b"x", key=key))
+        self.stream.offer(Event(5, "batch", b"x", key="d", owner="x"))
+        self.stream.resumeProducing()
+        self.assertEqual(self.numbers(), [2, 3, 4])
+
+    def test_too_many(self) -> None:
+        """Where a slow client would be told too much, it is told to read all anew."""
+        self.patch(event_stream, "MAX_WAITING", 2)
+        self.begin()
+        self.said()
+        self.stream.pauseProducing()
+        for number, key in ((1, "a"), (2, "b"), (3, "c"), (4, "a")):
+            self.stream.offer(Event(number, "batch", b"x", key=key))
+        self.stream.resumeProducing()
+        self.assertEqual(
+            self.said(),
+            b"id: 3\nevent: full\ndata: {}\n\nid: 4\nevent: batch\ndata: x\n\n",
+        )
+
+    def test_full(self) -> None:
+        """Numbers may begin anew after it."""
+        self.begin(seen=100)
+        self.said()
+        self.stream.offer(full(3))
+        self.stream.offer(Event(4, "batch", b"x", key="a"))
+        self.assertEqual(self.numbers(), [3, 4])

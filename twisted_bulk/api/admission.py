@@ -1,6 +1,7 @@
 """Who may make a call, and how often."""
 
 import math
+from collections.abc import Callable
 from typing import cast
 
 from twisted.web.http import Request
@@ -15,7 +16,7 @@ from twisted_bulk.errors import (
     Unauthorized,
 )
 from twisted_bulk.http_server.connection_limits import FLOAT_ERROR
-from twisted_bulk.http_server.request import BoundedRequest
+from twisted_bulk.http_server.request import BoundedRequest, header
 
 #: Clients whose rates are kept; beyond it those that have made few requests lately are dropped.
 MAX_CLIENTS = 10_000
@@ -82,13 +83,23 @@ class Admission:
         _refuse_for(self._rate.wait(who, asked.began))
         return token
 
-    def may(self, request: Request, scope: str) -> bool:
-        """Whether a request that was admitted would still be."""
-        try:
-            self._access.check(cast(BoundedRequest, request), scope)
-        except BulkError:
-            return False
-        return True
+    def listening(self, request: Request) -> tuple[str, Callable[[], bool]]:
+        """For a request that wants to be told of changes: which it has seen (``Last-Event-ID``),
+        and whether it would still be admitted.
+
+        :raises Stopping: this node is stopping
+        """
+        self.check_running()
+        asked = cast(BoundedRequest, request)
+
+        def may_go_on() -> bool:
+            try:
+                self._access.check(asked, "read")
+            except BulkError:
+                return False
+            return True
+
+        return header(request, "Last-Event-ID") or "", may_go_on
 
     def _check(self, request: Request, scope: str) -> Token:
         asked = cast(BoundedRequest, request)

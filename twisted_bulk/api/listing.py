@@ -80,9 +80,12 @@ class Listing:
         await self._add_reasons([shown], [record])
         return shown
 
-    def report(self, record: GroupRecord) -> dict[str, Any]:
-        """A batch by its record alone."""
-        return report(record, self._link_base())
+    def report(self, record: GroupRecord, brief: bool = False) -> dict[str, Any]:
+        """A batch by its record alone.
+
+        :param brief: as in a list of batches
+        """
+        return report(record, self._link_base(), brief=brief)
 
     async def _add_reasons(
         self, shown: Sequence[dict[str, Any]], records: Sequence[GroupRecord]

@@ -51,6 +51,8 @@ CALLS = (
     Call("get", ONE, "Show a batch", None, {200: Batch}),
     Call("get", f"{ONE}/events", "A batch at every change, as server-sent events", None,
          {200: Events, 204: None}),
+    Call("get", "/v1/events", "All batches at every change, as server-sent events", None,
+         {200: Events}),
     Call("delete", ONE, "Cancel a batch, or remove one that has ended", None, {200: Batch}),
     Call("patch", ONE, "Another priority", Change, {200: Batch}),
     Call("post", f"{ONE}/retry", "Fetch what failed once more", Retry, {202: Batch}),

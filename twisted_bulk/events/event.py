@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from functools import cached_property
 
+#: The name of an event that says: changes may be missing before it, read all batches anew.
+FULL = "full"
 RETRY_MS = 3000  # after which a client that lost its stream opens it again
 
 
@@ -11,21 +13,31 @@ class Event:
     """A change of a batch.
 
     :param number: of the change; of two changes the later one has the higher number
-    :param name: ``batch``, with the batch as it stands; or ``deleted``, with its ``task_id``
+    :param name: ``batch``, with the batch as it stands; ``deleted``, with its ``task_id``; or
+        :data:`FULL`
     :param data: JSON without line ends
     :param last: nothing follows it
+    :param key: of the batch
+    :param owner: name of the token that submitted it, or empty
     """
 
     number: int
     name: str
     data: bytes
     last: bool = False
+    key: str = ""
+    owner: str = ""
 
     @cached_property
     def encoded(self) -> bytes:
         """As it is sent (HTML standard, 9.2.5). It is made once, however many listen."""
         head = f"id: {self.number}\nevent: {self.name}\ndata: ".encode()
         return head + self.data + b"\n\n"
+
+
+def full(number: int) -> Event:
+    """Changes up to ``number`` may be missing."""
+    return Event(number, FULL, b"{}")
 
 
 #: The beginning of each stream.

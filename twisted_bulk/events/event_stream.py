@@ -8,22 +8,28 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 from zope.interface import implementer
 
-from twisted_bulk.events.event import HEARTBEAT, OPENING, Event
+from twisted_bulk.events.event import FULL, HEARTBEAT, OPENING, Event, full
 from twisted_bulk.http_server.request import BoundedRequest, abort
 
 HEARTBEAT_SECONDS = 15.0  # between two comments, so that proxies keep the connection
+MAX_WAITING = 1000  # events that a slow client has not taken; more become one event FULL
 STALL_SECONDS = 60.0  # for which the client may take nothing; then its connection is cut
+
+
+def _number(event: Event) -> int:
+    return event.number
 
 
 @implementer(IPushProducer)
 class EventStream(Resource):
-    """The events of one batch.
+    """The events of one batch, or of all.
 
-    A client that takes its events slowly gets the latest one, and none of those between.
+    A client that takes its events slowly gets the latest one of a batch, and none of those between.
 
     :param left: called once when it has ended, or its client is gone
     :param may_go_on: whether the client still has the right to it; asked at each heartbeat
     :param seen: the number of the last change that the client has seen
+    :param wants: which events it is told
     """
 
     isLeaf = True
@@ -33,11 +39,12 @@ class EventStream(Resource):
         left: Callable[["EventStream"], object],
         may_go_on: Callable[[], bool],
         seen: int = -1,
+        wants: Callable[[Event], bool] = lambda event: True,
     ) -> None:
         super().__init__()
         self._left, self._may_go_on = left, may_go_on
-        self._seen = seen
-        self._waiting: Event | None = None
+        self._seen, self._wants = seen, wants
+        self._waiting: dict[str, Event] = {}  # by the key of the batch
         self._is_over = False
         self._paused_at: float | None = None
         self._timer: IDelayedCall | None = None
@@ -62,20 +69,29 @@ class EventStream(Resource):
 
     def offer(self, event: Event) -> None:
         """Send an event, unless the client has seen a later one; also before :meth:`render`."""
-        latest = self._seen if self._waiting is None else self._waiting.number
+        if event.name == FULL:
+            self._seen = -1
+            self._waiting.clear()
+        elif not self._wants(event):
+            return
+        elif len(self._waiting) >= MAX_WAITING and event.key not in self._waiting:
+            self.offer(full(event.number))
+            return
+        before = self._waiting.get(event.key)
+        latest = self._seen if before is None else before.number
         if event.number > latest or (event.last and event.number == latest):
-            self._waiting = event
+            self._waiting[event.key] = event
             self._send()
 
     def _send(self) -> None:
-        event = self._waiting
-        if event is None or self._request is None or self._paused_at is not None:
+        if self._request is None or self._paused_at is not None:
             return
-        self._waiting = None
-        if event.number > self._seen:
-            self._seen = event.number
-            self._write(event.encoded)
-        if event.last:
+        events, self._waiting = sorted(self._waiting.values(), key=_number), {}
+        new = [event.encoded for event in events if event.number > self._seen]
+        if new:
+            self._seen = events[-1].number
+            self._write(b"".join(new))
+        if any(event.last for event in events):
             self.end()
 
     def _write(self, data: bytes) -> None:

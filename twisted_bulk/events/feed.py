@@ -1,14 +1,16 @@
 """Finds the batches that have changed, and tells those who listen to them."""
 
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from twisted.application.service import Service
+from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from twisted_bulk.events.event import Event
+from twisted_bulk.errors import Unavailable
+from twisted_bulk.events.event import Event, full
 from twisted_bulk.jobs.groups import GroupQueue
 from twisted_bulk.system.periodic import Periodic
 
@@ -16,6 +18,11 @@ log = Logger()
 
 LOOK_SECONDS = 1.0  # between two looks: a batch has at most one event in this time
 LIMIT = 1000  # changed batches that one call to the queue tells
+
+
+ALL = ""  # instead of a batch's key: all batches
+
+MakeEvent = Callable[[str, int], Awaitable[Event]]
 
 
 class Listener(Protocol):
@@ -35,13 +42,15 @@ class Feed(Service):
 
     :param event: makes the event for a batch that has changed, as it stands now; takes its key, and
         the number of the change, which is for a batch that was deleted
+    :param brief: makes the event for those who listen to all batches; its number is that of the
+        change
     """
 
     def __init__(
-        self, queue: GroupQueue, clock: IReactorTime, event: Callable[[str, int], Awaitable[Event]]
+        self, queue: GroupQueue, clock: IReactorTime, event: MakeEvent, brief: MakeEvent
     ) -> None:
         self._queue = queue
-        self._event = event
+        self._event, self._brief = event, brief
         self._listeners: defaultdict[str, set[Listener]] = defaultdict(set)
         self._after: int | None = None  # the last change that was looked at
         self._loop = Periodic(
@@ -63,37 +72,54 @@ class Feed(Service):
         for listener in [one for each in self._listeners.values() for one in each]:
             listener.end()
 
-    def listen(self, key: str, listener: Listener) -> None:
-        """Tell ``listener`` the changes of a batch until :meth:`leave`."""
+    async def listen(self, key: str, listener: Listener) -> None:
+        """Tell ``listener`` until :meth:`leave` each change of a batch from now on.
+
+        Call :meth:`leave` also if this fails.
+
+        :param key: of the batch, or :data:`ALL`
+        """
         self._listeners[key].add(listener)
+        if self._after is None:
+            last = (await self._queue.changes()).last
+            if self._after is None:
+                self._after = last
 
     def leave(self, key: str, listener: Listener) -> None:
         """Tell it nothing more."""
         self._listeners[key].discard(listener)
         if not self._listeners[key]:
             del self._listeners[key]
-
-    async def _look(self) -> None:
         if not self._listeners:
             self._after = None
-            return
+
+    async def _look(self) -> None:
         if self._after is None:
-            # Nobody has looked for a while. What changed since the listeners began is unknown.
-            self._after = (await self._queue.changes()).last
-            await self._tell([(key, self._after) for key in self._listeners])
             return
         changes = await self._queue.changes(self._after, LIMIT)
         if changes.last < self._after:  # the server has lost its data
-            self._after = None
+            for key in list(self._listeners):
+                lost = full(changes.last) if key == ALL else await self._event(key, changes.last)
+                self._tell(key, lost)
+            self._after = changes.last
             return
-        await self._tell(changes.groups)
+        broken: Exception | None = None
+        for key, number in changes.groups:
+            for heard, make in ((key, self._event), (ALL, self._brief)):
+                if heard not in self._listeners:
+                    continue
+                try:
+                    self._tell(heard, await make(key, number))
+                except (Unavailable, CancelledError):
+                    raise
+                except Exception as error:  # of this batch; the others must not wait for it
+                    broken = error
         is_page_full = len(changes.groups) == LIMIT
-        self._after = changes.groups[-1][1] if is_page_full else changes.last
+        after = changes.groups[-1][1] if is_page_full else changes.last
+        self._after = after if self._listeners else None
+        if broken is not None:
+            raise broken
 
-    async def _tell(self, changed: Sequence[tuple[str, int]]) -> None:
-        for key, number in changed:
-            if key not in self._listeners:
-                continue
-            event = await self._event(key, number)
-            for listener in list(self._listeners.get(key, ())):
-                listener.offer(event)
+    def _tell(self, heard: str, event: Event) -> None:
+        for listener in list(self._listeners.get(heard, ())):
+            listener.offer(event)
