@@ -9,7 +9,7 @@ from tests.support.queues import QueueTestCase
 from tests.support.reactor import reactor
 from twisted_bulk.errors import NotRetryable, QueueFull, QueueUnavailable
 from twisted_bulk.jobs.group_model import Group, GroupPart, Submitted
-from twisted_bulk.jobs.model import Acked
+from twisted_bulk.jobs.model import Ack, Acked
 
 
 class GroupTests(QueueTestCase):
@@ -115,6 +115,17 @@ class GroupTests(QueueTestCase):
             self.assertEqual(names, ["g"], step)
             self.assertGreater(now, last)
             last = now
+
+    async def test_what_follows_a_forgotten_group(self) -> None:
+        """A group that was forgotten changes no more, though the job that follows it runs."""
+        for tombstone in (0, 60):
+            await self.submit()
+            await self.queue.cancel_group("g")
+            await self.queue.forget("g", tombstone)
+            last = (await self.queue.changes()).last
+            (job,) = (await self.queue.after.reserve("n1", 1)).jobs
+            await self.queue.after.ack("n1", [Ack(job, 1, b"")])
+            self.assertEqual(await self.changed(last), ([], last))
 
     async def test_forgotten_changes(self) -> None:
         """A forgotten group is told for an hour; then a number tells what may be missing."""

@@ -114,5 +114,10 @@ end
 -- The state of a job changed, and with it the group of the job, or the one that the job follows.
 -- gid, of: fields of the job
 local function note_change_of(id, gid, of)
-  if gid then note_change(P, gid) elseif of then note_change(of, string.match(id, '^(.*)@')) end
+  if gid then return note_change(P, gid) end
+  if not of then return end
+  local followed = string.match(id, '^(.*)@')
+  local state = call('HGET', of .. 'g:' .. followed, 'state')
+  -- The group may have been forgotten since.
+  if state and state ~= 'deleted' then note_change(of, followed) end
 end
