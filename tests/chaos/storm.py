@@ -361,7 +361,10 @@ class Storm:
         # Members of a POST that failed half-way go by themselves, within the hour.
         keys = [key for key in keys if ":a:" not in key or self.ask("TTL", key) < 0]
         # What all queues share has no queue's name before it: the clock, hosts in trouble, limits.
-        names = (key.split(":", 3)[3] for key in keys if key.count(":") > 2)
+        names = {key.split(":", 3)[3] for key in keys if key.count(":") > 2}
+        # Of a forgotten batch the number of its last change stays for an hour.
+        if self.ask("ZCARD", f"{PARTS}changes") == self.ask("ZCARD", f"{PARTS}gone"):
+            names -= {"changes", "gone"}
         return {name for name in names if name not in STATIC and not name.startswith("m:")}
 
     def held(self, worker: int) -> int:

@@ -143,6 +143,12 @@ class GroupTests(QueueTestCase):
         self.assertEqual((await self.queue.changes()).forgotten, gone)
         await self.submit("g")
         self.assertEqual((await self.changed(gone))[0], ["g"])
+        await self.queue.cancel_group("g")
+        await self.queue.forget("g")
+        await self.submit("g")
+        await self.age(self.queue, "gone")
+        await self.queue.maintain(1000)
+        self.assertEqual((await self.changed(gone))[0], ["g"])
 
     async def test_names(self) -> None:
         """A name is one claimant's in all jobs of a group, until the group is done."""

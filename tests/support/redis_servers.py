@@ -1,7 +1,9 @@
 """Real servers for tests: started on demand, ended with the test."""
 
 import atexit
+import contextlib
 import os
+import random
 import shutil
 import signal
 import socket
@@ -21,10 +23,17 @@ from twisted_bulk.brokers.server_program import candidates
 
 
 def free_port() -> int:
-    """A TCP port of loopback that is free now."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    """A TCP port of loopback that is free now.
+
+    It is below those that the kernel gives to outgoing connections: one of these could take it
+    before the server does.
+    """
+    below = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        port = random.randrange(10_002, below)
+        with socket.socket() as sock, contextlib.suppress(OSError):
+            sock.bind(("127.0.0.1", port))
+            return port
 
 
 def ask(where: int | Path, *words: str) -> Any:

@@ -1,10 +1,10 @@
 -- How jobs and groups end.
 
+-- Its jobs change state in the same step, so the change is noted.
 local function move_group(gid, g, state)
   call('ZREM', P .. 'gs:' .. call('HGET', g, 'state'), gid)
   call('HSET', g, 'state', state)
   call('ZADD', P .. 'gs:' .. state, call('HGET', g, 'serial'), gid)
-  note_change(P, gid)
 end
 
 -- The last job of a group has ended. The group ends, and in the same step the job that follows it
