@@ -12,6 +12,7 @@ from tests.support.api import BATCH, ApiTestCase
 from tests.support.reactor import reactor
 from twisted_bulk.api import events
 from twisted_bulk.api.tokens import Access, parse_tokens
+from twisted_bulk.errors import QueueUnavailable
 from twisted_bulk.jobs.model import Ack
 
 
@@ -124,6 +125,17 @@ class EventsTests(ApiTestCase):
                 await deferLater(reactor, 0.02)
         while listening:
             await deferLater(reactor, 0.02)
+
+    async def test_queue_away(self) -> None:
+        """A stream that cannot begin is refused, and listens no more."""
+
+        async def away(*arguments: Any) -> None:
+            raise QueueUnavailable("away")
+
+        self.patch(self.queue, "changes", away)
+        for path in ("/v1/batches/b/events", "/v1/events"):
+            await self.refused(503, "queue_unavailable", "GET", path)
+        self.assertEqual(vars(self.events.feed)["_listeners"], {})
 
     async def test_all(self) -> None:
         """First it says to read the list; then it tells each batch that changes."""

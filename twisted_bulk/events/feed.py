@@ -90,8 +90,6 @@ class Feed(Service):
         self._listeners[key].discard(listener)
         if not self._listeners[key]:
             del self._listeners[key]
-        if not self._listeners:
-            self._after = None
 
     async def _look(self) -> None:
         if self._after is None:
