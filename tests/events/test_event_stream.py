@@ -11,7 +11,12 @@ from twisted.web.resource import Resource
 
 from twisted_bulk.events import event_stream
 from twisted_bulk.events.event import Event, full
-from twisted_bulk.events.event_stream import HEARTBEAT_SECONDS, STALL_SECONDS, EventStream
+from twisted_bulk.events.event_stream import (
+    HEARTBEAT_SECONDS,
+    PIECE_BYTES,
+    STALL_SECONDS,
+    EventStream,
+)
 from twisted_bulk.http_server.site import BoundedSite
 
 
@@ -21,8 +26,16 @@ class EventStreamTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock, self.gone, self.may = Clock(), 0, True
 
-    def begin(self, seen: int = -1, first: Event | None = None, method: str = "GET") -> None:
-        self.stream = EventStream(self.left, lambda: self.may, seen, lambda one: one.owner != "x")
+    def begin(
+        self,
+        seen: int = -1,
+        first: Event | None = None,
+        method: str = "GET",
+        stream: EventStream | None = None,
+    ) -> None:
+        self.stream = stream or EventStream(
+            self.left, lambda: self.may, seen, lambda one: one.owner != "x"
+        )
         if first is not None:
             self.stream.offer(first)
         root = Resource()
@@ -137,6 +150,14 @@ class EventStreamTests(SynchronousTestCase):
         self.stream.resumeProducing()
         self.assertEqual(self.numbers(), [2, 3, 4])
 
+    def test_missed(self) -> None:
+        """What a client missed may be offered after a change that happened meanwhile."""
+        stream = EventStream(self.left, lambda: self.may)
+        for number, key in ((50, "a"), (30, "b"), (40, "c")):
+            stream.offer(Event(number, "batch", b"x", key=key))
+        self.begin(stream=stream)
+        self.assertEqual(self.numbers(), [30, 40, 50])
+
     def test_too_many(self) -> None:
         """Where a slow client would be told too much, it is told to read all anew."""
         self.patch(event_stream, "MAX_WAITING", 2)
@@ -158,3 +179,27 @@ class EventStreamTests(SynchronousTestCase):
         self.stream.offer(full(3))
         self.stream.offer(Event(4, "batch", b"x", key="a"))
         self.assertEqual(self.numbers(), [3, 4])
+
+    def test_long_event(self) -> None:
+        """Little of an event is in memory for a client that does not take it; then all comes."""
+        self.begin()
+        self.said()
+        write = self.transport.write
+
+        def full_buffer(data: bytes) -> None:
+            write(data)
+            self.stream.pauseProducing()
+
+        vars(self.transport)["write"] = full_buffer
+        data, got = b"x" * (3 * PIECE_BYTES), b""
+        self.stream.offer(Event(1, "batch", data, last=True))
+        self.stream.offer(Event(2, "batch", b"y"))
+        for _ in range(4):
+            self.assertFalse(self.transport.disconnecting)
+            self.clock.advance(HEARTBEAT_SECONDS / 10)
+            said = self.said()
+            self.assertLessEqual(len(said), PIECE_BYTES)
+            got += said
+            self.stream.resumeProducing()
+        self.assertEqual(got, b"id: 1\nevent: batch\ndata: " + data + b"\n\n")
+        self.assertTrue(self.transport.disconnecting)

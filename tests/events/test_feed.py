@@ -128,6 +128,9 @@ class FeedTests(OnMemory, QueueTestCase):
         await self.feed.listen("b", two)
         self.feed.stopService()
         self.assertTrue(one.ended and two.ended)
+        late = Ear()
+        await self.feed.listen("a", late)
+        self.assertTrue(late.ended)
 
     async def test_broken_batch(self) -> None:
         """One that cannot be read is logged; the others are told, and it is told later."""

@@ -84,9 +84,9 @@ class Admission:
         return token
 
     def listening(self, request: Request) -> tuple[str, Callable[[], bool]]:
-        """For a request that wants to be told of changes: which it has seen (``Last-Event-ID``),
-        and whether it would still be admitted.
+        """Admit a request that is told of changes; for that its token was checked before.
 
+        :returns: its ``Last-Event-ID``, or empty; and whether it would still be admitted
         :raises Stopping: this node is stopping
         """
         self.check_running()

@@ -12,12 +12,9 @@ from twisted_bulk.events.event import FULL, HEARTBEAT, OPENING, Event, full
 from twisted_bulk.http_server.request import BoundedRequest, abort
 
 HEARTBEAT_SECONDS = 15.0  # between two comments, so that proxies keep the connection
+PIECE_BYTES = 64 * 1024  # of an event that are written at once, so that little waits in memory
 MAX_WAITING = 1000  # events that a slow client has not taken; more become one event FULL
 STALL_SECONDS = 60.0  # for which the client may take nothing; then its connection is cut
-
-
-def _number(event: Event) -> int:
-    return event.number
 
 
 @implementer(IPushProducer)
@@ -44,7 +41,9 @@ class EventStream(Resource):
         super().__init__()
         self._left, self._may_go_on = left, may_go_on
         self._seen, self._wants = seen, wants
-        self._waiting: dict[str, Event] = {}  # by the key of the batch
+        self._waiting: dict[str, Event] = {}  # by the key of the batch, in the order of numbers
+        self._rest = memoryview(b"")  # of the event that is being sent
+        self._is_last = False  # of that event
         self._is_over = False
         self._paused_at: float | None = None
         self._timer: IDelayedCall | None = None
@@ -64,6 +63,8 @@ class EventStream(Resource):
         self._write(OPENING)
         request.registerProducer(self, True)
         self._timer = self._clock.callLater(HEARTBEAT_SECONDS, self._beat)
+        # What the client missed came after changes that happened meanwhile.
+        self._waiting = dict(sorted(self._waiting.items(), key=lambda one: one[1].number))
         self._send()
         return NOT_DONE_YET
 
@@ -80,19 +81,25 @@ class EventStream(Resource):
         before = self._waiting.get(event.key)
         latest = self._seen if before is None else before.number
         if event.number > latest or (event.last and event.number == latest):
+            self._waiting.pop(event.key, None)
             self._waiting[event.key] = event
             self._send()
 
     def _send(self) -> None:
-        if self._request is None or self._paused_at is not None:
-            return
-        events, self._waiting = sorted(self._waiting.values(), key=_number), {}
-        new = [event.encoded for event in events if event.number > self._seen]
-        if new:
-            self._seen = events[-1].number
-            self._write(b"".join(new))
-        if any(event.last for event in events):
-            self.end()
+        """Send what waits, piece by piece, for as long as the client takes it."""
+        while self._request is not None and self._paused_at is None:
+            if self._rest:
+                piece, self._rest = self._rest[:PIECE_BYTES], self._rest[PIECE_BYTES:]
+                self._write(bytes(piece))
+            elif self._is_last:
+                self.end()
+            elif self._waiting:
+                event = self._waiting.pop(next(iter(self._waiting)))
+                self._is_last = event.last
+                if event.number > self._seen:
+                    self._seen, self._rest = event.number, memoryview(event.encoded)
+            else:
+                return
 
     def _write(self, data: bytes) -> None:
         assert self._request is not None

@@ -18,8 +18,6 @@ log = Logger()
 
 LOOK_SECONDS = 1.0  # between two looks: a batch has at most one event in this time
 LIMIT = 1000  # changed batches that one call to the queue tells
-
-
 ALL = ""  # instead of a batch's key: all batches
 
 MakeEvent = Callable[[str, int], Awaitable[Event]]
@@ -53,6 +51,7 @@ class Feed(Service):
         self._event, self._brief = event, brief
         self._listeners: defaultdict[str, set[Listener]] = defaultdict(set)
         self._after: int | None = None  # the last change that was looked at
+        self._is_over = False
         self._loop = Periodic(
             log, clock, LOOK_SECONDS, self._look, name="the look for changes of batches"
         )
@@ -68,7 +67,8 @@ class Feed(Service):
         self.end()
 
     def end(self) -> None:
-        """End the streams of all that listen now."""
+        """End all streams; one that begins later is ended at once."""
+        self._is_over = True
         for listener in [one for each in self._listeners.values() for one in each]:
             listener.end()
 
@@ -80,7 +80,9 @@ class Feed(Service):
         :param key: of the batch, or :data:`ALL`
         """
         self._listeners[key].add(listener)
-        if self._after is None:
+        if self._is_over:
+            listener.end()
+        elif self._after is None:
             last = (await self._queue.changes()).last
             if self._after is None:
                 self._after = last
