@@ -23,9 +23,9 @@ from typing import Any
 
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
-from tests.chaos.http import Handler, Server
 from tests.chaos.storm import LAUNCH
 from tests.support.daemon import Daemon, environment
+from tests.support.thread_server import Handler, Server
 from twisted_bulk.brokers.embedded import socket_path
 
 FAILURES = 9  # K is one of so many, from 0 on

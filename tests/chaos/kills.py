@@ -28,10 +28,10 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from tests.chaos.http import Handler, Server
 from tests.chaos.storm import LAUNCH, content
 from tests.support.daemon import Daemon, descendants, environment
 from tests.support.redis_servers import RedisServer
+from tests.support.thread_server import Handler, Server
 from twisted_bulk.brokers.embedded import socket_path
 
 MEMBERS = 6

@@ -21,10 +21,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.chaos.http import Handler, Server
 from tests.chaos.proxy import Proxy
 from tests.support.daemon import Daemon, environment
 from tests.support.redis_servers import ask
+from tests.support.thread_server import Handler, Server
 from twisted_bulk.brokers.embedded import socket_path
 
 MEMBERS = 3

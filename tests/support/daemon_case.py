@@ -1,6 +1,5 @@
 """A daemon in a process of its own, and a source of recordings for it."""
 
-import contextlib
 import json
 import tempfile
 import threading
@@ -9,12 +8,12 @@ import urllib.error
 import urllib.request
 import zipfile
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.support import thread_server
 from tests.support.daemon import Daemon
 from twisted_bulk.demo import recording
 
@@ -41,43 +40,24 @@ class Source:
         self.gate.set()
         source = self
 
-        class Handler(BaseHTTPRequestHandler):
+        class Handler(thread_server.Handler):
             def do_GET(self) -> None:
                 source.asked.append(self.path)
                 if not source.held or self.path in source.held:
                     source.gate.wait(60)
                 time.sleep(source.delay)
-                data = source.files[self.path]
-                with contextlib.suppress(OSError):
-                    self.reply(data)
+                self.reply(source.files[self.path])
 
             def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                source.callbacks.append((time.monotonic(), json.loads(body)))
+                source.callbacks.append((time.monotonic(), json.loads(self.body())))
                 self.reply(b"")
 
-            def reply(self, data: bytes) -> None:
-                self.send_response(200)
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, format: str, *args: Any) -> None:
-                pass
-
-        class Server(ThreadingHTTPServer):
-            def handle_error(self, request: Any, client_address: Any) -> None:
-                pass  # the client was killed, or gave up
-
-        self.server = Server(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        self.server = thread_server.Server(Handler)
+        self.url = self.server.url
 
     def close(self) -> None:
         self.gate.set()
-        self.server.shutdown()
-        self.server.server_close()
+        self.server.close()
 
 
 def until(condition: Callable[[], Any], seconds: float = 40) -> None:

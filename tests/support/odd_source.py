@@ -1,8 +1,8 @@
 """A web server whose files have headers of their own."""
 
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+
+from tests.support import thread_server
 
 
 class OddSource:
@@ -20,7 +20,7 @@ class OddSource:
         self.gate = threading.Event()
         source = self
 
-        class Handler(BaseHTTPRequestHandler):
+        class Handler(thread_server.Handler):
             def do_GET(self) -> None:
                 source.asked.append(self.path)
                 if self.path in source.held:
@@ -35,20 +35,14 @@ class OddSource:
                 self.wfile.write(body)
 
             def do_POST(self) -> None:
-                source.callbacks.append(self.rfile.read(int(self.headers["Content-Length"])))
+                source.callbacks.append(self.body())
                 self.send_response(204)
                 self.end_headers()
 
-            def log_message(self, format: str, *args: Any) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        self.server = thread_server.Server(Handler)
+        self.url = self.server.url
 
     def close(self) -> None:
         """End it."""
         self.gate.set()
-        self.server.shutdown()
-        self.server.server_close()
+        self.server.close()

@@ -11,11 +11,11 @@ from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from tests.chaos.http import Handler
 from tests.chaos.storm import LAUNCH
 from tests.support.daemon import Daemon, descendants, environment
 from tests.support.daemon_case import DaemonTestCase, until
 from tests.support.redis_servers import free_port
+from tests.support.thread_server import Handler
 
 
 class KilledTests(DaemonTestCase):
