@@ -26,7 +26,7 @@ class EventStream(Resource):
     :param left: called once when it has ended, or its client is gone
     :param may_go_on: whether the client still has the right to it; asked at each heartbeat
     :param seen: the number of the last change that the client has seen
-    :param wants: which events it is told
+    :param wants: whether the client is told an event
     """
 
     isLeaf = True
@@ -63,7 +63,7 @@ class EventStream(Resource):
         self._write(OPENING)
         request.registerProducer(self, True)
         self._timer = self._clock.callLater(HEARTBEAT_SECONDS, self._beat)
-        # What the client missed came after changes that happened meanwhile.
+        # Events that the client missed may have been offered after newer ones.
         self._waiting = dict(sorted(self._waiting.items(), key=lambda one: one[1].number))
         self._send()
         return NOT_DONE_YET

@@ -38,10 +38,9 @@ class Feed(Service):
 
     While nobody listens it asks nothing.
 
-    :param event: makes the event for a batch that has changed, as it stands now; takes its key, and
-        the number of the change, which is for a batch that was deleted
-    :param brief: makes the event for those who listen to all batches; its number is that of the
-        change
+    :param event: makes the event of a batch as it stands now, for those who listen to this batch.
+        It takes the batch's key and the number of the change.
+    :param brief: as ``event``, for those who listen to all batches
     """
 
     def __init__(
