@@ -8,8 +8,8 @@
     │   ├── BadRequest, RequestTimeout, NotFound, MethodNotAllowed
     │   ├── InvalidRequest, UnsupportedMedia, TooLarge
     │   ├── Unauthorized, ProtectedMode, Forbidden
-    │   ├── NoSuchBatch, Elsewhere, NoFilePort, TaskConflict, NotRetryable, NotUndelivered
-    │   ├── NotConfirmed
+    │   ├── NoSuchBatch, Elsewhere, NoFilePort, TaskConflict, NotRetryable, RunChanged
+    │   ├── NotUndelivered, NotConfirmed, NoSuchBulk
     │   └── NoSuchFile, Gone, PreconditionFailed, RangeNotSatisfiable
     ├── Unavailable                 it may pass: the client tries again later
     │   ├── TooManyConnections, TooManyRequests
@@ -152,6 +152,20 @@ class NotRetryable(RequestError):
 
     code = "not_retryable"
     status = HTTPStatus.CONFLICT
+
+
+class RunChanged(RequestError):
+    """The batch was tried again since the client looked at it."""
+
+    code = "run_changed"
+    status = HTTPStatus.CONFLICT
+
+
+class NoSuchBulk(RequestError):
+    """There is no bulk action with this id, or none that this token may see."""
+
+    code = "no_such_bulk"
+    status = HTTPStatus.NOT_FOUND
 
 
 class NotUndelivered(RequestError):

@@ -1,20 +1,19 @@
 """The calls of the API on port 10000, with Klein. Rooms: api/."""
 
 from collections.abc import Callable
+from functools import partial
 from http import HTTPStatus
+from typing import Any
 
 from klein import Klein
-from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from twisted.internet.defer import DeferredSemaphore
 from twisted.internet.threads import deferToThread
 from twisted.web.http import Request
 from twisted.web.resource import Resource
 
 from twisted_bulk.api.admission import Admission
-from twisted_bulk.api.events import BatchEvents
+from twisted_bulk.api.bulk_calls import BulkCalls
 from twisted_bulk.api.file_port import FilePort
-from twisted_bulk.api.intake import Intake
 from twisted_bulk.api.messages import (
     answer_error,
     answer_json,
@@ -24,12 +23,17 @@ from twisted_bulk.api.messages import (
     read_retry,
 )
 from twisted_bulk.api.openapi import document
+from twisted_bulk.api.operator_calls import OperatorCalls
 from twisted_bulk.api.tokens import Access
-from twisted_bulk.errors import BulkError, NoFilePort
-from twisted_bulk.http_server.connection_limits import ConnectionLimits, Connections
+from twisted_bulk.errors import BulkError
+from twisted_bulk.http_server.connection_limits import ConnectionLimits
 from twisted_bulk.http_server.klein_resource import KleinResource
 from twisted_bulk.http_server.streamed_body import StreamedBody
-from twisted_bulk.orders.submission import Change, Control, Rates, Retry
+from twisted_bulk.management.batch_filter import Asked
+from twisted_bulk.management.members import AskedMembers
+from twisted_bulk.management.services import Management
+from twisted_bulk.orders.submission import Change, Retry
+from twisted_bulk.page.resource import INDEX, page_file
 
 MAX_READERS = 2  # threads that read at once: they compete with the reactor's thread
 
@@ -37,10 +41,11 @@ MAX_READERS = 2  # threads that read at once: they compete with the reactor's th
 class Api:
     """The resource of the API port.
 
+    :param manage: what can be done with batches
     :param max_urls: URLs in one POST
     :param max_body: bytes of one POST's body, after it is unpacked
     :param secrets: returns the secrets that sign the callbacks of a token's batches, by its name
-    :param events: their streams
+    :param about: returns what this node tells of itself
     :param port: this node's file port; None: it has none
     :param request_rate: requests a second of one token or address; 0: any number
     """
@@ -49,34 +54,31 @@ class Api:
 
     def __init__(
         self,
-        intake: Intake,
+        management: Management,
         access: Access,
         max_urls: int,
         max_body: int,
         secrets: Callable[[str], list[str]],
-        events: BatchEvents,
+        about: Callable[[], dict[str, Any]],
         port: FilePort | None = None,
         request_rate: int = 0,
     ) -> None:
-        self._intake = intake
+        self._intake, self._listing = management.intake, management.listing
+        self._management = management
         self._admission = Admission(access, request_rate)
         self._max_urls = max_urls
         self._max_body = max_body
-        self._secrets = secrets
-        self._events = events
         self._reading = DeferredSemaphore(MAX_READERS)
-        self._port = port
-        self._metrics = CollectorRegistry()
-        ProcessCollector(registry=self._metrics)
-        if port is not None:
-            self._metrics.register(port)
+        self._operator = OperatorCalls(self._admission, self._intake, secrets, about, port)
+        bulk = BulkCalls(self._admission, management.bulk)
         self.resource: Resource = KleinResource(
-            self.app, lambda request, error: answer_error(request, error, self._admission.count)
+            [self.app, self._operator.app, bulk.app],
+            lambda request, error: answer_error(request, error, self._admission.count),
         )
 
     def watch(self, limits: ConnectionLimits) -> None:
         """Show this port's connections in the metrics."""
-        self._metrics.register(Connections("bulkwav_api", limits))
+        self._operator.watch(limits)
 
     def stop(self) -> None:
         """Take no more batches in."""
@@ -89,7 +91,14 @@ class Api:
     async def _admit_to(self, request: Request, scope: str, task_id: str) -> str:
         """Admit a call on one batch, which other tokens do not see; returns the batch's key."""
         token = self._admission.admit(request, scope)
-        return await self._intake.listing.find(task_id, token.name, token.owner is None)
+        return await self._listing.find(task_id, token.name, token.owner is None)
+
+    @app.route("/", methods=["GET"])
+    @app.route("/page/<path:name>", methods=["GET"])
+    def page(self, request: Request, name: str = INDEX) -> bytes:
+        """Show the page; it asks for a token itself."""
+        self._admission.count(request)
+        return page_file(request, name)
 
     @app.route("/", methods=["POST"])
     @app.route("/v1/batches", methods=["POST"])
@@ -99,6 +108,9 @@ class Api:
         self._admission.check_running()
         is_small, read = posted_order(request, self._max_urls, self._max_body)
         order = read() if is_small else await self._reading.run(deferToThread, read)
+        if argument(request, "check") == "true":
+            check = self._management.preflight
+            return answer_json(request, await self._reading.run(deferToThread, check, order))
         ticket = await self._intake.submit(order, token.name)
         where = f"/v1/batches/{ticket.task_id}"
         request.setHeader("Location", where)
@@ -113,10 +125,12 @@ class Api:
     async def batches(self, request: Request) -> bytes | Resource:
         """List batches, newest first."""
         token = self._admission.admit(request, "read")
-        limit, callback = argument(request, "limit", "50"), argument(request, "callback")
-        status, cursor = argument(request, "status"), argument(request, "cursor")
-        page = await self._intake.listing.page(status, limit, cursor, callback, token.owner)
-        return answer_json(request, page)
+        limit, cursor = argument(request, "limit", "50"), argument(request, "cursor")
+        asked = Asked.read(partial(argument, request))
+        count = argument(request, "count") == "true"
+        return answer_json(
+            request, await self._listing.page(asked, limit, cursor, token.owner, count)
+        )
 
     @app.route("/v1/batches", methods=["DELETE"])
     async def cancel_all(self, request: Request) -> bytes | Resource:
@@ -129,13 +143,13 @@ class Api:
     async def batch(self, request: Request, task_id: str) -> bytes | Resource:
         """Show one batch."""
         key = await self._admit_to(request, "read", task_id)
-        return answer_json(request, await self._intake.listing.show(key))
+        return answer_json(request, await self._listing.show(key))
 
     @app.route("/v1/batches/<task_id>/events", methods=["GET"])
     async def events(self, request: Request, task_id: str) -> bytes | Resource:
         """Tell one batch at every change, as server-sent events, until it has ended."""
         key = await self._admit_to(request, "read", task_id)
-        stream = await self._events.stream(key, *self._admission.listening(request))
+        stream = await self._management.events.stream(key, *self._admission.listening(request))
         if stream is None:
             request.setResponseCode(HTTPStatus.NO_CONTENT)  # a browser then asks no more
         return stream or b""
@@ -144,7 +158,9 @@ class Api:
     async def all_events(self, request: Request) -> bytes | Resource:
         """Tell the token's batches, or everybody's, at every change."""
         owner = self._admission.admit(request, "read").owner
-        return await self._events.stream_all(owner, *self._admission.listening(request))
+        asked = Asked.read(partial(argument, request))
+        listening = self._admission.listening(request)
+        return await self._management.events.stream_all(asked, owner, *listening)
 
     @app.route("/v1/batches/<task_id>", methods=["DELETE"])
     async def delete(self, request: Request, task_id: str) -> bytes | Resource:
@@ -158,7 +174,9 @@ class Api:
         key = await self._admit_to(request, "submit", task_id)
         self._admission.check_running()
         retry: Retry = await self._reading.run(deferToThread, read_retry, request)
-        shown = await self._intake.retry(key, retry.replace)
+        if argument(request, "check") == "true":
+            return answer_json(request, await self._management.retries.plan(key, retry))
+        shown = await self._management.retries.retry(key, retry)
         return answer_json(request, shown, HTTPStatus.ACCEPTED)
 
     @app.route("/v1/batches/<task_id>/notify", methods=["POST"])
@@ -166,6 +184,14 @@ class Api:
         """Send a last callback that was given up once more."""
         key = await self._admit_to(request, "submit", task_id)
         return answer_json(request, await self._intake.notify(key), HTTPStatus.ACCEPTED)
+
+    @app.route("/v1/batches/<task_id>/members", methods=["GET"])
+    async def members(self, request: Request, task_id: str) -> bytes | Resource:
+        """Show a batch's members, page by page."""
+        key = await self._admit_to(request, "read", task_id)
+        asked = AskedMembers.read(partial(argument, request))
+        record = await self._listing.record(key)
+        return answer_json(request, await self._management.members.page(record, asked))
 
     @app.route("/v1/batches/<task_id>/manifest", methods=["GET"])
     async def manifest(self, request: Request, task_id: str) -> Resource:
@@ -181,52 +207,6 @@ class Api:
         key = await self._admit_to(request, "submit", task_id)
         priority = read_body(request, Change).priority
         return answer_json(request, await self._intake.prioritise(key, priority))
-
-    @app.route("/v1/stats", methods=["GET"])
-    async def stats(self, request: Request) -> bytes | Resource:
-        """Show counts, rates, how long the work will take, and the workers."""
-        self._admission.admit(request, "admin")
-        return answer_json(request, await self._intake.stats())
-
-    @app.route("/v1/queue", methods=["PATCH"])
-    async def control(self, request: Request) -> bytes | Resource:
-        """Change the live settings of the queue of parts."""
-        self._admission.admit(request, "admin")
-        control = read_body(request, Control)
-        return answer_json(request, await self._intake.control(control.given))
-
-    @app.route("/v1/files", methods=["GET"])
-    async def files(self, request: Request) -> bytes | Resource:
-        """Show which address is served how fast by this node's file port."""
-        self._admission.admit(request, "admin")
-        return answer_json(request, self._file_port.shown())
-
-    @app.route("/v1/files", methods=["PATCH"])
-    async def rates(self, request: Request) -> bytes | Resource:
-        """Change the limits of this node's file port."""
-        self._admission.admit(request, "admin")
-        rates: Rates = read_body(request, Rates)
-        self._file_port.change(rates.rate, rates.total_rate)
-        return answer_json(request, self._file_port.shown())
-
-    @property
-    def _file_port(self) -> FilePort:
-        if self._port is None:
-            raise NoFilePort("this node has no file port (see --roles)")
-        return self._port
-
-    @app.route("/v1/secret", methods=["GET"])
-    def secret(self, request: Request) -> bytes | Resource:
-        """Show the secrets that sign the callbacks of this token's batches."""
-        token = self._admission.admit(request, "submit")
-        return answer_json(request, {"secrets": self._secrets(token.name)})
-
-    @app.route("/metrics", methods=["GET"])
-    def metrics(self, request: Request) -> bytes:
-        """Show all metrics, for Prometheus."""
-        self._admission.admit(request, "read")
-        request.setHeader("Content-Type", CONTENT_TYPE_PLAIN_0_0_4)
-        return generate_latest(self._metrics)
 
     @app.route("/openapi.json", methods=["GET"])
     def openapi(self, request: Request) -> bytes | Resource:

@@ -10,10 +10,10 @@ from twisted.internet.task import deferLater
 
 from tests.support.api import BATCH, ApiTestCase
 from tests.support.reactor import reactor
-from twisted_bulk.api import events
 from twisted_bulk.api.tokens import Access, parse_tokens
 from twisted_bulk.errors import QueueUnavailable
 from twisted_bulk.jobs.model import Ack
+from twisted_bulk.management import events
 
 
 class Reader:

@@ -8,7 +8,9 @@ import msgspec
 
 from tests.support.api import BATCH, ApiTestCase
 from twisted_bulk.api.answers import Accepted, Batch, Known, Page
+from twisted_bulk.api.bulk_calls import BulkCalls
 from twisted_bulk.api.openapi import CALLS, document
+from twisted_bulk.api.operator_calls import OperatorCalls
 from twisted_bulk.jobs.model import Ack
 from twisted_bulk.web import Api
 
@@ -19,11 +21,11 @@ class DocumentTests(ApiTestCase):
     async def test_every_call(self) -> None:
         """All that is routed, and nothing else."""
         routed = set()
-        for rule in Api.app.url_map.iter_rules():
-            path = re.sub(r"<(\w+)>", r"{\1}", rule.rule)
-            routed |= {
-                (m.lower(), path) for m in rule.methods or () if m not in ("HEAD", "OPTIONS")
-            }
+        for app in (Api.app, OperatorCalls.app, BulkCalls.app):
+            for rule in app.url_map.iter_rules():
+                path = re.sub(r"<(?:path:)?(\w+)>", r"{\1}", rule.rule)
+                methods = set(rule.methods or ()) - {"HEAD", "OPTIONS"}
+                routed |= {(method.lower(), path) for method in methods}
         self.assertEqual({(call.method, call.path) for call in CALLS}, routed)
         status, shown, _ = await self.call("GET", "/openapi.json")
         self.assertEqual((status, shown), (200, json.loads(json.dumps(document()))))

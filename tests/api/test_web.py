@@ -14,11 +14,12 @@ from twisted.internet.threads import deferToThread
 from tests.support.api import BATCH, ApiTestCase
 from tests.support.reactor import reactor
 from tests.support.redis_servers import RedisServer
-from twisted_bulk.api import listing, messages
+from twisted_bulk.api import messages
 from twisted_bulk.api.messages import MAX_AT_ONCE
 from twisted_bulk.batch.model import PartResult
 from twisted_bulk.errors import InvalidRequest
 from twisted_bulk.jobs.model import Ack
+from twisted_bulk.management import listing
 
 
 class BatchTests(ApiTestCase):
@@ -78,7 +79,9 @@ class BatchTests(ApiTestCase):
             "cursor=%C2%B2",
             "limit=101",
             "callback=delivered",
-            "callback=undelivered&status=done",
+            "code=A",
+            "id=a/b",
+            "since=now",
         ):
             await self.refused(400, "invalid_request", "GET", f"/v1/batches?{query}")
 

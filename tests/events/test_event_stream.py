@@ -34,7 +34,7 @@ class EventStreamTests(SynchronousTestCase):
         stream: EventStream | None = None,
     ) -> None:
         self.stream = stream or EventStream(
-            self.left, lambda: self.may, seen, lambda one: one.owner != "x"
+            self.left, lambda: self.may, seen, lambda one: one if one.owner != "x" else None
         )
         if first is not None:
             self.stream.offer(first)

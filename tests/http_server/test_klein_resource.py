@@ -99,7 +99,7 @@ class RoutedTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.application = Application()
-        routed = KleinResource(self.application.app, self.application.failed)
+        routed = KleinResource([self.application.app], self.application.failed)
         self.site = BoundedSite(routed, Clock(), 1000)
 
     def say(self, data: bytes) -> tuple[Any, StringTransport]:
@@ -182,7 +182,7 @@ class KleinSocketTests(TestCase):
 
     def setUp(self) -> None:
         self.application = Application()
-        routed = KleinResource(self.application.app, self.application.failed)
+        routed = KleinResource([self.application.app], self.application.failed)
         self.port: Any = reactor.listenTCP(0, BoundedSite(routed, reactor, 1000))
         self.addCleanup(self.port.stopListening)
 

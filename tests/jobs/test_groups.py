@@ -8,6 +8,7 @@ from tests.support.brokers import OnMemory, OnRedis, OnSqlite
 from tests.support.queues import QueueTestCase
 from tests.support.reactor import reactor
 from twisted_bulk.errors import NotRetryable, QueueFull, QueueUnavailable
+from twisted_bulk.jobs.group_index import GroupFilter
 from twisted_bulk.jobs.group_model import Group, GroupPart, Submitted
 from twisted_bulk.jobs.model import Ack, Acked
 
@@ -311,7 +312,7 @@ class GroupTests(QueueTestCase):
         self.assertNotEqual(record.run, run)
         (job,) = await self.take()
         self.assertEqual((job.id, job.attempt, job.payload), (second.id, 1, b"part"))
-        self.assertEqual(await self.queue.previous(job.id), b"some")
+        self.assertEqual(await self.queue.previous(job.id), (b"some", b""))
         self.assertEqual(await self.queue.attachment(job.attachment), b"members")
         await self.ack("w1", job, 4, b"all")
         record = await self.queue.group("g")
@@ -379,28 +380,33 @@ class GroupTests(QueueTestCase):
         self.assertEqual(ids, ["g2", "g1"])
         ids, cursor = await self.queue.groups(limit=2, cursor=cursor)
         self.assertEqual((ids, cursor), (["g0"], ""))
-        self.assertEqual(await self.queue.groups("done"), (["g0"], ""))
-        self.assertEqual(len((await self.queue.groups("queued"))[0]), 4)
+        self.assertEqual(await self.queue.groups(GroupFilter(states=["done"])), (["g0"], ""))
+        self.assertEqual(len((await self.queue.groups(GroupFilter(states=["queued"])))[0]), 4)
 
     async def test_owner(self) -> None:
         """The same of one owner's, and what is forgotten is in no list."""
         for n in range(7):
             await self.submit(f"g{n}", owner="one" if n % 2 == 0 else "two")
         await self.end(4)
+        one, queued = GroupFilter(owner="one"), GroupFilter(owner="one", states=["queued"])
         pages, cursor = [], ""
         for _ in range(3):
-            ids, cursor = await self.queue.groups(owner="one", limit=2, cursor=cursor)
+            ids, cursor = await self.queue.groups(one, limit=2, cursor=cursor)
             pages.append(ids)
         self.assertEqual((pages, cursor), ([["g6", "g4"], ["g2", "g0"], []], ""))
-        self.assertEqual(await self.queue.groups("done", owner="one"), (["g0"], ""))
-        self.assertEqual(await self.queue.groups("done", owner="two"), ([], ""))
-        ids, cursor = await self.queue.groups("queued", owner="one", limit=2)
+        self.assertEqual(
+            await self.queue.groups(GroupFilter(states=["done"], owner="one")), (["g0"], "")
+        )
+        self.assertEqual(
+            await self.queue.groups(GroupFilter(states=["done"], owner="two")), ([], "")
+        )
+        ids, cursor = await self.queue.groups(queued, limit=2)
         self.assertEqual(ids, ["g6", "g4"])
-        ids, cursor = await self.queue.groups("queued", owner="one", limit=2, cursor=cursor)
+        ids, cursor = await self.queue.groups(queued, limit=2, cursor=cursor)
         self.assertEqual((ids, cursor), (["g2"], ""))
         await self.queue.forget("g0")
-        self.assertEqual(await self.queue.groups(owner="one"), (["g6", "g4", "g2"], ""))
-        self.assertEqual(await self.queue.groups(owner="three"), ([], ""))
+        self.assertEqual(await self.queue.groups(one), (["g6", "g4", "g2"], ""))
+        self.assertEqual(await self.queue.groups(GroupFilter(owner="three")), ([], ""))
 
     async def test_forget(self) -> None:
         """Old groups go with all their keys; a deleted id is remembered and free again."""

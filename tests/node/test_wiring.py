@@ -45,7 +45,7 @@ class WiringTests(SynchronousTestCase):
         """The broker starts first and the API last: they stop in the reverse order."""
         started = self.build()
         self.assertEqual(started[0], "SqliteStore")
-        self.assertEqual(started[-3:], ["Janitor", "Feed", "Listener"])
+        self.assertEqual(started[-4:], ["Janitor", "Feed", "Bulk", "Listener"])
         self.assertLess(started.index("Downloader"), started.index("Runner"))
         self.assertEqual(started.count("Runner"), 2)
         self.assertNotIn("Quarantine", started)

@@ -10,14 +10,15 @@ from twisted.web.client import Agent
 
 from tests.support.reactor import reactor
 from tests.support.redis_servers import RedisTestCase
-from twisted_bulk.api.events import BatchEvents
-from twisted_bulk.api.intake import Intake
 from twisted_bulk.api.tokens import Access
 from twisted_bulk.brokers.redis import Redis
+from twisted_bulk.dialing.guard import Guard
 from twisted_bulk.http_server.site import BoundedSite
 from twisted_bulk.jobs.groups import GroupQueue
 from twisted_bulk.jobs.scripted import ScriptedQueue
+from twisted_bulk.management.services import manage
 from twisted_bulk.notify.signer import load_signer
+from twisted_bulk.storage.folders import DataFolders
 from twisted_bulk.web import Api
 
 MAX_BODY = 20_000_000
@@ -36,21 +37,23 @@ class ApiTestCase(RedisTestCase):
     def serve(self, redis: Redis, request_rate: int = 0, access: Access | None = None) -> None:
         self.deleted: list[str] = []
         self.queue = GroupQueue(redis, "parts", 200_000, ScriptedQueue(redis, "calls"))
-        batches = Intake(
-            self.queue, link_base=lambda: "http://l", part_files=10_000, compress="auto",
-            callback_tries=8, keep=60, deleted=self.deleted.append,
+        self.folders = DataFolders(Path(tempfile.mkdtemp(prefix="bw")))
+        self.management = manage(
+            self.queue, self.folders, reactor, link_base=lambda: "http://l", part_files=10_000,
+            compress="auto", callback_tries=8, keep=60, check_host=Guard().check_unresolved,
+            deleted=self.deleted.append,
         )  # fmt: skip
-        self.events = BatchEvents(batches.listing, self.queue, reactor)
-        self.events.feed.startService()
-        self.addCleanup(self.events.feed.stopService)
-        signer = load_signer("", Path(tempfile.mkdtemp(prefix="bw")))
+        self.events = self.management.events
+        for service in (self.events.feed, self.management.bulk):
+            service.startService()
+            self.addCleanup(service.stopService)
         self.api = Api(
-            batches,
+            self.management,
             access or Access(),
             150_000,
             MAX_BODY,
-            signer.secrets,
-            self.events,
+            load_signer("", Path(tempfile.mkdtemp(prefix="bw"))).secrets,
+            lambda: {"name": self.folders.node},
             request_rate=request_rate,
         )
         factory = BoundedSite(self.api.resource, reactor, MAX_BODY, unwelcome=self.api.unwelcome)

@@ -1,6 +1,5 @@
-"""The API behind :mod:`twisted_bulk.web`: batches taken in, shown, tried again; who may do so.
+"""The API behind :mod:`twisted_bulk.web`: who may call, calls and their bodies, the description.
 
-For others: admission.Admission, events.BatchEvents, file_port.FilePort,
-intake.Intake, manifest.Manifests, messages, openapi.document,
-tokens.
+For others: admission.Admission, bulk_calls.BulkCalls, file_port.FilePort, messages,
+openapi.document, operator_calls.OperatorCalls, tokens.
 """

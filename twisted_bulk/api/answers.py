@@ -39,6 +39,22 @@ class Delivery(Answer):
     next: str | None
 
 
+class FailureGroup(Answer):
+    """Failed members with one error; of one host, or of many where ``host`` is empty."""
+
+    code: str
+    host: str
+    members: int
+
+
+class Count(Answer):
+    """How many match; ``exact`` was counted ``age`` seconds ago, null where it is unknown."""
+
+    at_least: int
+    exact: int | None
+    age: float | None
+
+
 class Batch(Answer, kw_only=True):
     """A batch as it stands; ``schedule`` is the progress of its present run in percent."""
 
@@ -58,6 +74,7 @@ class Batch(Answer, kw_only=True):
     download: str
     parts: list[Part]
     errors: list[dict[str, Any]]
+    failures: list[FailureGroup]
     warnings: int
     warning: Literal["", "html"]
     created: str
@@ -71,6 +88,78 @@ class Page(Answer):
 
     batches: list[Batch]
     cursor: str | None
+    count: Count | msgspec.UnsetType = msgspec.UNSET
+
+
+class Missing(Answer):
+    """A part whose results are on another node."""
+
+    part: int
+    node: str
+
+
+class MembersPage(Answer):
+    """Members of a batch, and where the next page begins."""
+
+    run: int
+    members: list[dict[str, Any]]
+    cursor: str | None
+    missing: list[Missing]
+    count: Count | msgspec.UnsetType = msgspec.UNSET
+
+
+class LeftMembers(Answer):
+    """Members that a retry would not fetch."""
+
+    reason: str
+    members: int
+
+
+class RetryPlan(Answer):
+    """What a retry of the batch's run ``run`` would do."""
+
+    run: int
+    retried: int
+    left: list[LeftMembers]
+
+
+class LeftBatches(Answer):
+    """Batches that a bulk action does not change."""
+
+    reason: str
+    batches: int
+
+
+class BulkAction(Answer):
+    """Something that is done with many batches; ``eligible`` of ``total`` would be changed."""
+
+    id: str
+    action: Literal["cancel", "retry", "delete", "priority", "notify"]
+    priority: int | None
+    by: str
+    state: Literal["planned", "running", "stopped", "done"]
+    planned: str
+    ended: str | None
+    total: int
+    eligible: int
+    done: int
+    left: list[LeftBatches]
+
+
+class BulkActions(Answer):
+    """The latest of them."""
+
+    bulk: list[BulkAction]
+
+
+class Session(Answer):
+    """What this client may do; ``rate``: bytes a second at which it is served, 0: any."""
+
+    name: str
+    scopes: list[str]
+    everybody: bool
+    rate: int | None
+    version: str
 
 
 class Accepted(Answer):

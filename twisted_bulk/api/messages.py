@@ -44,6 +44,7 @@ log = Logger()
 #: sent at once.
 MAX_AT_ONCE = 64 * 1024
 MAX_RETRY_BYTES = 1 << 20  # of the body of a retry; more is 413
+MAX_BULK_BYTES = 256 * 1024  # of the body of a plan for many batches; more is 413
 _GZIP = 31  # zlib's number for gzip
 THREAD_BYTES = 16 * 1024  # of a batch, from which it is read on a thread
 

@@ -5,14 +5,27 @@ Made from the types of requests and answers. Pure.
 
 import functools
 import inspect
+import re
 from typing import Any, NamedTuple
 
 import msgspec
 
 from twisted_bulk import __version__
-from twisted_bulk.api.answers import Accepted, Batch, Known, Page, Problem
+from twisted_bulk.api.answers import (
+    Accepted,
+    Batch,
+    BulkAction,
+    BulkActions,
+    Known,
+    MembersPage,
+    Page,
+    Problem,
+    RetryPlan,
+    Session,
+)
 from twisted_bulk.errors import BulkError, catalogue
 from twisted_bulk.orders.submission import (
+    BulkOrder,
     Change,
     Control,
     NamedMember,
@@ -40,28 +53,48 @@ class Events:
     """An answer of server-sent events."""
 
 
+class Html:
+    """An answer for a browser."""
+
+
+FILTER = ("status", "id", "owner", "code", "since", "before", "callback")
+MEMBERS = ("status", "code", "host", "text", "part", "limit", "cursor", "count", "full")
+
+
 ONE = "/v1/batches/{task_id}"
+BULK = "/v1/bulk/{bulk}"
 CALLS = (
-    Call("post", "/v1/batches", "Take a batch in", Submission, {202: Accepted, 200: Known}),
-    Call("post", "/", "The same", Submission, {202: Accepted, 200: Known}),
+    Call("get", "/", "The page for people", None, {200: Html}),
+    Call("get", "/page/{name}", "Its files", None, {200: Html}),
+    Call("post", "/v1/batches", "Take a batch in", Submission, {202: Accepted, 200: Known},
+         ("check",)),
+    Call("post", "/", "The same", Submission, {202: Accepted, 200: Known}, ("check",)),
     Call("get", "/v1/batches", "List batches, newest first", None, {200: Page},
-         ("status", "limit", "cursor", "callback")),
+         (*FILTER, "limit", "cursor", "count")),
     Call("delete", "/v1/batches", "Cancel all that are queued or running; to be called twice", None,
          {200: dict}, ("status", "confirm")),
     Call("get", ONE, "Show a batch", None, {200: Batch}),
     Call("get", f"{ONE}/events", "A batch at every change, as server-sent events", None,
          {200: Events, 204: None}),
     Call("get", "/v1/events", "All batches at every change, as server-sent events", None,
-         {200: Events}),
+         {200: Events}, FILTER),
+    Call("get", f"{ONE}/members", "A batch's members", None, {200: MembersPage}, MEMBERS),
     Call("delete", ONE, "Cancel a batch, or remove one that has ended", None, {200: Batch}),
     Call("patch", ONE, "Another priority", Change, {200: Batch}),
-    Call("post", f"{ONE}/retry", "Fetch what failed once more", Retry, {202: Batch}),
+    Call("post", f"{ONE}/retry", "Fetch what failed once more", Retry, {202: Batch, 200: RetryPlan},
+         ("check",)),
     Call("post", f"{ONE}/notify", "Send a last callback that was given up once more", None,
          {202: Batch}),
     Call("get", f"{ONE}/manifest", "What became of each member, as JSON lines", None, {200: bytes},
          ("part",)),
     Call("get", "/v1/secret", "With what the callbacks of this token's batches are signed"),
-    Call("get", "/v1/stats", "Counts, rates, who works"),
+    Call("post", "/v1/bulk", "Plan something for many batches", BulkOrder, {201: BulkAction}),
+    Call("get", "/v1/bulk", "What is planned, runs or has ended", None, {200: BulkActions}),
+    Call("get", BULK, "Show one of these", None, {200: BulkAction}),
+    Call("post", f"{BULK}/start", "Do what was planned", None, {202: BulkAction}),
+    Call("post", f"{BULK}/stop", "Stop it", None, {200: BulkAction}),
+    Call("get", "/v1/session", "What this client may do", None, {200: Session}),
+    Call("get", "/v1/stats", "Counts, rates, who works", None, {200: dict}, ("minutes",)),
     Call("patch", "/v1/queue", "Live settings of the queue", Control),
     Call("get", "/v1/files", "Who is served how fast by this node"),
     Call("patch", "/v1/files", "This node's limits", Rates),
@@ -70,26 +103,20 @@ CALLS = (
     Call("get", "/readyz", "Whether a batch would be taken in now"),
     Call("get", "/openapi.json", "This description"),
 )  # fmt: skip
-OPEN = ("/healthz", "/readyz", "/openapi.json")  # need no token
-MEDIA = {bytes: "application/jsonl", str: "text/plain", Events: "text/event-stream"}
+OPEN = ("/healthz", "/readyz", "/openapi.json", "/", "/page/{name}")  # need no token
+MEDIA = {
+    bytes: "application/jsonl",
+    str: "text/plain",
+    Events: "text/event-stream",
+    Html: "text/html",
+}
 
 
 @functools.cache
 def document() -> dict[str, Any]:
     """The whole of it."""
-    types = [
-        Submission,
-        NamedMember,
-        Change,
-        Control,
-        Rates,
-        Retry,
-        Accepted,
-        Known,
-        Batch,
-        Page,
-        Problem,
-    ]
+    kinds = [kind for call in CALLS for kind in (call.body, *call.answers.values())]
+    types = [NamedMember, Problem, *(one for one in dict.fromkeys(kinds) if _is_named(one))]
     _, schemas = msgspec.json.schema_components(types, ref_template=REF)
     for schema in schemas.values():
         schema["description"] = schema.get("description", "").partition("\n\n")[0]
@@ -125,10 +152,10 @@ def _operation(call: Call) -> dict[str, Any]:
         {"name": name, "in": "query", "required": False, "schema": {"type": "string"}}
         for name in call.query
     ]
-    if "{task_id}" in call.path:
-        parameters.append(
-            {"name": "task_id", "in": "path", "required": True, "schema": {"type": "string"}}
-        )
+    parameters += [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        for name in re.findall(r"{(\w+)}", call.path)
+    ]
     if parameters:
         found["parameters"] = parameters
     if call.body is not None:
@@ -140,6 +167,10 @@ def _operation(call: Call) -> dict[str, Any]:
     return found
 
 
+def _is_named(kind: Any) -> bool:
+    return inspect.isclass(kind) and issubclass(kind, msgspec.Struct)
+
+
 def _responses(call: Call) -> dict[str, Any]:
     answers: dict[str, Any] = {}
     for status, kind in call.answers.items():
@@ -149,8 +180,9 @@ def _responses(call: Call) -> dict[str, Any]:
         if kind in MEDIA:
             content: dict[str, Any] = {MEDIA[kind]: {"schema": {"type": "string"}}}
         else:
-            named = inspect.isclass(kind) and issubclass(kind, msgspec.Struct)
-            schema = {"$ref": REF.format(name=kind.__name__)} if named else {"type": "object"}
+            schema = {"type": "object"}
+            if _is_named(kind):
+                schema = {"$ref": REF.format(name=kind.__name__)}
             content = {JSON: {"schema": schema}}
         answers[str(status)] = {"description": "done", "content": content}
     problem = {"schema": {"$ref": REF.format(name="Problem")}}

@@ -7,6 +7,7 @@ import msgspec
 from isal import isal_zlib
 
 from twisted_bulk.batch.expectations import ANYTHING, Expect
+from twisted_bulk.batch.failure_counts import Group
 from twisted_bulk.batch.names import MANIFEST
 
 Mode = Literal["auto", "store", "deflate"]
@@ -113,6 +114,7 @@ class PartProgress(msgspec.Struct, frozen=True):
     :param errors: of the first members that have failed, see :func:`report.error_of`
     :param node: name of the host where it runs
     :param warnings: members that have a warning
+    :param failures: failed members by error and host, see :mod:`twisted_bulk.batch.failure_counts`
     """
 
     done: int = 0
@@ -123,6 +125,7 @@ class PartProgress(msgspec.Struct, frozen=True):
     errors: list[dict[str, Any]] = []
     node: str = ""
     warnings: int = 0
+    failures: list[Group] = []
 
 
 class Zip(msgspec.Struct, frozen=True):
@@ -141,6 +144,7 @@ class PartResult(msgspec.Struct, frozen=True):
     :param errors: as those of :class:`PartProgress`
     :param node: name of the host that has the files
     :param warnings: as that of :class:`PartProgress`
+    :param failures: as those of :class:`PartProgress`
     """
 
     folder: str
@@ -151,6 +155,7 @@ class PartResult(msgspec.Struct, frozen=True):
     errors: list[dict[str, Any]]
     node: str = ""
     warnings: int = 0
+    failures: list[Group] = []
 
 
 def key_of(owner: str, task_id: str) -> str:

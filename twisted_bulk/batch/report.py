@@ -1,7 +1,7 @@
 """A batch as its users see it: the objects of the API and of the callbacks."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -11,14 +11,16 @@ from urllib.parse import quote
 import msgspec
 
 from twisted_bulk.batch.expectations import HTML
+from twisted_bulk.batch.failure_counts import FailureCounts, Group
 from twisted_bulk.batch.masks import mask
 from twisted_bulk.batch.model import Outcome, PartProgress, PartResult, Spec, Zip, task_of
 from twisted_bulk.jobs.group_model import ENDED, AfterRecord, GroupRecord, PartRecord
 
 MAX_ERRORS = 100  # failed members in a report; the manifest has all
+MAX_GROUPS = 100  # groups of failed members in a report, besides one for each error
 MAX_URL_LENGTH = 500  # characters of their URLs; longer ones are cut
 #: The limits for a batch in a list of batches. One batch by itself is shown with all its parts.
-MAX_BRIEF_ERRORS, MAX_BRIEF_URL_LENGTH, MAX_BRIEF_PARTS = 3, 100, 10
+MAX_BRIEF_ERRORS, MAX_BRIEF_URL_LENGTH, MAX_BRIEF_PARTS, MAX_BRIEF_GROUPS = 3, 100, 10, 3
 DOWNLOADABLE_STATES = ("done", "partial")  # of a batch
 
 
@@ -32,7 +34,8 @@ def percent(units: int, total: int, state: str) -> int:
     return min(99, units // (total * 10)) if total else 0
 
 
-def _time(seconds: float | None) -> str | None:
+def time_text(seconds: float | None) -> str | None:
+    """A time in seconds since 1970 as users see it: ISO 8601, in UTC."""
     if seconds is None:
         return None
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
@@ -92,6 +95,7 @@ class _Sum:
     waits_for: str = ""
     errors: list[dict[str, Any]] = field(default_factory=list)
     warnings: int = 0
+    failures: FailureCounts = field(default_factory=FailureCounts)
 
     def add_result(self, result: PartResult) -> None:
         self.done += result.done
@@ -99,6 +103,7 @@ class _Sum:
         self.bytes += result.bytes
         self.errors += result.errors
         self.warnings += result.warnings
+        self._add_failures(result.failures)
 
     def add_progress(self, now: PartProgress) -> None:
         self.done += now.done
@@ -108,6 +113,11 @@ class _Sum:
         self.waits_for = self.waits_for or now.waits_for
         self.errors += now.errors
         self.warnings += now.warnings
+        self._add_failures(now.failures)
+
+    def _add_failures(self, failures: Iterable[Group]) -> None:
+        for group in failures:
+            self.failures.add(*group)
 
 
 def _zips(record: GroupRecord, part: PartRecord, result: PartResult | None) -> list[Zip]:
@@ -138,6 +148,7 @@ def _parts(record: GroupRecord, link_base: str, total: _Sum) -> Iterator[dict[st
             total.add_progress(now)
         elif part.state == "dead":
             total.failed += part.size
+            total.failures.add(part.why, "", part.size)
             total.errors.append({"part": number, "code": part.why, "detail": part.error})
         shown: dict[str, Any] = {"part": number, "volume": 1}
         shown |= {"status": _part_status(part, result), "download": "", "members": part.size}
@@ -188,11 +199,17 @@ def report(record: GroupRecord, link_base: str, brief: bool = False) -> dict[str
         "download": next((part["download"] for part in parts if part["download"]), ""),
         "parts": parts[:MAX_BRIEF_PARTS] if brief else parts,
         "errors": [_error(error, url_length) for error in total.errors[:most_errors]],
+        "failures": [
+            {"code": code, "host": host, "members": members}
+            for code, host, members in total.failures.largest(
+                MAX_BRIEF_GROUPS if brief else MAX_GROUPS
+            )
+        ],
         "warnings": total.warnings,
         "warning": HTML if total.warnings else "",
-        "created": _time(record.created),
-        "started": _time(record.started),
-        "finished": _time(record.ended),
+        "created": time_text(record.created),
+        "started": time_text(record.started),
+        "finished": time_text(record.ended),
     }
     if record.after is not None:
         shown["callback"] = delivery(record.after)
@@ -206,17 +223,17 @@ def delivery(after: AfterRecord) -> dict[str, Any]:
     ``delivered``, ``refused`` (the receiver answered 410), ``undelivered`` (no try is left).
     """
     tries = [
-        {"at": _time(at), "status": _status(detail), "detail": detail}
+        {"at": time_text(at), "status": _status(detail), "detail": detail}
         for at, detail in after.failures
     ]
     if after.state == "done":
         code = _status(after.result.decode()) if after.result else None
-        tries.append({"at": _time(after.ended), "status": code, "detail": ""})
+        tries.append({"at": time_text(after.ended), "status": code, "detail": ""})
         state = "refused" if code == HTTPStatus.GONE else "delivered"
     else:
         states = {"": "pending", "dead": "undelivered", "later": "waiting"}
         state = states.get(after.state, "sending")
-    return {"state": state, "tries": tries, "next": _time(after.due)}
+    return {"state": state, "tries": tries, "next": time_text(after.due)}
 
 
 def _status(text: str) -> int | None:

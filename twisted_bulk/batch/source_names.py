@@ -6,7 +6,7 @@ from email.errors import MessageError
 from email.header import decode_header
 from urllib.parse import unquote_to_bytes
 
-from twisted_bulk.batch.names import MAX_PATH, segment, split
+from twisted_bulk.batch.names import MAX_PATH, safe, segment, split
 
 #: One parameter of a header: its name, and its value as a quoted string or as it stands.
 _PARAMETER = re.compile(r'[;\s]*([^;=]*)(?:=\s*(?:"((?:[^"\\]|\\.)*)"?|([^;]*)))?[^;]*', re.DOTALL)
@@ -116,6 +116,15 @@ def lacks_ending(name: str, media: str) -> bool:
     if given.lower() in SCRIPTS:
         return not media.startswith("text/")
     return not _ENDING.fullmatch(given)
+
+
+def name_before(name: str, url: str, most: int = MAX_PATH) -> str:
+    """The name of a member before its response has come.
+
+    :param name: that its batch gives it, or empty
+    :param most: UTF-8 bytes that it may have
+    """
+    return safe(name, most) or from_url(url, most) or "file"
 
 
 def from_url(url: str, most: int = MAX_PATH) -> str:

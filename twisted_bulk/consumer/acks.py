@@ -34,12 +34,13 @@ class _Line(msgspec.Struct):
     attempt: int
     ok: int
     result: bytes
+    tags: str = ""
 
     @property
     def ack(self) -> Ack:
         """The acknowledgement in this line."""
         job = Job(id=self.id, attempt=self.attempt, attachment="", payload=b"")
-        return Ack(job, self.ok, self.result)
+        return Ack(job, self.ok, self.result, self.tags)
 
 
 @dataclass(eq=False)
@@ -140,8 +141,9 @@ class AckBuffer:
             raise
 
     def _line(self, ack: Ack) -> bytes:
+        job = ack.job
         line = _Line(
-            self._queue.name, self._worker, ack.job.id, ack.job.attempt, ack.ok, ack.result
+            self._queue.name, self._worker, job.id, job.attempt, ack.ok, ack.result, ack.tags
         )
         return msgspec.json.encode(line) + b"\n"
 

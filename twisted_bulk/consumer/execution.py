@@ -82,7 +82,7 @@ class Execution:
             await self._nack(job, brief(error), self._backoff(job.attempt))
         else:
             task.over = True
-            await self._acks.add(Ack(job, result.ok, result.data), result.undo)
+            await self._acks.add(Ack(job, result.ok, result.data, result.tags), result.undo)
 
     async def _call(self, task: Task) -> Result:
         if not self._timeout:

@@ -49,11 +49,13 @@ class Result:
 
     :param ok: units of the job that succeeded
     :param data: bytes that are kept with the job
+    :param tags: words by which its group is found, with commas between them
     :param undo: called if the result came too late to count
     """
 
     ok: int = 1
     data: bytes = b""
+    tags: str = ""
     undo: Callable[[], object] = lambda: None
 
 

@@ -26,7 +26,7 @@ class EventStream(Resource):
     :param left: called once when it has ended, or its client is gone
     :param may_go_on: whether the client still has the right to it; asked at each heartbeat
     :param seen: the number of the last change that the client has seen
-    :param wants: whether the client is told an event
+    :param told: what the client is told instead of an event; None: nothing
     """
 
     isLeaf = True
@@ -36,11 +36,11 @@ class EventStream(Resource):
         left: Callable[["EventStream"], object],
         may_go_on: Callable[[], bool],
         seen: int = -1,
-        wants: Callable[[Event], bool] = lambda event: True,
+        told: Callable[[Event], Event | None] = lambda event: event,
     ) -> None:
         super().__init__()
         self._left, self._may_go_on = left, may_go_on
-        self._seen, self._wants = seen, wants
+        self._seen, self._told = seen, told
         self._waiting: dict[str, Event] = {}  # by the key of the batch, in the order of numbers
         self._rest = memoryview(b"")  # of the event that is being sent
         self._is_last = False  # of that event
@@ -73,11 +73,13 @@ class EventStream(Resource):
         if event.name == FULL:
             self._seen = -1
             self._waiting.clear()
-        elif not self._wants(event):
+        elif (told := self._told(event)) is None:
             return
         elif len(self._waiting) >= MAX_WAITING and event.key not in self._waiting:
             self.offer(full(event.number))
             return
+        else:
+            event = told
         before = self._waiting.get(event.key)
         latest = self._seen if before is None else before.number
         if event.number > latest or (event.last and event.number == latest):

@@ -1,7 +1,7 @@
 """Finds the handler of a request among the routes of a Klein application, and calls it."""
 
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from klein import Klein
@@ -11,6 +11,7 @@ from twisted.python.failure import Failure
 from twisted.web.http import Request
 from twisted.web.iweb import IRequest
 from twisted.web.resource import Resource
+from werkzeug.exceptions import NotFound
 
 from twisted_bulk.errors import BadRequest, BulkError
 from twisted_bulk.http_server.request import BoundedRequest, CoroutineResource, abort, header
@@ -30,7 +31,9 @@ def release(error: BaseException | None) -> None:
 
 
 class KleinResource(CoroutineResource):
-    """The resource of a Klein application whose handlers are coroutines or plain functions.
+    """The resource of Klein applications whose handlers are coroutines or plain functions.
+
+    No two of them have one path.
 
     ``Klein.resource()`` would bind and search its rules for each request, also for paths without
     variables, and leave closures that refer to the request and to each other.
@@ -38,12 +41,15 @@ class KleinResource(CoroutineResource):
     :param failed: makes the answer for an error of a handler, or of the search for one
     """
 
-    def __init__(self, app: Klein, failed: Callable[[Request, Exception], bytes]) -> None:
+    def __init__(
+        self, apps: Sequence[Klein], failed: Callable[[Request, Exception], bytes]
+    ) -> None:
         super().__init__()
-        self._app = app
+        self._apps = apps
         self._failed = failed
         self._fixed = {
-            (method.encode(), rule.rule.encode()): cast(str, rule.endpoint)
+            (method.encode(), rule.rule.encode()): (app, cast(str, rule.endpoint))
+            for app in apps
             for rule in app.url_map.iter_rules()
             if not rule.arguments
             for method in rule.methods or ()
@@ -73,24 +79,33 @@ class KleinResource(CoroutineResource):
                 request.finish()
 
     async def _handled(self, request: BoundedRequest) -> Any:
-        endpoint, values = self._fixed.get((request.method, request.path)), dict[str, Any]()
-        if endpoint is None:
-            endpoint, values = self._search(request)
-        answer = self._app.execute_endpoint(endpoint, cast(IRequest, request), **values)
+        found, values = self._fixed.get((request.method, request.path)), dict[str, Any]()
+        if found is None:
+            found, values = self._search(request)
+        app, endpoint = found
+        answer = app.execute_endpoint(endpoint, cast(IRequest, request), **values)
         return await answer if isinstance(answer, Deferred) else answer
 
-    def _search(self, request: BoundedRequest) -> tuple[str, dict[str, Any]]:
+    def _search(self, request: BoundedRequest) -> tuple[tuple[Klein, str], dict[str, Any]]:
+        """The application and the endpoint for a request, and the values in its path."""
         try:
             path = b"/".join(request.postpath or ()).decode()
             if not request.path.startswith(b"/"):
                 raise ValueError("no path")
         except ValueError:
             raise BadRequest("the path is none, or not UTF-8") from None
-        adapter = self._app.url_map.bind(
-            header(request, "Host") or "localhost",
-            path_info=f"/{path}",
-            default_method=request.method.decode("latin-1"),
-            url_scheme="https" if request.isSecure() else "http",
-        )
-        rule, values = adapter.match(return_rule=True)
-        return cast(str, rule.endpoint), dict(values)
+        unknown = NotFound()
+        for app in self._apps:
+            adapter = app.url_map.bind(
+                header(request, "Host") or "localhost",
+                path_info=f"/{path}",
+                default_method=request.method.decode("latin-1"),
+                url_scheme="https" if request.isSecure() else "http",
+            )
+            try:
+                rule, values = adapter.match(return_rule=True)
+            except NotFound as error:
+                unknown = error
+            else:
+                return (app, cast(str, rule.endpoint)), dict(values)
+        raise unknown

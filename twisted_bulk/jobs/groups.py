@@ -2,11 +2,12 @@
 
 import itertools
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from twisted_bulk.brokers.store import Argument, Store
 from twisted_bulk.errors import NotRetryable, QueueFull, QueueUnavailable
-from twisted_bulk.jobs.group_model import Changes, Group, GroupRecord, Submitted
+from twisted_bulk.jobs.group_index import GroupIndex
+from twisted_bulk.jobs.group_model import Group, GroupRecord, Submitted
 from twisted_bulk.jobs.model import Maintained
 from twisted_bulk.jobs.replies import group_record, ms
 from twisted_bulk.jobs.scripted import FULL_RETRY_AFTER, ScriptedQueue
@@ -16,7 +17,7 @@ ATTACHMENT_SECONDS = 600
 LONG_DEADLINE = 30.0  # seconds for a script that handles all jobs of a group
 
 
-class GroupQueue(ScriptedQueue):
+class GroupQueue(GroupIndex):
     """A queue whose jobs come in groups.
 
     :param after: the queue that takes the jobs that follow a group
@@ -105,37 +106,6 @@ class GroupQueue(ScriptedQueue):
         reply = await self.script("group", group_id)
         return group_record(group_id, reply) if reply else None
 
-    async def groups(
-        self, state: str = "", cursor: str = "", limit: int = 50, owner: str = ""
-    ) -> tuple[list[str], str]:
-        """Ids of groups, newest first, and the cursor of the next page or ``""``.
-
-        Where ``owner`` and ``state`` are given, a page may have fewer than ``limit`` though more
-        follow.
-
-        :param state: one of :data:`~twisted_bulk.jobs.group_model.GROUP_STATES`; empty: any
-        :param cursor: of the page before, or empty
-        :param owner: the token whose groups are listed; empty: everybody's
-        """
-        more, *found = await self.script("groups", state, owner, cursor, limit)
-        return [group_id.decode() for group_id in found], more.decode()
-
-    async def changes(self, after: int | None = None, limit: int = 1000) -> Changes:
-        """Groups that changed, each once, in the order of their last changes.
-
-        Forgotten ones are among them for an hour.
-
-        :param after: the number of a change: those after it; None: none, only the numbers are asked
-        """
-        last, forgotten, *found = await self.script(
-            "changes", -1 if after is None else after, limit
-        )
-        groups = [
-            (group_id.decode(), int(number))
-            for group_id, number in zip(found[::2], found[1::2], strict=True)
-        ]
-        return Changes(groups=groups, last=last, forgotten=forgotten)
-
     async def cancel_group(self, group_id: str) -> bool | None:
         """End all its jobs. False: it had ended. None: there is no such group."""
         reply = await self.script("cancel", "group", group_id, deadline=LONG_DEADLINE)
@@ -157,16 +127,34 @@ class GroupQueue(ScriptedQueue):
         job = f"{self.prefix}j:{record.id}@{record.nonce}/{number}"
         return (await self.store.command("HGET", job, "att") or b"").decode()
 
-    async def again(self, group_id: str, replaced: Mapping[int, str] | None = None) -> int | None:
+    async def payload_of(self, record: GroupRecord, number: int) -> bytes:
+        """The payload of a group's job; empty: it is kept no more.
+
+        :param number: of the job, from 1
+        """
+        job = record.job_id(number)
+        short = await self.store.command("HGET", f"{self.prefix}j:{job}", "payload")
+        return short or await self.store.command("GET", f"{self.prefix}p:{job}") or b""
+
+    async def again(
+        self,
+        group_id: str,
+        replaced: Mapping[int, str] | None = None,
+        only: bytes = b"",
+        jobs: Iterable[int] = (),
+    ) -> int | None:
         """Queue those jobs of an ended group again of which some units failed.
 
         :param replaced: by the numbers of jobs: the keys of their new attachments
+        :param only: for the worker, see :meth:`previous`
+        :param jobs: numbers of the jobs that are wanted; none: all
         :returns: how many; 0: the group has not ended, or nothing failed; None: there is none
         :raises QueueFull: nothing was changed
         :raises NotRetryable: its members are not kept any more
         """
-        pairs = (word for pair in (replaced or {}).items() for word in pair)
-        reply = int(await self.script("again", self.cap, group_id, *pairs, deadline=LONG_DEADLINE))
+        words: list[Argument] = [self.cap, group_id, only, ",".join(map(str, jobs))]
+        words += (word for pair in (replaced or {}).items() for word in pair)
+        reply = int(await self.script("again", *words, deadline=LONG_DEADLINE))
         if reply == -4:
             raise NotRetryable("its members are kept no longer, as memory was short: send it again")
         if reply == -2:
@@ -190,10 +178,14 @@ class GroupQueue(ScriptedQueue):
         """Seconds since the first of a group's jobs began; 0 if none has."""
         return int(await self.script("running", group_id)) / 1000
 
-    async def previous(self, job_id: str) -> bytes:
-        """The result of a job in the run before, or empty bytes."""
-        data = await self.store.command("HGET", f"{self.prefix}j:{job_id}", "prev")
-        return data or b""
+    async def previous(self, job_id: str) -> tuple[bytes, bytes]:
+        """The result of a job in the run before; and which of its units that failed are wanted.
+
+        The latter are the bytes ``only`` of :meth:`again`. Both may be empty.
+        """
+        key = f"{self.prefix}j:{job_id}"
+        previous, only = await self.store.command("HMGET", key, "prev", "only")
+        return previous or b"", only or b""
 
     async def forget(self, group_id: str, tombstone: float = 0) -> None:
         """Remove the record of an ended group.

@@ -229,14 +229,20 @@ class Acked(IntEnum):
         return self > 0
 
 
+#: Minutes by which rates are measured: the present one and five full ones.
+RATE_MINUTES = 6
+
+
 @dataclass(frozen=True)
 class Ack:
     """A job that was done.
 
     :param ok: how many of its units succeeded
     :param result: bytes that are kept with the job
+    :param tags: words by which its group is found, with commas between them
     """
 
     job: Job
     ok: int = 1
     result: bytes = b""
+    tags: str = ""

@@ -7,6 +7,7 @@ from twisted.internet.defer import Deferred
 
 from twisted_bulk.brokers.store import Capabilities
 from twisted_bulk.jobs.model import (
+    RATE_MINUTES,
     Ack,
     Acked,
     Alone,
@@ -129,8 +130,11 @@ class JobQueue(Protocol):
     async def job(self, job_id: str) -> JobRecord | None:
         """The present state of one job; None: there is no job with that id."""
 
-    async def stats(self) -> Stats:
-        """The present state of the queue."""
+    async def stats(self, minutes: int = RATE_MINUTES) -> Stats:
+        """The present state of the queue, and its events in the last minutes.
+
+        :param minutes: how many; the present one counts
+        """
 
     async def control(self, settings: Mapping[str, float | bool | None]) -> None:
         """Change settings of the queue while workers run; None removes a setting.

@@ -12,6 +12,7 @@ from twisted_bulk.errors import ConfigError, QueueFull
 from twisted_bulk.jobs import replies
 from twisted_bulk.jobs.model import (
     LEASE_SECONDS,
+    RATE_MINUTES,
     Ack,
     Acked,
     Alone,
@@ -33,7 +34,6 @@ RESERVE_BYTES = 8 << 20  # of payloads in one reply; further jobs wait for the n
 RELEASE_SECONDS = 2.0  # for giving jobs back: a stop must not wait long for a server that is away
 WORKER_DEAD_SECONDS = 600.0  # without a heartbeat; then a worker without jobs is dropped
 MAINTAIN_LIMIT = 1000  # jobs of each kind that one round of housekeeping handles
-MINUTES = 6  # that ``stats`` shows: the present one and five full ones
 MAX_SHOWN_WORKERS = 1000  # in ``stats``; those with the oldest heartbeats are left out
 FULL_RETRY_AFTER = 30  # seconds for a client that is refused because the queue is full
 MAX_SHOWN_JOBS = 100  # of one worker in ``stats``; a worker with more is shown without jobs
@@ -136,7 +136,7 @@ class ScriptedQueue:
     async def ack(self, worker: str, acks: Sequence[Ack]) -> list[Acked]:
         words: list[Argument] = []
         for ack in acks:
-            words += (ack.job.id, ack.job.attempt, ack.ok, ack.result)
+            words += (ack.job.id, ack.job.attempt, ack.ok, ack.result, ack.tags)
         return [Acked(reply) for reply in await self.script("ack", worker, *words)]
 
     async def nack(
@@ -181,8 +181,8 @@ class ScriptedQueue:
         reply = await self.script("job", job_id)
         return replies.job_record(job_id, reply) if reply else None
 
-    async def stats(self) -> Stats:
-        reply = await self.script("stats", MINUTES, MAX_SHOWN_WORKERS, MAX_SHOWN_JOBS)
+    async def stats(self, minutes: int = RATE_MINUTES) -> Stats:
+        reply = await self.script("stats", minutes, MAX_SHOWN_WORKERS, MAX_SHOWN_JOBS)
         return replies.stats(reply)
 
     async def control(self, settings: Mapping[str, float | bool | None]) -> None:

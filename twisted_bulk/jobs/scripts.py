@@ -9,11 +9,20 @@ from importlib.resources import files
 from twisted_bulk.brokers.store import Script
 
 _FOLDER = files("twisted_bulk.jobs") / "lua"
-_SHARED = ("keys", "clock", "lines", "ending", "leases")  # stand before every script, in this order
+_SHARED = (
+    "keys",
+    "clock",
+    "lines",
+    "indexes",
+    "ending",
+    "leases",
+    "actions",
+    "bulk",
+)  # stand before every script, in this order
 
 
 def _load(name: str) -> Script:
-    promises = name in ("enqueue", "submit", "revive", "again")
+    promises = name in ("enqueue", "submit", "revive", "again", "bulk_state", "bulk_step")
     produces = f"local PRODUCES = {str(name in ('enqueue', 'submit')).lower()}\n"
     shared = "".join((_FOLDER / "shared" / f"{each}.lua").read_text() for each in _SHARED)
     return Script(produces + shared + (_FOLDER / f"{name}.lua").read_text(), promises)
@@ -25,7 +34,8 @@ SCRIPTS = {
         *("enqueue", "reserve", "beat", "ack", "nack", "release", "reclaim", "cancel"),
         *("prioritise", "revive", "trim", "dead", "maintain", "job", "stats", "control"),
         *("submit", "group", "groups", "running", "forget", "again", "drop_members"),
-        *("claim_names", "changes"),
+        *("claim_names", "changes", "count_groups"),
+        *("bulk_fill", "bulk_state", "bulk_step", "bulks"),
         *("claim_report", "release_report", "share", "report_hosts"),
     )
 }

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from twisted_bulk.jobs.model import Stats
+from twisted_bulk.jobs.model import RATE_MINUTES, Stats
 
 #: The names that users see for the states of a job, by their names in the queue.
 STATE_NAMES = {
@@ -17,11 +17,12 @@ EVENTS = ("enqueued", "duplicate", "started", "done", "retried", "lost", "failed
 
 def per_second(stats: Stats, event: str) -> float:
     """How often ``event`` happened in a second, over the minutes in which jobs were started."""
-    busy = [n for n, minute in enumerate(stats.minutes) if minute.get("started")]
+    minutes = stats.minutes[:RATE_MINUTES]
+    busy = [n for n, minute in enumerate(minutes) if minute.get("started")]
     if not busy:
         return 0.0
     span = stats.now % 60 + 60 * busy[-1]
-    return sum(minute.get(event, 0) for minute in stats.minutes) / max(span, 1.0)
+    return sum(minute.get(event, 0) for minute in minutes) / max(span, 1.0)
 
 
 def eta(stats: Stats) -> float | None:
@@ -43,8 +44,9 @@ def job_eta(stats: Stats, place: int) -> float | None:
 
 def mean(stats: Stats) -> float | None:
     """The mean time of the jobs that were done in the last minutes, in seconds."""
-    done = sum(minute.get("done", 0) for minute in stats.minutes)
-    return sum(minute.get("busy", 0) for minute in stats.minutes) / done / 1000 if done else None
+    minutes = stats.minutes[:RATE_MINUTES]
+    done = sum(minute.get("done", 0) for minute in minutes)
+    return sum(minute.get("busy", 0) for minute in minutes) / done / 1000 if done else None
 
 
 SILENT_SECONDS = 5.0  # without a heartbeat; then a worker is taken for one that cannot begin a job

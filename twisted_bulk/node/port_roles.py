@@ -1,8 +1,5 @@
 """The roles with a port: ``files`` serves zips, ``intake`` takes in batches."""
 
-from twisted_bulk.api.events import BatchEvents
-from twisted_bulk.api.intake import Intake
-from twisted_bulk.api.manifest import Manifests
 from twisted_bulk.api.tokens import Access
 from twisted_bulk.errors import ConfigError
 from twisted_bulk.files.resource import Files
@@ -12,6 +9,7 @@ from twisted_bulk.http_server.client_address import Clients
 from twisted_bulk.http_server.connection_limits import ConnectionLimits
 from twisted_bulk.http_server.site import MAX_CONNECTIONS, MAX_CONNECTIONS_OF_CLIENT, BoundedSite
 from twisted_bulk.jobs.quiet_hours import ALWAYS
+from twisted_bulk.management.services import Management, manage
 from twisted_bulk.node.values import Role
 from twisted_bulk.node.wiring import Wiring
 from twisted_bulk.notify.last_callbacks import MAX_TRIES
@@ -54,20 +52,21 @@ def add_intake(wiring: Wiring, file_port: FilePort | None) -> None:
     :raises ConfigError: a setting cannot be used
     """
     settings = wiring.settings
-    intake = _intake(wiring)
-    events = BatchEvents(intake.listing, wiring.parts, wiring.reactor)
-    wiring.add(events.feed)
+    management = _management(wiring)
+    feed = management.events.feed
+    wiring.add(feed)
+    wiring.add(management.bulk)
     api = Api(
-        intake,
+        management,
         Access.load(settings.tokens, settings.open),
         settings.max_urls,
         settings.max_body,
         load_signer(settings.secret, settings.data).secrets,
-        events,
+        lambda: {"name": wiring.folders.node, "disk": wiring.space.shown()},
         file_port,
         settings.request_rate,
     )
-    wiring.daemon.warned += (api.stop, events.feed.end)
+    wiring.daemon.warned += (api.stop, feed.end)
     clients = Clients(settings.ipv6_prefix, proxies=settings.trusted_proxy)
     each = min(MAX_CONNECTIONS_OF_CLIENT, wiring.shares.connections // 4)
     limits = ConnectionLimits(MAX_CONNECTIONS, each, wiring.budget)
@@ -78,17 +77,19 @@ def add_intake(wiring: Wiring, file_port: FilePort | None) -> None:
     wiring.listen("intake", settings.intake, site)
 
 
-def _intake(wiring: Wiring) -> Intake:
+def _management(wiring: Wiring) -> Management:
     settings, memory = wiring.settings, wiring.memory
-    return Intake(
+    return manage(
         wiring.parts,
+        wiring.folders,
+        wiring.reactor,
         link_base=lambda: wiring.ports.link_base,
         part_files=settings.part_files,
         compress=settings.compress,
         callback_tries=MAX_TRIES,
         keep=settings.keep,
+        check_host=wiring.guard.check_unresolved,
         deleted=wiring.janitor.note_change,
-        manifests=Manifests(wiring.folders),
         check=wiring.space.check,
         claim=memory.claim if memory is not None else lambda size: None,
         hours=settings.no_run if Role.WORKER in settings.roles else ALWAYS,

@@ -1,13 +1,16 @@
 """The parts of a node that its roles share, each made once: folders, queue, disk, janitor."""
 
 import re
+import socket
 from typing import Any
+from urllib.parse import urlsplit
 
 from twisted.application.service import IService
 
 from twisted_bulk.brokers.redis import Redis
 from twisted_bulk.brokers.redis_memory import RedisMemory
 from twisted_bulk.brokers.store import Capabilities
+from twisted_bulk.dialing.guard import Guard
 from twisted_bulk.errors import ConfigError
 from twisted_bulk.http_server.connection_limits import Budget
 from twisted_bulk.http_server.site import BoundedSite
@@ -31,6 +34,7 @@ class Wiring:
     """The shared parts of one node. Nothing runs before ``daemon`` is started.
 
     ``parts``: the queue of parts of batches. ``callbacks``: the queue of last callbacks.
+    ``guard``: which addresses downloads and callbacks may reach.
     ``shares``: how many open files each use may have. ``memory``: None: the broker is not Redis.
 
     :raises ConfigError: two settings do not go together, or one cannot be used
@@ -55,6 +59,13 @@ class Wiring:
         _check_broker(settings, store.capabilities)
         self.callbacks = ScriptedQueue(store, "callbacks")
         self.parts = GroupQueue(store, "parts", settings.queue_cap, self.callbacks)
+        self.guard = Guard(
+            settings.allow_net,
+            settings.allow_ports,
+            own=self.ports.own,
+            queue=self.store.ports,
+            names=(socket.gethostname(), urlsplit(settings.public_url).hostname or ""),
+        )
         self.space = self._disk_space()
         self.add(self.space)
         self.janitor = self._janitor()

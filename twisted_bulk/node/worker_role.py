@@ -4,7 +4,6 @@ import hashlib
 import re
 import socket
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from OpenSSL import SSL, crypto
 from twisted.application.service import Service
@@ -13,7 +12,6 @@ from twisted.internet.ssl import Certificate
 from twisted_bulk.archive.pack_threads import PackThreads
 from twisted_bulk.consumer.runner import Runner
 from twisted_bulk.consumer.slots import PartSlots, Slots
-from twisted_bulk.dialing.guard import Guard
 from twisted_bulk.dialing.proxy import parse_proxy
 from twisted_bulk.dialing.tls import TLSPolicy
 from twisted_bulk.download import Downloader
@@ -191,13 +189,7 @@ def make_agent(wiring: Wiring) -> GuardedAgent:
     settings = wiring.settings
     return GuardedAgent(
         wiring.reactor,
-        Guard(
-            settings.allow_net,
-            settings.allow_ports,
-            own=wiring.ports.own,
-            queue=wiring.store.ports,
-            names=(socket.gethostname(), urlsplit(settings.public_url).hostname or ""),
-        ),
+        wiring.guard,
         settings.per_host,
         dns_timeout=settings.dns_timeout,
         connect_timeout=settings.connect_timeout,

@@ -9,6 +9,7 @@ from twisted_bulk.batch.expectations import MAX_TYPES, TYPE, Expect
 from twisted_bulk.batch.masks import Show
 from twisted_bulk.batch.model import Member, Mode
 from twisted_bulk.batch.names import MANIFEST, segment
+from twisted_bulk.batch.selection import Selection
 from twisted_bulk.errors import InvalidRequest
 from twisted_bulk.system import urls
 
@@ -71,10 +72,66 @@ class Submission(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
     manifest: bool | str = True
 
 
+Short = Annotated[str, msgspec.Meta(max_length=300)]
+MemberNumber = Annotated[int, msgspec.Meta(ge=1, le=10**9)]
+
+
+class Only(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Failed members that are tried again: those that meet all conditions that are given."""
+
+    code: Short = ""
+    host: Short = ""
+    text: Short = ""
+    members: Annotated[list[MemberNumber], msgspec.Meta(max_length=10_000)] = []
+
+    @property
+    def selection(self) -> Selection:
+        """As the worker reads it."""
+        return Selection(
+            status="failed", code=self.code, host=self.host, text=self.text,
+            members=frozenset(self.members),
+        )  # fmt: skip
+
+
 class Retry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The body of a retry: new URLs or members by the numbers or URLs of the old ones."""
+    """The body of a retry: new URLs or members by the numbers or URLs of the old ones.
+
+    :param only: the failed members that are tried; None: all
+    :param run: of the batch as the client knows it; another one is 409
+    """
 
     replace: dict[str, str | NamedMember] = {}
+    only: Only | None = None
+    run: int | None = None
+
+
+Word = Annotated[str, msgspec.Meta(max_length=128)]
+
+
+class BatchFilter(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Batches that meet all conditions that are given, as the parameters of the list say."""
+
+    status: Word = ""
+    id: Word = ""
+    owner: Word = ""
+    code: Word = ""
+    since: Word = ""
+    before: Word = ""
+    callback: Word = ""
+
+
+class BulkOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of a plan for many batches.
+
+    :param filter: the batches that are meant
+    :param batches: their ids instead
+    :param priority: for that action
+    """
+
+    action: Literal["cancel", "retry", "delete", "priority", "notify"]
+    filter: BatchFilter | None = None
+    batches: Annotated[list[Word], msgspec.Meta(max_length=1000)] = []
+    priority: Priority | None = None
 
 
 class Change(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

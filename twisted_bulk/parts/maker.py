@@ -16,12 +16,13 @@ from twisted_bulk.archive.pack_threads import PackThreads
 from twisted_bulk.archive.writer import Archive
 from twisted_bulk.batch.manifest_file import RUNNING, note
 from twisted_bulk.batch.model import PartResult, PartSpec, unpack_members
+from twisted_bulk.batch.selection import Selection
 from twisted_bulk.consumer.task import GiveBack, Result, Task
 from twisted_bulk.download import Downloader
 from twisted_bulk.downloads.fetch import Fetch
 from twisted_bulk.errors import MemberError
 from twisted_bulk.jobs.groups import GroupQueue
-from twisted_bulk.parts.publication import members_there, publish
+from twisted_bulk.parts.publication import keep_failed, members_there, publish
 from twisted_bulk.parts.state import PartState
 from twisted_bulk.parts.target import MemberTarget
 from twisted_bulk.storage.workspace import Workspace
@@ -85,9 +86,7 @@ class PartMaker:
                 partial(self._queue.claim_names, spec.batch) if spec.parts > 1 else None,
             )
         )
-        previous = await self._queue.previous(task.job.id)
-        if previous:
-            part.previous = msgspec.json.decode(previous, type=PartResult).zips
+        await self._recall(part, task.job.id)
         task.waits = lambda: part.fetches.stalled
         task.yield_room = lambda: self._yield_room(part)
         fetches = part.fetches  # with the part in the lambda, the part would refer to itself
@@ -110,6 +109,18 @@ class PartMaker:
             if spec.notify:
                 self.reporting[spec.batch, spec.notify] -= 1
                 self.reporting += Counter()  # drops what has come to nothing
+
+    async def _recall(self, part: PartState, job_id: str) -> None:
+        """Tell a part what the run before has left, and which members are to be tried now."""
+        previous, only = await self._queue.previous(job_id)
+        if not previous:
+            return
+        result = msgspec.json.decode(previous, type=PartResult)
+        part.previous = result.zips
+        if only:
+            wanted = msgspec.json.decode(only, type=Selection)
+            public = self._workspace.public
+            await self._threads.run(keep_failed, part, result, wanted, public)
 
     async def _make(self, part: PartState, task: Task) -> Result:
         spec, archive = part.spec, None
@@ -148,10 +159,12 @@ class PartMaker:
         result = PartResult(
             folder=folder, zips=zips, done=part.done, failed=part.failed, bytes=part.bytes,
             errors=part.errors, node=self._node, warnings=part.warnings,
+            failures=part.largest_failures,
         )  # fmt: skip
         return Result(
             ok=part.done,
             data=msgspec.json.encode(result),
+            tags=",".join(part.failures.codes),
             undo=lambda: self._workspace.withdraw(folder),
         )
 

@@ -7,7 +7,7 @@ from itertools import islice
 
 from twisted_bulk.batch.model import Member, PartSpec
 from twisted_bulk.batch.names import MAX_PATH, SHARDS, Names, fold, folders_of, safe, sharded
-from twisted_bulk.batch.source_names import from_url, lacks_ending, source_name
+from twisted_bulk.batch.source_names import lacks_ending, name_before, source_name
 from twisted_bulk.errors import Unavailable
 from twisted_bulk.http_client.content import Content
 
@@ -52,7 +52,7 @@ class Naming:
 
     def _first(self, member: Member) -> str:
         """The name of a member before its response has come."""
-        return safe(member.name, self._most) or from_url(member.url, self._most) or "file"
+        return name_before(member.name, member.url, self._most)
 
     def _layout(self, name: str) -> str:
         return sharded(name) if self._shards else name

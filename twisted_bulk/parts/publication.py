@@ -13,8 +13,10 @@ from twisted_bulk.archive.writer import Archive
 from twisted_bulk.archive.zip_member import ZipMember
 from twisted_bulk.batch.manifest_file import RUNNING, encode, read_whole
 from twisted_bulk.batch.masks import show
-from twisted_bulk.batch.model import Outcome, PartSpec, Zip, task_of
+from twisted_bulk.batch.member_index import INDEX_FILE, MemberIndex, lines_of
+from twisted_bulk.batch.model import Outcome, PartResult, PartSpec, Zip, task_of
 from twisted_bulk.batch.names import MANIFEST, numbered
+from twisted_bulk.batch.selection import Selection
 from twisted_bulk.parts.state import PartState
 from twisted_bulk.storage.names import DIGEST
 from twisted_bulk.storage.workspace import Workspace
@@ -71,6 +73,23 @@ def members_there(part: PartState, archive: Archive, workspace: Workspace) -> di
     return there
 
 
+def keep_failed(part: PartState, previous: PartResult, wanted: Selection, public: Path) -> None:
+    """Take over the results of members that failed in the run before and are not to be tried.
+
+    Where the results of that run are on another node, all are tried.
+    """
+    path = public / previous.folder / MANIFEST
+    if not path.exists():
+        return
+    for place, line in enumerate(read_whole(path)):
+        outcome = msgspec.json.decode(line, type=Outcome | None)
+        if outcome is None or outcome.status != "failed" or wanted.matches(outcome):
+            continue
+        number = outcome.member - part.spec.first - 1 if outcome.member else place
+        if 0 <= number < len(part.members) and part.outcomes[number] is None:
+            part.still_failed(number, outcome)
+
+
 def _listed(path: Path, spec: PartSpec) -> Iterator[ZipMember]:
     """The members of a zip, as the manifest beside it tells of them."""
     for line in read_whole(path.parent / MANIFEST):
@@ -97,7 +116,8 @@ def publish(part: PartState, archive: Archive, workspace: Workspace) -> tuple[st
         closed = archive.close(partial(manifest_name, spec), manifest, part.started)
     else:
         closed = archive.drop()
-    notes, zips = {MANIFEST: manifest}, []
+    index = MemberIndex.of(lines_of(manifest), spec.first)
+    notes, zips = {MANIFEST: manifest, INDEX_FILE: index.encode()}, []
     for volume, found in enumerate(closed, 1):
         file = zip_name(spec, volume, len(closed))
         found.path.rename(archive.folder / file)

@@ -10,16 +10,22 @@ import msgspec
 from twisted.internet.interfaces import IReactorTime
 
 from twisted_bulk.archive.zip_member import ZipMember
+from twisted_bulk.batch.failure_counts import FailureCounts, Group
 from twisted_bulk.batch.masks import show
 from twisted_bulk.batch.model import Member, Outcome, PartProgress, PartSpec, Zip
 from twisted_bulk.batch.report import MAX_ERRORS, error_of
 from twisted_bulk.downloads.part_fetches import PartFetches, Waits
 from twisted_bulk.errors import MemberError
 from twisted_bulk.parts.naming import Claim, Naming
+from twisted_bulk.system.urls import host_of
 
 #: Failed members that all parts of a batch report together; each part reports one at least.
 MAX_BATCH_ERRORS = 1000
 MAX_RUNNING_ERRORS = 20  # failed members in the progress of a part that runs
+#: Groups of failed members that all parts of a batch report together, besides one for each error.
+MAX_BATCH_GROUPS = 1000
+MIN_GROUPS, MAX_GROUPS = 5, 100  # of one part
+MAX_RUNNING_GROUPS = 20  # in the progress of a part that runs
 MAX_DETAIL = 300  # characters of the detail of a failed member; the rest is cut off
 
 
@@ -33,6 +39,7 @@ class PartState:
 
     :ivar outcomes: of each member, once it has ended
     :ivar errors: the first failed members, as reports have them
+    :ivar failures: all failed members, counted
     :ivar previous: zips of an earlier run of the batch, which may have some of the members
     :ivar waits_for: returns a host for which it waits, or None
     :ivar started: seconds since 1970
@@ -52,6 +59,7 @@ class PartState:
         self.members = members
         self.outcomes: list[Outcome | None] = [None] * len(members)
         self.errors: list[dict[str, Any]] = []
+        self.failures = FailureCounts()
         self.node = node
         self._news: list[Outcome] = []
         self.fetches = PartFetches(left=0, batch=zlib.crc32(spec.batch.encode()) | 1)
@@ -86,7 +94,16 @@ class PartState:
         # The detail may name the host.
         detail = "" if self.spec.show_urls == "none" else error.detail[:MAX_DETAIL]
         what = {"code": error.code, "detail": detail, "attempts": attempts}
-        outcome = self._note(number, status="failed", **what)
+        self._count_failure(self._note(number, status="failed", **what))
+
+    def still_failed(self, number: int, outcome: Outcome) -> None:
+        """Member ``number`` (from 0) is not tried in this run; it failed in the one before."""
+        self.outcomes[number] = outcome
+        self._news.append(outcome)
+        self._count_failure(outcome)
+
+    def _count_failure(self, outcome: Outcome) -> None:
+        self.failures.add(outcome.code, host_of(outcome.url))
         if len(self.errors) < max(1, min(MAX_ERRORS, MAX_BATCH_ERRORS // self.spec.parts)):
             self.errors.append(error_of(outcome))
         self.failed += 1
@@ -99,6 +116,12 @@ class PartState:
                 msgspec.structs.replace(one, volume=new[one.volume]) if one and one.sha256 else one
                 for one in self.outcomes
             ]
+
+    @property
+    def largest_failures(self) -> list[Group]:
+        """The groups of failed members that the result of this part has."""
+        most = MAX_BATCH_GROUPS // self.spec.parts
+        return self.failures.largest(max(MIN_GROUPS, min(MAX_GROUPS, most)))
 
     def _note(self, number: int, **what: Any) -> Outcome:
         empty: dict[str, Any] = {"code": "", "detail": "", "bytes": 0, "sha256": ""}
@@ -133,7 +156,7 @@ class PartState:
         shown = PartProgress(
             done=self.done, failed=self.failed, bytes=size, rate=self._rate,
             waits_for=self._waits_for(now), errors=self.errors[:MAX_RUNNING_ERRORS], node=self.node,
-            warnings=self.warnings,
+            warnings=self.warnings, failures=self.failures.largest(MAX_RUNNING_GROUPS),
         )  # fmt: skip
         return units, msgspec.json.encode(shown)
 

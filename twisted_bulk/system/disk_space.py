@@ -10,6 +10,7 @@ import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from twisted.application.service import MultiService
 from twisted.internet.interfaces import IReactorTime
@@ -88,6 +89,13 @@ class DiskSpace(MultiService):
             log.info("there is room on the disk again")
             for heard in self._listeners:
                 heard()
+
+    def shown(self) -> dict[str, Any]:
+        """For the operator: bytes, and what is refused for want of room."""
+        found = os.statvfs(self._folder)
+        total = (found.f_blocks - found.f_bfree + found.f_bavail) * found.f_frsize
+        state = "full" if self.is_full else "tight" if self.is_tight else "ok"
+        return {"total": total, "free": found.f_bavail * found.f_frsize, "state": state}
 
     def check(self) -> None:
         """:raises DiskFull: no batch is taken in now"""

@@ -102,6 +102,20 @@ for _, gid in ipairs(call('ZRANGEBYSCORE', P .. 'gend', '-inf', whole(old), 'LIM
     call('ZADD', P .. 'gend', after[2], gid)
   else reply[#reply + 1] = gid end
 end
+-- Groups that an older version of the program wrote are not in all indexes.
+local index, indexed = unpack(call('HMGET', P .. 'meta', 'index', 'indexed'))
+if index ~= INDEX then
+  local some = call('ZRANGEBYSCORE', P .. 'groups', '(' .. (indexed or '0'), '+inf', 'WITHSCORES', 'LIMIT', 0, 500)
+  for i = 1, #some, 2 do
+    local gid = some[i]
+    local other, nonce, runs = unpack(call('HMGET', P .. 'g:' .. gid, 'after_queue', 'nonce', 'runs'))
+    local after = after_id(gid, nonce, runs)
+    call('ZADD', P .. 'names', 0, name_entry(gid))
+    if call('HGET', other .. 'j:' .. after, 'state') == 'dead' then note_after(P, after, true) end
+  end
+  if #some > 0 then call('HSET', P .. 'meta', 'indexed', some[#some])
+  else call('HSET', P .. 'meta', 'index', INDEX) end
+end
 local KEEP_CHANGES = 3600000  -- ms for which a forgotten group stays in `changes`
 for _, gid in ipairs(call('ZRANGEBYSCORE', P .. 'gone', '-inf', whole(now - KEEP_CHANGES), 'LIMIT', 0, limit)) do
   local number, last = call('ZSCORE', P .. 'changes', gid), call('HGET', P .. 'meta', 'cgone')

@@ -21,14 +21,10 @@ call('HSET', g, 'state', 'queued', 'digest', ARGV[3], 'spec', ARGV[4], 'nonce', 
   'jobs', jobs, 'left', jobs, 'total', total, 'need', ARGV[6], 'ok', 0, 'bad', 0, 'expired', 0,
   'units', 0, 'seq', 0, 'created', whole(now), 'after_queue', ARGV[12], 'after', ARGV[13],
   'after_max', ARGV[14])
-call('ZADD', P .. 'groups', serial, gid)
-call('ZADD', P .. 'gs:queued', serial, gid)
+index_group(gid, serial, 'queued', ARGV[15])
 call('ZREM', P .. 'gone', gid)
 note_change(P, gid)
-if ARGV[15] ~= '' then
-  call('HSET', g, 'owner', ARGV[15])
-  call('ZADD', P .. 'go:' .. ARGV[15], serial, gid)
-end
+if ARGV[15] ~= '' then call('HSET', g, 'owner', ARGV[15]) end
 local expires = tonumber(ARGV[9]) > 0 and whole(now + tonumber(ARGV[9])) or '0'
 for i = 1, jobs do
   local b, id = 15 + (i - 1) * 4, job_id(gid, nonce, i)

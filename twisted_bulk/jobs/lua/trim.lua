@@ -8,7 +8,7 @@ for i = 3, #ARGV do
   if ARGV[i] ~= '' then
     local key = P .. 'j:' .. job_id(gid, nonce, i - 2)
     call('HSET', key, 'res', ARGV[i])
-    call('HDEL', key, 'progress', 'prev', 'prevok')
+    call('HDEL', key, 'progress', 'prev', 'prevok', 'prevtags')
   end
 end
 return 1

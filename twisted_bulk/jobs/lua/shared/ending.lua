@@ -69,9 +69,9 @@ end
 -- Returns false if it is unknown or had ended.
 finish = function(id, state, ok, ...)
   local key = P .. 'j:' .. id
-  local old, wid, size, gid, att, units, digest, window, exp, began, previous, previous_ok, of = unpack(
-    call('HMGET', key, 'state', 'wid', 'size', 'gid', 'att', 'units', 'dd', 'win', 'exp', 'at', 'prev',
-      'prevok', 'of'))
+  local old, wid, size, gid, att, units, digest, window, exp, began, previous, previous_ok, previous_tags, of =
+    unpack(call('HMGET', key, 'state', 'wid', 'size', 'gid', 'att', 'units', 'dd', 'win', 'exp', 'at', 'prev',
+      'prevok', 'prevtags', 'of'))
   if not old or old == 'done' or old == 'dead' then return false end
   note_change_of(id, gid, of)
   unlist(id, old)
@@ -90,6 +90,7 @@ finish = function(id, state, ok, ...)
   if att and (whole_job or not gid) then call('UNLINK', P .. 'a:' .. att) end
   if digest then free_digest(id, digest, state == 'done' and window) end
   backlog(P, -size)
+  if of and state == 'dead' then note_after(of, id, true) end
   if state == 'done' then
     count(P, 'done', 1)
     count(P, 'units', size)
@@ -99,8 +100,14 @@ finish = function(id, state, ok, ...)
   end
   if gid then
     local missing = size * 1000 - tonumber(units or 0)
+    local why, tags = unpack(call('HMGET', key, 'why', 'tags'))
+    if state == 'dead' then tags = why .. (previous_tags and ',' .. previous_tags or '') end
     call('HSET', key, 'units', size * 1000)
-    settle(gid, size, tonumber(ok), call('HGET', key, 'why'), missing)
+    if tags then
+      call('HSET', key, 'tags', tags)
+      tag_group(gid, tags)
+    end
+    settle(gid, size, tonumber(ok), why, missing)
   end
   return true
 end
@@ -114,5 +121,5 @@ end
 -- Remove the traces of a job's last run, as it is queued again.
 local function clear(id)
   call('HDEL', P .. 'j:' .. id, 'tries', 'free', 'lost', 'solo', 'sunits', 'skept', 'alone', 'wid',
-    'at', 'end', 'ok', 'why', 'err', 'exp', 'units', 'progress', 'fails')
+    'at', 'end', 'ok', 'why', 'err', 'exp', 'units', 'progress', 'fails', 'tags', 'only')
 end

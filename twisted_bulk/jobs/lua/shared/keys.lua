@@ -1,5 +1,5 @@
 -- The keys, the fields and the ids of a queue. The files of shared/ stand before every script, in
--- the order keys, clock, lines, ending, leases; see jobs/scripts.py.
+-- the order keys, clock, lines, indexes, ending, leases, actions, bulk; see jobs/scripts.py.
 --
 -- KEYS[1] is the prefix of one queue's keys. Payloads and results are opaque bytes. Times are
 -- milliseconds of the queue's time (clock.lua) unless a line says otherwise.
@@ -22,7 +22,8 @@
 --   cfg             HASH    live settings: stop, paused, max_doing, qps, cap
 --   meta            HASH    seq, lseq, gseq: serial numbers; backlog: units that have not ended;
 --                           cseq: number of the last change; cgone: of the last one that is in
---                           `changes` no more; empty_since; alive, hold: see leases.lua
+--                           `changes` no more; empty_since; index, indexed: see
+--                           maintain.lua; alive, hold: see leases.lua
 --   rl              STRING  when the next start is due under qps (microseconds)
 --   m:<minute>      HASH    event -> how often it happened in that minute
 --   wake            channel: a job can be taken
@@ -30,10 +31,13 @@
 --   groups          ZSET    group -> serial number
 --   gs:<state>      ZSET    the same, by state
 --   go:<owner>      ZSET    the same, by owner
+--   gt:<tag>        ZSET    the same, by tag: a word that an ended job of the group has
+--   names           ZSET    entries of all groups at score 0, see `name_entry` in indexes.lua
 --   gend            ZSET    ended group -> when its retention begins
 --   kept            ZSET    ended group of which some units failed -> when it ended: its members stay
 --   s:<group>       STRING  who reports on it, see claim_report.lua
 --   n:<group>       HASH    the names that its units have, see claim_names.lua
+--   bulks, bk:, bi:         see bulk.lua
 --   changes         ZSET    group -> number of its last change that its users see
 --   gone            ZSET    forgotten group that is still in `changes` -> when it was forgotten
 --   bw:{bulkwav}:clock  HASH  the queue's time, one for all queues, see clock.lua
@@ -57,16 +61,18 @@
 --   units           thousandths of its units that have ended
 --   progress, res   bytes of the last heartbeat; of the acknowledgement
 --   ok              units that succeeded
+--   tags            words by which its group is found, with commas between them
 --   why, err        why it is dead; the last error in words
 --   fails           a line for each of the last tries that failed: when, and how
 --   dd, win         its digest, and for how long that holds after it was done
---   prev, prevok    its result and its `ok` in the run before
+--   prev, prevok, prevtags  its result, its `ok` and its `tags` in the run before
+--   only            opaque bytes: which of its units that failed are wanted in this run; absent: all
 --
 -- Fields of a group.
 --   state           queued, running, done, partial, failed, cancelled, expired, deleted
 --   digest, spec, owner   as submitted
 --   nonce, runs     the name of its first run; how many runs were before the present one
---   serial, created, started, ended
+--   serial, created, queued, started, ended   queued: when it was queued again
 --   jobs, left      how many jobs it has, and how many have not ended
 --   total, need     units of all jobs; units that must succeed
 --   ok, bad, units  units that succeeded; that failed; thousandths that have ended

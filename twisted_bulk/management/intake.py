@@ -9,13 +9,9 @@ from typing import Any
 
 from twisted.logger import Logger
 
-from twisted_bulk.api.cancel import cancel_all, check_states
-from twisted_bulk.api.listing import Listing
-from twisted_bulk.api.manifest import Manifests, part_number
 from twisted_bulk.batch.model import key_of, task_of
 from twisted_bulk.errors import (
     NoSuchBatch,
-    NotRetryable,
     NotUndelivered,
     QueueFull,
     QueueStopped,
@@ -24,11 +20,13 @@ from twisted_bulk.errors import (
 )
 from twisted_bulk.jobs.group_model import Submitted
 from twisted_bulk.jobs.groups import GroupQueue
-from twisted_bulk.jobs.quiet_hours import ALWAYS, Hours
+from twisted_bulk.jobs.model import RATE_MINUTES
 from twisted_bulk.jobs.stats import summary, waits_for
+from twisted_bulk.management.cancel import cancel_all, check_states
+from twisted_bulk.management.listing import Listing
+from twisted_bulk.management.manifest import Manifests, part_number
 from twisted_bulk.orders.grouping import Grouping
 from twisted_bulk.orders.order import Order
-from twisted_bulk.orders.submission import NamedMember
 
 log = Logger()
 
@@ -55,43 +53,30 @@ class Ticket:
 class Intake:
     """The batches of one queue.
 
-    :param link_base: returns the beginning of links
-    :param part_files: members in one part
-    :param compress: the mode of batches that ask for none
-    :param callback_tries: attempts at a last callback
     :param keep: seconds for which a deletion is remembered
     :param deleted: called with the key of a batch after its record was removed
     :param manifests: of the batches whose files are on this node
     :param check: raises an error if no batch can be taken in now
-    :param claim: asks for room in the queue for so many bytes; raises an error if there is none
-    :param hours: when nothing is begun on this node
     """
 
     def __init__(
         self,
         queue: GroupQueue,
+        listing: Listing,
+        grouping: Grouping,
         *,
-        link_base: Callable[[], str],
-        part_files: int,
-        compress: str,
-        callback_tries: int,
         keep: float,
         deleted: Callable[[str], object] = lambda batch: None,
-        manifests: Manifests | None = None,
+        manifests: Manifests,
         check: Callable[[], object] = lambda: None,
-        claim: Callable[[int], object] = lambda size: None,
-        hours: Hours = ALWAYS,
     ) -> None:
         self._queue = queue
         self._check = check
-        self._claim = claim
         self._manifests = manifests
         self._keep = keep
         self._deleted = deleted
-        self._grouping = Grouping(
-            queue, claim, part_files=part_files, compress=compress, callback_tries=callback_tries
-        )
-        self.listing = Listing(queue, link_base, hours)
+        self._grouping = grouping
+        self._listing = listing
 
     async def submit(self, order: Order, owner: str = "") -> Ticket:
         """Queue a batch. The same order again gets the ticket of the first one.
@@ -108,7 +93,6 @@ class Intake:
         refusal = None
         try:
             self._check()
-            self._claim(0)
             if not order.is_small:  # before it is packed; a small one is refused soon enough
                 await self._queue.check_room(len(order))
         except Unavailable as error:
@@ -137,7 +121,7 @@ class Intake:
         task_id = task_of(key)
         if not same:
             raise TaskConflict(f"task_id {task_id} belongs to a batch with another body")
-        shown = await self.listing.show(key)
+        shown = await self._listing.show(key)
         if shown["status"] in RETRYABLE:
             shown["retry"] = f"/v1/batches/{task_id}/retry"
         return Ticket(task_id, False, batch=shown)
@@ -147,10 +131,10 @@ class Intake:
 
         :raises NotUndelivered: it was not given up
         """
-        record = await self.listing.record(key)
+        record = await self._listing.record(key)
         if not await self._queue.after.revive(record.after_id):
             raise NotUndelivered(f"the last callback of {task_of(key)} was not given up")
-        return self.listing.report(record)
+        return self._listing.report(record)
 
     async def remove(self, key: str) -> dict[str, Any]:
         """Cancel a batch; of one that has ended record and files are removed.
@@ -160,7 +144,7 @@ class Intake:
         cancelled = await self._queue.cancel_group(key)
         if cancelled is None:
             raise _no_batch(key)
-        shown = await self.listing.show(key)
+        shown = await self._listing.show(key)
         if not cancelled:
             await self._queue.forget(key, tombstone=self._keep)
             self._deleted(key)
@@ -171,40 +155,22 @@ class Intake:
 
         :param part: the number of one part; empty: all parts
         """
-        assert self._manifests is not None
-        record = await self.listing.record(key)
+        record = await self._listing.record(key)
         return self._manifests.lines(record, part_number(record, part))
-
-    async def retry(
-        self, key: str, replace: Mapping[str, str | NamedMember] | None = None
-    ) -> dict[str, Any]:
-        """Fetch the failed members once more; the others are taken over into a new zip.
-
-        :param replace: new URLs or members by the numbers or URLs of old ones, which must be there
-        :raises NotRetryable: the batch has not ended, or nothing failed
-        """
-        self._check()
-        self._claim(0)
-        record = await self.listing.record(key)
-        replaced = await self._grouping.replace(record, replace or {})
-        # What was attached is not detached here, as the outcome may not be known: it expires.
-        queued = await self._queue.again(key, replaced)
-        if queued is None:
-            raise _no_batch(key)
-        if not queued:
-            raise NotRetryable(f"batch {task_of(key)} has not ended, or nothing of it is missing")
-        return await self.listing.show(key)
 
     async def prioritise(self, key: str, priority: int) -> dict[str, Any]:
         """Change the priority of the parts that have not begun."""
         if await self._queue.prioritise_group(key, priority) is None:
             raise _no_batch(key)
-        return await self.listing.show(key)
+        return await self._listing.show(key)
 
-    async def stats(self) -> dict[str, Any]:
-        """The state of both queues, as ``GET /v1/stats`` answers."""
+    async def stats(self, minutes: int = RATE_MINUTES) -> dict[str, Any]:
+        """The state of both queues, as ``GET /v1/stats`` answers.
+
+        :param minutes: of which events are told; the present one counts
+        """
         return {
-            name: summary(await queue.stats())
+            name: summary(await queue.stats(minutes))
             for name, queue in (("parts", self._queue), ("callbacks", self._queue.after))
         }
 
@@ -235,7 +201,6 @@ class Intake:
         await self._queue.ping()  # first: its deadline is the shortest where the queue is away
         await self._queue.check_room(1)
         self._check()
-        self._claim(0)
         why = waits_for(await self._queue.stats())
         if why == "stopped":
             raise QueueStopped("the queue is stopped: no batch is begun")

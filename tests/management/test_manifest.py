@@ -10,11 +10,11 @@ import msgspec
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.records import part, record
-from twisted_bulk.api.manifest import Manifests
 from twisted_bulk.batch.manifest_file import RUNNING, encode, note
 from twisted_bulk.batch.model import Outcome, PartProgress, PartResult
 from twisted_bulk.batch.names import MANIFEST
 from twisted_bulk.errors import Elsewhere, Gone
+from twisted_bulk.management.manifest import Manifests
 from twisted_bulk.storage.folders import DataFolders
 
 

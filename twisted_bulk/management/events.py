@@ -1,18 +1,21 @@
 """The events of batches, as streams."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import msgspec
 from twisted.internet.interfaces import IReactorTime
 
-from twisted_bulk.api.listing import Listing
 from twisted_bulk.batch.model import task_of
 from twisted_bulk.errors import NoSuchBatch
 from twisted_bulk.events.event import Event, full
 from twisted_bulk.events.event_stream import EventStream
 from twisted_bulk.events.feed import ALL, Feed
+from twisted_bulk.jobs.group_index import GroupFilter
 from twisted_bulk.jobs.group_model import ENDED
 from twisted_bulk.jobs.groups import GroupQueue
+from twisted_bulk.management.batch_filter import Asked, batch_filter, meets
+from twisted_bulk.management.listing import Listing
 
 MAX_MISSED = 200  # batches that a client missed and is told; more are an event ``full``
 MAX_DIGITS = 15  # of a Last-Event-ID; another one counts as none
@@ -47,7 +50,7 @@ class BatchEvents:
             # A key without a name may be any token's: only those who see all are told.
             return Event(number, "deleted", data, key=key, owner=key.rpartition(":")[0])
         data = msgspec.json.encode(shown)
-        return Event(number, "batch", data, key=key, owner=shown["owner"])
+        return Event(number, "batch", data, key=key, owner=shown["owner"], shown=shown)
 
     async def stream(
         self, key: str, seen: str, may_go_on: Callable[[], bool]
@@ -77,20 +80,22 @@ class BatchEvents:
         return stream
 
     async def stream_all(
-        self, owner: str | None, seen: str, may_go_on: Callable[[], bool]
+        self, asked: Asked, owner: str | None, seen: str, may_go_on: Callable[[], bool]
     ) -> EventStream:
-        """The changes of all batches from now on, or since ``seen``.
+        """The changes of the batches of a filter from now on, or since ``seen``.
+
+        A batch that does not match the filter any more is an event ``left``.
 
         Where some of these are known no more, and at a first time, an event ``full`` comes first.
 
         :param owner: the token whose batches are told; None: everybody's
         """
-        last_seen = _number(seen)
+        last_seen, wanted = _number(seen), batch_filter(asked, owner)
         stream = EventStream(
             lambda one: self.feed.leave(ALL, one),
             may_go_on,
             last_seen,
-            lambda event: owner is None or event.owner == owner,
+            lambda event: _told(event, wanted, owner),
         )
         try:
             await self.feed.listen(ALL, stream)
@@ -105,6 +110,21 @@ class BatchEvents:
             self.feed.leave(ALL, stream)
             raise
         return stream
+
+
+def _told(event: Event, wanted: GroupFilter | None, owner: str | None) -> Event | None:
+    """What a client is told instead of an event.
+
+    :param wanted: None: no batch
+    :param owner: the token whose batches are told; None: everybody's
+    """
+    if wanted is None or (owner is not None and event.owner != owner):
+        return None
+    if event.shown is None or meets(event.shown, wanted):
+        return event
+    # What cannot change has never matched.
+    fixed = replace(wanted, states=(), tags=())
+    return event.left if meets(event.shown, fixed) else None
 
 
 def _number(seen: str) -> int:

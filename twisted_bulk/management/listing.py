@@ -6,21 +6,24 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
+from twisted.internet.interfaces import IReactorTime
 
 from twisted_bulk.batch.model import Spec, key_of, task_of
 from twisted_bulk.batch.report import report
 from twisted_bulk.errors import InvalidRequest, NoSuchBatch
-from twisted_bulk.jobs.group_model import GROUP_STATES, GroupRecord, split_after_id
+from twisted_bulk.jobs.group_model import GroupRecord
 from twisted_bulk.jobs.groups import GroupQueue
 from twisted_bulk.jobs.model import Stats
 from twisted_bulk.jobs.quiet_hours import Hours
 from twisted_bulk.jobs.stats import job_eta, waits_for
+from twisted_bulk.management.batch_filter import Asked, batch_filter
+from twisted_bulk.management.counts import Counts
 
 MAX_PAGE = 100  # batches in one answer
 MAX_PAGE_BYTES = 1_000_000  # of an answer; the cursor leads to the batches that have no room in it
-#: Pages of the queue that are searched for a batch that the token may see; then the answer is
-#: empty, and its cursor leads to the next pages.
-MAX_SEARCHED_PAGES = 20
+#: Searches of the queue's indexes for one page; after so many in vain the page is empty, and its
+#: cursor leads on.
+MAX_SEARCHES = 20
 
 
 class Listing:
@@ -30,8 +33,15 @@ class Listing:
     :param hours: when nothing is begun on this node
     """
 
-    def __init__(self, queue: GroupQueue, link_base: Callable[[], str], hours: Hours) -> None:
+    def __init__(
+        self,
+        queue: GroupQueue,
+        link_base: Callable[[], str],
+        hours: Hours,
+        clock: IReactorTime,
+    ) -> None:
         self._queue = queue
+        self._counts = Counts(clock)
         self._link_base = link_base
         self._hours = hours
 
@@ -111,35 +121,36 @@ class Listing:
         return round(eta + self._hours.closed_for(time.time()), 1)
 
     async def page(
-        self, status: str, limit: str, cursor: str, callback: str = "", owner: str | None = None
+        self, asked: Asked, limit: str, cursor: str, owner: str | None = None, count: bool = False
     ) -> dict[str, Any]:
         """Batches, newest first, as ``{"batches", "cursor"}``.
 
         There may be fewer than ``limit`` though more follow.
 
-        :param status: one of :data:`GROUP_STATES`, or empty
-        :param callback: ``undelivered``: those whose last callback failed, the latest first
         :param owner: the token whose batches are listed; None: everybody's
+        :param count: add ``count``, see :meth:`Counts.of`
         :raises InvalidRequest: names the parameter
         """
-        if status and status not in GROUP_STATES:
-            raise InvalidRequest(f"status: expected one of {', '.join(GROUP_STATES)}")
         if not re.fullmatch(r"[0-9]{1,6}", limit) or not 1 <= int(limit) <= MAX_PAGE:
             raise InvalidRequest(f"limit: expected 1 to {MAX_PAGE}")
         if not re.fullmatch(r"[0-9]{0,15}", cursor):
             raise InvalidRequest("cursor: expected the cursor of an earlier answer")
-        if callback and (callback != "undelivered" or status):
-            raise InvalidRequest("callback: expected undelivered, without a status")
-        if callback:
-            return await self._undelivered(int(limit), cursor, owner)
+        wanted = batch_filter(asked, owner)
+        if wanted is None:
+            return {"batches": [], "cursor": None}
         shown: list[dict[str, Any]] = []
-        for _ in range(MAX_SEARCHED_PAGES):
-            ids, cursor = await self._queue.groups(status, cursor, int(limit), owner or "")
+        for _ in range(MAX_SEARCHES):
+            ids, cursor = await self._queue.groups(wanted, cursor, int(limit))
             more, cut = await self._briefly(ids, owner)
             shown, cursor = shown + more, cut or cursor
             if shown or not cursor:
                 break
-        return {"batches": shown, "cursor": cursor or None}
+        page: dict[str, Any] = {"batches": shown, "cursor": cursor or None}
+        if count:
+            page["count"] = await self._counts.of(
+                wanted, lambda cursor: self._queue.count_groups(wanted, cursor)
+            )
+        return page
 
     async def _briefly(
         self, keys: Iterable[str], owner: str | None
@@ -158,17 +169,6 @@ class Listing:
                 break
         await self._add_reasons(shown, records)
         return shown, cut
-
-    async def _undelivered(self, limit: int, cursor: str, owner: str | None) -> dict[str, Any]:
-        found, cursor = await self._queue.after.dead(cursor, limit)
-        shown = []
-        for job_id in found:
-            key, run = split_after_id(job_id)
-            record = await self._queue.group(key)
-            # Some batches were deleted or retried since.
-            if record is not None and record.run == run and _is_of(record, owner):
-                shown.append(report(record, self._link_base(), brief=True))
-        return {"batches": shown, "cursor": cursor or None}
 
 
 def _is_of(record: GroupRecord, owner: str | None) -> bool:

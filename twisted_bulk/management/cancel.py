@@ -3,6 +3,7 @@
 import hashlib
 
 from twisted_bulk.errors import InvalidRequest, NotConfirmed
+from twisted_bulk.jobs.group_index import GroupFilter
 from twisted_bulk.jobs.groups import GroupQueue
 
 STATES = ("queued", "running")
@@ -54,10 +55,11 @@ async def cancel_all(
 
 
 async def _ids(queue: GroupQueue, state: str, owner: str) -> list[str]:
+    wanted = GroupFilter(states=[state], owner=owner)
     found: list[str] = []
     cursor = ""
     while True:
-        ids, cursor = await queue.groups(state, cursor, PAGE_SIZE, owner)
+        ids, cursor = await queue.groups(wanted, cursor, PAGE_SIZE)
         found += ids
         if not cursor:
             return found

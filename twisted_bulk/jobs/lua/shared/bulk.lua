@@ -1,0 +1,38 @@
+-- Bulk actions: what users do with many groups at once.
+--
+--   bulks           ZSET    bulk action -> when it was planned
+--   bk:<bulk>       HASH    one bulk action
+--   bi:<bulk>       ZSET    the groups that it is still to look at -> serial number
+--
+-- Fields of a bulk action.
+--   action          cancel, retry, delete, priority, notify
+--   value           of action priority
+--   by              the token that planned it
+--   state           planned, running, stopped, done
+--   frozen          when it was planned: it changes the groups that were found then, as they were then
+--   total, eligible  how many groups were found, and how many of them would be changed
+--   done            groups that were changed
+--   left:<reason>   groups that were not, by the reason; before it runs: that would not be
+--   ended           when it ended or was stopped
+
+local BULK_COST = 200  -- jobs of groups that one step changes at most, but for the last group
+
+-- Why an action does not change a group, or nil. `frozen`: the moment of the plan.
+local function ineligible(action, gid, frozen)
+  local state, ended, queued, after_queue, nonce, runs = unpack(
+    call('HMGET', P .. 'g:' .. gid, 'state', 'ended', 'queued', 'after_queue', 'nonce', 'runs'))
+  if not state or state == 'deleted' then return 'unknown' end
+  local since = ended or queued
+  if action == 'notify' then
+    if not call('ZSCORE', P .. 'gt:' .. AFTER_FAILED, gid) then return 'not_undelivered' end
+    since = call('HGET', after_queue .. 'j:' .. after_id(gid, nonce, runs), 'end')
+  elseif action == 'retry' or action == 'delete' then
+    if not ended then return 'not_ended' end
+    if action == 'retry' then
+      local jobs, why = failed_jobs(gid, {}, nil)
+      if not jobs then return why == -4 and 'members_dropped' or 'nothing_failed' end
+    end
+  elseif ended then return 'ended' end
+  if tonumber(since or 0) > tonumber(frozen) then return 'changed' end
+  return nil
+end

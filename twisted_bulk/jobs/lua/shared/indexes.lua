@@ -1,0 +1,165 @@
+-- The indexes of groups, and the search in them.
+--
+-- A filter is a table: states and tags (lists; any of the states, all tags; empty: any), owner, prefix
+-- (each '' : any), since, before
+-- (ms of the queue's time, or ''), and among: a key of a ZSET group -> serial number, or nil.
+
+local INDEX = '1'  -- of the field `index` of meta: all groups are in all indexes
+
+-- A group's entry in `names`: its id without its owner, then the id itself.
+local function name_entry(gid) return string.match(gid, '[^:]*$') .. '\0' .. gid end
+
+local function index_group(gid, serial, state, owner)
+  call('ZADD', P .. 'groups', serial, gid)
+  call('ZADD', P .. 'gs:' .. state, serial, gid)
+  call('ZADD', P .. 'names', 0, name_entry(gid))
+  if owner ~= '' then call('ZADD', P .. 'go:' .. owner, serial, gid) end
+end
+
+local function unindex_group(gid, state, owner)
+  call('ZREM', P .. 'groups', gid)
+  call('ZREM', P .. 'gs:' .. state, gid)
+  call('ZREM', P .. 'names', name_entry(gid))
+  if owner then call('ZREM', P .. 'go:' .. owner, gid) end
+end
+
+-- The tags of a group are those of its jobs that have ended. `tags`: words with commas between them.
+local function tag_group(gid, tags)
+  local serial = call('HGET', P .. 'g:' .. gid, 'serial')
+  for tag in string.gmatch(tags, '[^,]+') do call('ZADD', P .. 'gt:' .. tag, serial, gid) end
+end
+
+-- Take the tags `tags` from a group, but for those that one of its jobs still has.
+local function untag_group(gid, jobs, nonce, tags)
+  local still = ','
+  for i = 1, tonumber(jobs) do
+    still = still .. (call('HGET', P .. 'j:' .. job_id(gid, nonce, i), 'tags') or '') .. ','
+  end
+  for tag in string.gmatch(tags, '[^,]+') do
+    if not string.find(still, ',' .. tag .. ',', 1, true) then call('ZREM', P .. 'gt:' .. tag, gid) end
+  end
+end
+
+-- The tag of a group whose following job has failed; Q is the prefix of the group's queue.
+local AFTER_FAILED = '~after_failed'
+local function note_after(Q, id, failed)
+  local gid = string.match(id, '^(.*)@')
+  local serial = call('HGET', Q .. 'g:' .. gid, 'serial')
+  if failed and serial then call('ZADD', Q .. 'gt:' .. AFTER_FAILED, serial, gid)
+  else call('ZREM', Q .. 'gt:' .. AFTER_FAILED, gid) end
+end
+
+local function filter_of(states, owner, tags, prefix, since, before, among)
+  local function list(words)
+    local found = {}
+    for word in string.gmatch(words, '[^,]+') do found[#found + 1] = word end
+    return found
+  end
+  -- Times come by the server's clock.
+  local function time(ms) return ms == '' and '' or tonumber(ms) - skew end
+  return {states = list(states), owner = owner, tags = list(tags), prefix = prefix, since = time(since),
+    before = time(before), among = among}
+end
+
+-- Keys of ZSETs group -> serial number that together have all groups of a filter, none twice; and
+-- how many groups they have. It is the smallest index.
+local function source_of(filter)
+  if filter.among then return {filter.among}, call('ZCARD', filter.among) end
+  local best, size = {P .. 'groups'}, call('ZCARD', P .. 'groups')
+  local function consider(keys)
+    local n = 0
+    for _, key in ipairs(keys) do n = n + call('ZCARD', key) end
+    if n < size then best, size = keys, n end
+  end
+  if filter.owner ~= '' then consider({P .. 'go:' .. filter.owner}) end
+  for _, tag in ipairs(filter.tags) do consider({P .. 'gt:' .. tag}) end
+  if #filter.states > 0 then
+    local keys = {}
+    for i, state in ipairs(filter.states) do keys[i] = P .. 'gs:' .. state end
+    consider(keys)
+  end
+  return best, size
+end
+
+local function matches(filter, gid)
+  local state, owner = unpack(call('HMGET', P .. 'g:' .. gid, 'state', 'owner'))
+  local wanted = #filter.states == 0 and state and state ~= 'deleted'
+  for _, one in ipairs(filter.states) do wanted = wanted or one == state end
+  if not wanted then return false end
+  if filter.owner ~= '' and owner ~= filter.owner then return false end
+  for _, tag in ipairs(filter.tags) do
+    if not call('ZSCORE', P .. 'gt:' .. tag, gid) then return false end
+  end
+  return string.sub(name_entry(gid), 1, #filter.prefix) == filter.prefix
+end
+
+-- The serial number of the first group that was created at `time` (ms) or later; one more than the
+-- last one's where none was. Groups are created in the order of their numbers.
+local function serial_at(time)
+  local low, high = 0, call('ZCARD', P .. 'groups')
+  while low < high do
+    local middle = math.floor((low + high) / 2)
+    local gid = call('ZRANGE', P .. 'groups', middle, middle)[1]
+    if tonumber(call('HGET', P .. 'g:' .. gid, 'created')) < tonumber(time) then low = middle + 1
+    else high = middle end
+  end
+  local found = call('ZRANGE', P .. 'groups', low, low, 'WITHSCORES')
+  return tonumber(found[2] or call('HGET', P .. 'meta', 'gseq') + 1)
+end
+
+local function newest_first(a, b) return a[2] > b[2] end
+
+-- Entries {group, serial number} of all groups whose name begins with `prefix`, newest first; nil if
+-- they are more than `most`.
+local function with_prefix(prefix, most)
+  local first, last = '[' .. prefix, '[' .. prefix .. '\255'
+  local entries = call('ZRANGEBYLEX', P .. 'names', first, last, 'LIMIT', 0, most + 1)
+  if #entries > most then return nil end
+  local found = {}
+  for _, entry in ipairs(entries) do
+    local gid = string.match(entry, '%z(.*)$')
+    local serial = call('ZSCORE', P .. 'groups', gid)
+    if serial then found[#found + 1] = {gid, tonumber(serial)} end
+  end
+  table.sort(found, newest_first)
+  return found
+end
+
+-- The newest `n` entries of the ZSETs `keys`, or more, whose numbers are below `top` and not below
+-- `low`.
+local function below(keys, low, top, n)
+  local found = {}
+  for _, key in ipairs(keys) do
+    local some = call('ZREVRANGEBYSCORE', key, '(' .. whole(top), whole(low), 'WITHSCORES', 'LIMIT', 0, n)
+    for i = 1, #some, 2 do found[#found + 1] = {some[i], tonumber(some[i + 1])} end
+  end
+  if #keys > 1 then table.sort(found, newest_first) end
+  return found
+end
+
+-- Search the groups of a filter, newest first. `take(gid)` is called for each until it returns false.
+-- cursor: the number of a group, or '': those older than it are searched
+-- most: groups that are looked at
+-- Returns the cursor from which it goes on, or '' at the end.
+local function search(filter, cursor, most, take)
+  local keys, size = source_of(filter)
+  local low, top = 0, cursor == '' and 9007199254740991 or tonumber(cursor)
+  if filter.since ~= '' then low = serial_at(filter.since) end
+  if filter.before ~= '' then top = math.min(top, serial_at(filter.before)) end
+  local named = filter.prefix ~= '' and with_prefix(filter.prefix, math.min(size, most))
+  local looked = 0
+  while looked < most do
+    local n = math.min(100, most - looked)
+    local found = named or below(keys, low, top, n)
+    local last = named and #found or math.min(#found, n)
+    for i = 1, last do
+      local gid, serial = found[i][1], found[i][2]
+      if serial < top and serial >= low then
+        looked, top = looked + 1, serial
+        if matches(filter, gid) and not take(gid) then return whole(top) end
+      end
+    end
+    if named or #found < n then return '' end
+  end
+  return whole(top)
+end

@@ -1,0 +1,98 @@
+"""The filter of a list of batches, read from the parameters of a query. Pure."""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from twisted_bulk.errors import InvalidRequest
+from twisted_bulk.jobs.group_index import AFTER_FAILED, GroupFilter
+from twisted_bulk.jobs.group_model import GROUP_STATES
+
+#: What a batch's id, and a token's name, may have; also the beginning of one.
+_WORD = re.compile(r"[A-Za-z0-9._~-]{0,128}")
+_CODE = re.compile(r"[a-z0-9_]{0,64}")
+_SECONDS = re.compile(r"[0-9]{1,11}(\.[0-9]{1,6})?")
+
+
+class Asked(NamedTuple):
+    """The parameters of a query, as they came; an empty one holds for every batch.
+
+    :param status: states, with commas between them
+    :param id: how the id begins
+    :param owner: name of a token
+    :param code: of a failed member, or of a part that failed
+    :param since: created then or later: seconds since 1970, or as ISO 8601 has it
+    :param before: created before then
+    :param callback: ``undelivered``: its last callback was given up
+    """
+
+    status: str = ""
+    id: str = ""
+    owner: str = ""
+    code: str = ""
+    since: str = ""
+    before: str = ""
+    callback: str = ""
+
+    @classmethod
+    def read(cls, argument: Callable[[str], str]) -> "Asked":
+        """By a function that returns a parameter's value by its name."""
+        return cls(*(argument(name) for name in cls._fields))
+
+
+def batch_filter(asked: Asked, owner: str | None) -> GroupFilter | None:
+    """The filter; None: no batch can match, as it asks for batches that the token may not see.
+
+    :param owner: the token whose batches are listed; None: everybody's
+    :raises InvalidRequest: names the parameter
+    """
+    states = tuple(word for word in asked.status.split(",") if word)
+    if not set(states) <= set(GROUP_STATES):
+        raise InvalidRequest(f"status: expected one or more of {', '.join(GROUP_STATES)}")
+    for name, pattern in (("id", _WORD), ("owner", _WORD), ("code", _CODE)):
+        if not pattern.fullmatch(getattr(asked, name)):
+            raise InvalidRequest(f"{name}: this cannot be one")
+    if asked.callback not in ("", "undelivered"):
+        raise InvalidRequest("callback: expected undelivered")
+    tags = [asked.code] if asked.code else []
+    if asked.callback:
+        tags.append(AFTER_FAILED)
+    if owner is not None and asked.owner not in ("", owner):
+        return None
+    return GroupFilter(
+        states=_in_order(states), owner=owner or asked.owner, tags=tuple(tags), prefix=asked.id,
+        since=_time("since", asked.since), before=_time("before", asked.before),
+    )  # fmt: skip
+
+
+def meets(shown: Mapping[str, Any], wanted: GroupFilter) -> bool:
+    """Whether a batch matches a filter, by what the API shows of it."""
+    tags = {failure["code"] for failure in shown["failures"]}
+    if shown.get("callback", {}).get("state") == "undelivered":
+        tags.add(AFTER_FAILED)
+    created = datetime.fromisoformat(shown["created"]).timestamp()
+    return (
+        (not wanted.states or shown["status"] in wanted.states)
+        and wanted.owner in ("", shown["owner"])
+        and tags.issuperset(wanted.tags)
+        and shown["task_id"].startswith(wanted.prefix)
+        and (wanted.since is None or created >= wanted.since)
+        and (wanted.before is None or created < wanted.before)
+    )
+
+
+def _in_order(states: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted(set(states), key=GROUP_STATES.index))
+
+
+def _time(name: str, text: str) -> float | None:
+    if not text:
+        return None
+    if _SECONDS.fullmatch(text):
+        return float(text)
+    try:
+        found = datetime.fromisoformat(text[:40])
+    except ValueError:
+        raise InvalidRequest(f"{name}: expected a time such as 2026-11-30T18:00:00Z") from None
+    return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()

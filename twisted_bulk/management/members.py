@@ -1,0 +1,190 @@
+"""The members of a batch as the API shows them: a page, a count, those that wait."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import partial
+from typing import Any, TypeVar
+
+import msgspec
+from twisted.internet.defer import DeferredSemaphore
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.threads import deferToThread
+
+from twisted_bulk.batch.masks import show
+from twisted_bulk.batch.model import Outcome, PartSpec, unpack_members
+from twisted_bulk.batch.selection import STATUSES, Selection
+from twisted_bulk.errors import InvalidRequest
+from twisted_bulk.jobs.group_model import GroupRecord
+from twisted_bulk.jobs.groups import GroupQueue
+from twisted_bulk.management.counts import Counts
+from twisted_bulk.management.manifest import part_number
+from twisted_bulk.management.member_search import MemberSearch, parts_after
+
+MAX_PAGE = 200  # members in one answer
+MAX_TEXT = 200  # characters that are searched for
+MAX_SHOWN = 300  # characters of a URL, a name and a detail; ``full`` shows all of one member
+MAX_SEARCHES = 2  # threads that search at once: they compete with the reactor's thread
+WAITING = "waiting"  # the status of members that have not ended
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class AskedMembers:
+    """The parameters of a query, as they came; an empty one holds for every member.
+
+    :param full: ``true``: texts are not cut; then a page has one member
+    """
+
+    status: str = ""
+    code: str = ""
+    host: str = ""
+    text: str = ""
+    part: str = ""
+    limit: str = "100"
+    cursor: str = ""
+    count: str = ""
+    full: str = ""
+
+    @classmethod
+    def read(cls, argument: Callable[[str, str], str]) -> "AskedMembers":
+        """By a function that returns a parameter's value by its name and its default."""
+        return cls(*(argument(one.name, str(one.default)) for one in fields(cls)))
+
+    @property
+    def selection(self) -> Selection:
+        """The members that are meant, but for those of other parts.
+
+        :raises InvalidRequest: names the parameter
+        """
+        if self.status not in ("", *STATUSES):
+            raise InvalidRequest(f"status: expected one of {', '.join(STATUSES)}, {WAITING}")
+        for name in ("code", "host", "text"):
+            if len(getattr(self, name)) > MAX_TEXT:
+                raise InvalidRequest(f"{name}: more than {MAX_TEXT} characters")
+        return Selection(status=self.status, code=self.code, host=self.host, text=self.text)
+
+
+class Members:
+    """Finds and shows the members of batches whose files are on this node."""
+
+    def __init__(self, queue: GroupQueue, search: MemberSearch, clock: IReactorTime) -> None:
+        self._queue = queue
+        self._search = search
+        self._counts = Counts(clock)
+        self._searching = DeferredSemaphore(MAX_SEARCHES)
+
+    async def page(self, record: GroupRecord, asked: AskedMembers) -> dict[str, Any]:
+        """Members in their order, as ``{"run", "members", "cursor", "missing"}``.
+
+        There may be fewer than ``limit`` though more follow. ``run``: of the batch. ``missing``:
+        parts whose results are on other nodes, as ``{"part", "node"}``.
+
+        :raises InvalidRequest: names the parameter
+        """
+        limit, cursor = _limit(asked), _cursor(asked.cursor)
+        only = part_number(record, asked.part)
+        if asked.status == WAITING:
+            shown, after = await self._waiting(record, cursor, limit, only)
+            missing = list[dict[str, Any]]()
+        else:
+            wanted = asked.selection
+            found = await self._on_thread(
+                lambda: self._search.find(record, wanted, cursor, limit, only=only)
+            )
+            full = asked.full == "true"
+            shown = [_shown(one, full) for one in found.outcomes]
+            after, missing = found.cursor, _missing(found.missing)
+        page = {
+            "run": record.runs + 1, "members": shown, "cursor": str(after) if after else None,
+            "missing": missing,
+        }  # fmt: skip
+        if asked.count == "true" and asked.status != WAITING and not only:
+            page["count"] = await self._count(record, wanted)
+        return page
+
+    async def selected(self, record: GroupRecord, wanted: Selection) -> dict[int, int]:
+        """How many members are meant, by the numbers of the parts that are on this node."""
+        counted: dict[int, int] = {}
+        for number, part in enumerate(record.parts, 1):
+            if part.result and part.ok < part.size:
+                search = partial(self._search.count_part, record, wanted, number)
+                found = await self._on_thread(search)
+                if found is not None:
+                    counted[number] = found
+        return counted
+
+    async def _count(self, record: GroupRecord, wanted: Selection) -> dict[str, Any]:
+        async def some(cursor: str) -> tuple[int, str]:
+            found = await self._on_thread(
+                lambda: self._search.count(record, wanted, int(cursor or 0))
+            )
+            return found.count, str(found.cursor or "")
+
+        return await self._counts.of((record.id, record.run, record.change, wanted), some)
+
+    async def _waiting(
+        self, record: GroupRecord, after: int, limit: int, only: int
+    ) -> tuple[list[dict[str, Any]], int]:
+        """Members that have not ended, and the cursor of the next page or 0."""
+        shown: list[dict[str, Any]] = []
+        for number, _, part in parts_after(record, after, only):
+            if part.state not in ("todo", "later", "doing"):
+                continue
+            key = await self._queue.attachment_of(record, number)
+            packed = await self._queue.attachment(key) if key else None
+            payload = await self._queue.payload_of(record, number)
+            if packed is None or not payload:
+                continue
+            spec = msgspec.json.decode(payload, type=PartSpec)
+            list_some = partial(self._not_ended, record, spec, packed, after, limit - len(shown))
+            shown += await self._on_thread(list_some)
+            if len(shown) == limit:
+                return shown, shown[-1]["member"]
+        return shown, 0
+
+    def _not_ended(
+        self, record: GroupRecord, spec: PartSpec, packed: bytes, after: int, room: int
+    ) -> list[dict[str, Any]]:
+        ended = self._search.ended(record, spec.part, spec.first)
+        found: list[dict[str, Any]] = []
+        for number, member in enumerate(unpack_members(packed), spec.first + 1):
+            if len(found) < room and number > after and number not in ended:
+                url = show(member.url, spec.show_urls)
+                texts = _cut({"url": url, "name": member.name})
+                found.append({"member": number, "status": WAITING, "part": spec.part} | texts)
+        return found
+
+    async def _on_thread(self, search: Callable[[], _T]) -> _T:
+        found: _T = await self._searching.run(deferToThread, search)
+        return found
+
+
+def _limit(asked: AskedMembers) -> int:
+    if not re.fullmatch(r"[0-9]{1,6}", asked.limit) or not 1 <= int(asked.limit) <= MAX_PAGE:
+        raise InvalidRequest(f"limit: expected 1 to {MAX_PAGE}")
+    return 1 if asked.full == "true" else int(asked.limit)
+
+
+def _cursor(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{0,9}", text):
+        raise InvalidRequest("cursor: expected the cursor of an earlier answer")
+    return int(text or 0)
+
+
+def _shown(outcome: Outcome, full: bool) -> dict[str, Any]:
+    shown: dict[str, Any] = msgspec.to_builtins(outcome)
+    return {**shown, "cut": False} | ({} if full else _cut(shown))
+
+
+def _cut(shown: dict[str, Any]) -> dict[str, Any]:
+    """Long texts, cut; ``cut`` says that some are."""
+    long = [name for name in ("url", "name", "detail") if len(shown.get(name, "")) > MAX_SHOWN]
+    cut: dict[str, Any] = {name: f"{shown[name][: MAX_SHOWN - 1]}…" for name in long}
+    rest = {name: shown[name] for name in ("url", "name") if name not in cut}
+    return {**rest, **cut, "cut": bool(long)}
+
+
+def _missing(nodes: dict[int, str]) -> list[dict[str, Any]]:
+    return [{"part": part, "node": node} for part, node in sorted(nodes.items())]

@@ -1,0 +1,96 @@
+"""What would become of a batch, before it is queued. Nothing is fetched, no name is looked up."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+from twisted_bulk.batch.masks import show
+from twisted_bulk.batch.model import Member
+from twisted_bulk.batch.names import Names
+from twisted_bulk.batch.source_names import name_before
+from twisted_bulk.errors import MemberError
+from twisted_bulk.orders.order import Order
+from twisted_bulk.orders.submission import manifest_of
+from twisted_bulk.system.urls import host_of, normal, reason
+
+MAX_HOSTS = 20  # that are shown, those with the most members first
+MAX_SHOWN = 300  # characters of a URL or a name
+MAX_EXAMPLES = 5  # members that are shown for each finding
+
+#: Raises MemberError if no connection to this host and port may be made.
+CheckHost = Callable[[str, int], object]
+
+
+class _Findings:
+    """Members that something is said of, counted by what it is."""
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[str, str], list[Any]] = {}
+
+    def add(self, code: str, detail: str, example: str) -> None:
+        """Count one."""
+        found = self._found.setdefault((code, detail), [0, []])
+        found[0] += 1
+        if len(found[1]) < MAX_EXAMPLES:
+            found[1].append(example)
+
+    def shown(self) -> list[dict[str, Any]]:
+        """As the API shows them."""
+        return [
+            {"code": code, "detail": detail, "members": members, "examples": examples}
+            for (code, detail), (members, examples) in self._found.items()
+        ]
+
+
+def preflight(order: Order, part_files: int, check_host: CheckHost) -> dict[str, Any]:
+    """What is known of a batch by its order alone. Blocks.
+
+    ``refused``: members that would fail at once. ``duplicates``: members whose URL stands before.
+    ``renamed``: members whose file would not have the name that was asked for.
+
+    :param part_files: members in one part
+    """
+    hosts: Counter[str] = Counter()
+    seen: set[str] = set()
+    refused, duplicates, renamed = _Findings(), _Findings(), _Findings()
+    names = Names(manifest_of(order.submission))
+    for member in _members(order):
+        url = show(member.url, order.submission.show_urls)[:MAX_SHOWN]
+        hosts[host_of(member.url)] += 1
+        trouble = _trouble(member, check_host)
+        if trouble is not None:
+            refused.add(trouble.code, trouble.detail, url)
+        if member.url in seen:
+            duplicates.add("duplicate", "", url)
+        seen.add(member.url)
+        wanted = member.name or name_before("", member.url)
+        name = names.take(name_before(member.name, member.url))
+        if name != wanted:
+            renamed.add("renamed", "", f"{wanted[:MAX_SHOWN]} → {name[:MAX_SHOWN]}")
+    return {
+        "total": len(order),
+        "parts": -(-len(order) // part_files),
+        "hosts": [{"host": host, "members": n} for host, n in hosts.most_common(MAX_HOSTS)],
+        "more_hosts": max(0, len(hosts) - MAX_HOSTS),
+        "refused": refused.shown(),
+        "duplicates": duplicates.shown(),
+        "renamed": renamed.shown(),
+    }
+
+
+def _members(order: Order) -> Iterator[Member]:
+    for some in order.members(0, len(order)):
+        yield from some
+
+
+def _trouble(member: Member, check_host: CheckHost) -> MemberError | None:
+    if not normal(member.url):
+        return MemberError("bad_url", reason(member.url))
+    parts = urlsplit(normal(member.url))
+    try:
+        check_host(parts.hostname or "", parts.port or {"https": 443}.get(parts.scheme, 80))
+    except MemberError as error:
+        # Without the host: one line for all members of this kind.
+        return MemberError(error.code, error.detail.partition(" ")[2] or error.detail)
+    return None
