@@ -12,12 +12,14 @@ from twisted.internet.defer import Deferred
 
 from tests.support.brokers import OnMemory, Queues
 from tests.support.downloads import DownloadTestCase
-from tests.support.origin_server import Exchange, ok
+from tests.support.origin_server import Exchange, ok, respond
 from tests.support.reactor import reactor
 from twisted_bulk.archive.pack_threads import PackThreads
 from twisted_bulk.batch.model import Member, Outcome, PartResult, PartSpec, pack_members
+from twisted_bulk.batch.selection import Selection
 from twisted_bulk.consumer.task import GiveBack, Result, Task
 from twisted_bulk.jobs.group_model import Group, GroupPart
+from twisted_bulk.jobs.model import Ack
 from twisted_bulk.parts.maker import FILES_SECONDS, PartMaker
 from twisted_bulk.storage.folders import DataFolders
 from twisted_bulk.system.disk_space import DiskSpace
@@ -81,6 +83,38 @@ class MakerTests(OnMemory, Queues, DownloadTestCase):
         self.assertEqual([outcome.status for outcome in manifest], ["done", "done", "failed"])
         made.undo()
         self.assertFalse(path.exists())
+
+    async def test_some_again(self) -> None:
+        """Of the members that failed only those that are meant are fetched; the others stay."""
+        members = [self.member("/a", b"aa"), self.member("/x"), self.member("/y")]
+        self.site.answers["/y"] = respond("403 Forbidden")
+        task = await self.task(*members, spare=2)
+        made = await self.maker(task)
+        await self.queue.ack("w", [Ack(task.job, made.ok, made.data, made.tags)])
+        self.assertEqual(made.tags, "http_error")
+        asked = len(self.site.requests)
+        for meant, fetched, failed in (("/x", ["/x"], 2), ("/y", ["/y"], 2), ("", ["/x", "/y"], 1)):
+            selection = Selection(status="failed", text=meant)
+            await self.queue.again("b", only=msgspec.json.encode(selection) if meant else b"")
+            if not meant:
+                self.site.answers["/x"] = ok(b"xxx")
+            (job,) = (await self.queue.reserve("w", 1)).jobs
+            made = await self.maker(Task(job))
+            await self.queue.ack("w", [Ack(job, made.ok, made.data, made.tags)])
+            got = sorted(path for path in self.paths(asked))
+            self.assertEqual(got, fetched)
+            asked = len(self.site.requests)
+            result = self.result(made)
+            self.assertEqual((result.done, result.failed), (3 - failed, failed))
+            self.assertEqual(sum(group[2] for group in result.failures), failed)
+            manifest = (self.folders.public / result.folder / "manifest.json").read_bytes()
+            lines = msgspec.json.decode(manifest, type=list[Outcome])
+            self.assertEqual([line.member for line in lines], [1, 2, 3])
+            self.assertEqual(lines[2].detail, "HTTP 403 Forbidden")
+
+    def paths(self, since: int) -> list[str]:
+        """The paths of the requests after the first ``since`` ones."""
+        return [request[0] for request in self.site.requests[since:]]
 
     async def test_members_are_missing(self) -> None:
         """A job whose members are gone fails, and leaves nothing."""

@@ -104,7 +104,7 @@ class Access:
     def check(self, request: BoundedRequest, scope: str) -> Token:
         """The token of a request.
 
-        :param scope: that the call needs
+        :param scope: that the call needs; empty: any will do
         :raises Unauthorized: it has no token, or an unknown one
         :raises ProtectedMode: there are no tokens, and the client is not on this machine
         :raises Forbidden: the token lacks the scope
@@ -120,7 +120,7 @@ class Access:
         known = [token for token in tokens if hmac.compare_digest(given, token.digest)]
         if scheme.lower() != "bearer" or not known:
             raise Unauthorized("a valid bearer token is needed")
-        if not known[0].scopes & {scope, "admin"}:
+        if scope and not known[0].scopes & {scope, "admin"}:
             raise Forbidden(f"token {known[0].name} is not for this: it lacks the scope {scope}")
         return known[0]
 

@@ -8,7 +8,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from twisted_bulk.batch.report import time_text
-from twisted_bulk.errors import InvalidRequest, NoSuchBulk
+from twisted_bulk.errors import InvalidRequest, NoSuchBatch, NoSuchBulk
 from twisted_bulk.jobs.bulk import MAX_GROUPS, Action, BulkActions, BulkRecord, Step
 from twisted_bulk.jobs.group_index import EVERY_GROUP
 from twisted_bulk.jobs.groups import GroupQueue
@@ -38,6 +38,7 @@ class Bulk(MultiService):
         deleted: Callable[[str], object],
     ) -> None:
         super().__init__()
+        self._queue = queue
         self._actions = BulkActions(queue)
         self._listing = listing
         self._keep = keep
@@ -62,12 +63,18 @@ class Bulk(MultiService):
         )  # fmt: skip
         if wanted is None:
             raise InvalidRequest("owner: this token does not see its batches")
-        keys = [await self._listing.find(one, name, owner is None) for one in order.batches]
+        keys = [await self._key(one, name, owner is None) for one in order.batches]
         value = "" if order.priority is None else str(order.priority)
         bulk = await self._actions.plan(Action(order.action), value, name, wanted, keys)
         if bulk is None:
             raise InvalidRequest(f"filter: finds more than {MAX_GROUPS} batches: narrow it")
         return await self.show(bulk, name, owner)
+
+    async def _key(self, asked: str, name: str, everybody: bool) -> str:
+        key = await self._listing.find(asked, name, everybody)
+        if await self._queue.owner_of(key) is None:
+            raise NoSuchBatch(f"there is no batch {asked}")
+        return key
 
     async def begin(self, bulk: str, name: str, owner: str | None) -> dict[str, Any]:
         """Do what was planned.

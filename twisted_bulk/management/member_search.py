@@ -63,12 +63,16 @@ class _Place:
 
 
 class _Looked:
-    """The look for a text in results, and how much has been looked through."""
+    """The look for a text in results, and how much has been looked through.
+
+    ``lines``: how many were looked at one by one.
+    """
 
     def __init__(self, wanted: Selection) -> None:
         self._wanted = wanted
         self._needle = wanted.needle
         self._bytes = 0
+        self.lines = 0
 
     @property
     def enough(self) -> bool:
@@ -85,6 +89,7 @@ class _Looked:
 
     def match(self, line: bytes) -> Outcome | None:
         """The outcome in a line, if it has the text."""
+        self.lines += 1
         if self._needle:
             self._bytes += len(line)
             if self._needle not in line.lower():
@@ -115,12 +120,12 @@ class MemberSearch:
             place = self._place(record, number, first, part, found)
             if place is None:
                 continue
-            if looked.enough:
+            if looked.enough and first > after:
                 found.cursor = first
                 return found
             for position in looked.through(place, _from(place.index, wanted, after)):
                 member = place.index.numbers[position]
-                if len(found.outcomes) == most or looked.enough:
+                if len(found.outcomes) == most or (looked.enough and looked.lines):
                     found.cursor = member - 1
                     return found
                 outcome = looked.match(place.line(position))
@@ -180,7 +185,7 @@ class MemberSearch:
                 return self._opened(path, first)
             if path.name == RUNNING:
                 return None
-        elif node == self._folders.node or (not node and not part.result):
+        elif not part.result and node in ("", self._folders.node):
             return None
         found.missing[number] = node
         return None

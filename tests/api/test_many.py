@@ -1,0 +1,233 @@
+"""The list with filters, members, retries of some, plans for many batches, preflight: over HTTP."""
+
+import hashlib
+import json
+from typing import Any
+
+import msgspec
+from twisted.internet.task import deferLater
+
+from tests.support.api import BATCH, ApiTestCase
+from tests.support.reactor import reactor
+from twisted_bulk.api.answers import BulkAction, MembersPage, RetryPlan, Session
+from twisted_bulk.api.tokens import Access, parse_tokens
+from twisted_bulk.batch.manifest_file import encode
+from twisted_bulk.batch.member_index import INDEX_FILE, MemberIndex, lines_of
+from twisted_bulk.batch.model import Outcome, PartResult
+from twisted_bulk.batch.names import MANIFEST
+from twisted_bulk.jobs.model import Ack
+
+URLS = [f"http://{'a' if n % 2 else 'b'}.example/{n}.wav" for n in range(1, 11)]
+
+
+class ManyTests(ApiTestCase):
+    """The worker is the test."""
+
+    async def get(self, path: str) -> Any:
+        status, body, _ = await self.call("GET", path)
+        self.assertEqual(status, 200, body)
+        return body
+
+    async def post(self, name: str, urls: list[str] = URLS) -> None:
+        status, body, _ = await self.call("POST", "/", {"task_id": name, "download": urls})
+        self.assertEqual(status, 202, body)
+
+    async def work(self, failed: int = 3, url: str = "") -> None:
+        """Do the next part: its first members fail, the others are in its results."""
+        (job,) = (await self.queue.reserve("w", 1)).jobs
+        outcomes = [
+            Outcome(
+                url or URLS[n - 1], f"{n}.wav", "failed" if n <= failed else "done",
+                "too_slow" if n <= failed else "", "", 1, "", 1, 1, member=n,
+            )
+            for n in range(1, 11)
+        ]  # fmt: skip
+        folder = self.folders.public / f"b-{abs(hash(job.id)):032x}"
+        folder.mkdir()
+        text = encode(outcomes)
+        (folder / MANIFEST).write_bytes(text)
+        (folder / INDEX_FILE).write_bytes(MemberIndex.of(lines_of(text), 0).encode())
+        groups = [
+            ("too_slow", "a.example", (failed + 1) // 2),
+            ("too_slow", "b.example", failed // 2),
+        ]
+        result = PartResult(
+            folder.name, [], 10 - failed, failed, 1, [], self.folders.node,
+            failures=[group for group in groups if group[2]],
+        )  # fmt: skip
+        done = Ack(job, 10 - failed, msgspec.json.encode(result), "too_slow" if failed else "")
+        await self.queue.ack("w", [done])
+
+    async def test_list(self) -> None:
+        """Conditions together, and how many batches match."""
+        for name in ("march-1", "march-2", "april-1"):
+            await self.post(name)
+        await self.work()
+        await self.work(0)
+        for query, names in (
+            ("status=partial", ["march-1"]),
+            ("status=partial,done", ["march-2", "march-1"]),
+            ("id=march", ["march-2", "march-1"]),
+            ("id=march&code=too_slow", ["march-1"]),
+            ("code=too_slow&status=done", []),
+            ("since=2020-01-01&before=2020-01-02T00:00:00Z", []),
+            ("since=2020-01-01T00:00:00Z&id=april", ["april-1"]),
+            ("owner=somebody", []),
+        ):
+            found = await self.get(f"/v1/batches?count=true&{query}")
+            self.assertEqual([one["task_id"] for one in found["batches"]], names, query)
+            self.assertEqual(found["count"]["exact"], len(names))
+        (one,) = (await self.get("/v1/batches?id=march-1"))["batches"]
+        self.assertEqual([group["members"] for group in one["failures"]], [2, 1])
+
+    async def test_members(self) -> None:
+        """Pages by condition, while it waits and when it has ended."""
+        await self.post("b")
+        path = "/v1/batches/b/members"
+        waiting = await self.get(f"{path}?status=waiting&limit=4")
+        self.assertEqual([one["member"] for one in waiting["members"]], [1, 2, 3, 4])
+        waiting = await self.get(f"{path}?status=waiting&cursor={waiting['cursor']}")
+        self.assertEqual((len(waiting["members"]), waiting["cursor"]), (6, None))
+        self.assertEqual((await self.get(path))["members"], [])
+        await self.work()
+        for query, numbers in (
+            ("", list(range(1, 11))),
+            ("status=failed", [1, 2, 3]),
+            ("status=failed&host=a.example", [1, 3]),
+            ("code=too_slow&text=2.WAV", [2]),
+            ("status=done&part=1", list(range(4, 11))),
+            ("status=waiting", []),
+        ):
+            found = await self.get(f"{path}?count=true&{query}")
+            self.assertEqual([one["member"] for one in found["members"]], numbers, query)
+            msgspec.json.decode(json.dumps(found), type=MembersPage)
+        for query in (
+            "status=odd",
+            "limit=0",
+            "limit=201",
+            "cursor=x",
+            "part=2",
+            f"text={'x' * 201}",
+        ):
+            await self.refused(400, "invalid_request", "GET", f"{path}?{query}")
+        await self.refused(404, "no_such_batch", "GET", "/v1/batches/none/members")
+
+    async def test_cut(self) -> None:
+        """A long URL is cut, and shown whole when one member is asked for."""
+        await self.post("b")
+        await self.work(1, "http://a.example/" + "x" * 4000)
+        (one, *_) = (await self.get("/v1/batches/b/members"))["members"]
+        self.assertEqual((len(one["url"]), one["cut"]), (300, True))
+        (one,) = (await self.get("/v1/batches/b/members?full=true"))["members"]
+        self.assertEqual((len(one["url"]), one["cut"]), (4017, False))
+
+    async def test_retry_some(self) -> None:
+        """A plan says how many; the retry takes those, and what the worker is told."""
+        await self.post("b")
+        only = {"only": {"code": "too_slow", "host": "a.example"}}
+        retry = "/v1/batches/b/retry"
+        await self.refused(409, "not_retryable", "POST", f"{retry}?check=true", only)
+        await self.work()
+        status, plan, _ = await self.call("POST", f"{retry}?check=true", only)
+        left = [{"reason": "done", "members": 7}, {"reason": "not_meant", "members": 1}]
+        self.assertEqual((status, plan), (200, {"run": 1, "retried": 2, "left": left}))
+        msgspec.json.decode(json.dumps(plan), type=RetryPlan)
+        for some, count in (({"text": "2.wav"}, 1), ({"members": [2, 3, 9]}, 2), ({}, 3)):
+            _, plan, _ = await self.call("POST", f"{retry}?check=true", {"only": some})
+            self.assertEqual(plan["retried"], count)
+        await self.refused(409, "run_changed", "POST", retry, only | {"run": 2})
+        await self.refused(409, "not_retryable", "POST", retry, {"only": {"code": "none"}})
+        await self.refused(400, "invalid_request", "POST", retry, {"only": {"codes": "none"}})
+        status, shown, _ = await self.call("POST", retry, only | {"run": 1})
+        self.assertEqual((status, shown["status"], shown["run"]), (202, "queued", 2))
+        (job,) = (await self.queue.reserve("w", 1)).jobs
+        told = json.loads((await self.queue.previous(job.id))[1])
+        self.assertEqual(told["host"], "a.example")
+
+    async def test_bulk(self) -> None:
+        """A plan, its start, and its progress to the end."""
+        for name in ("b1", "b2", "c1"):
+            await self.post(name)
+        for _ in range(3):
+            await self.work()
+        order = {"action": "retry", "filter": {"id": "b"}}
+        status, plan, headers = await self.call("POST", "/v1/bulk", order)
+        self.assertEqual((status, plan["total"], plan["eligible"]), (201, 2, 2))
+        msgspec.json.decode(json.dumps(plan), type=BulkAction)
+        path = f"/v1/bulk/{plan['id']}"
+        self.assertEqual(headers.getRawHeaders("Location"), [path])
+        status, shown, _ = await self.call("POST", f"{path}/start")
+        self.assertEqual((status, shown["state"]), (202, "running"))
+        while (await self.get(path))["state"] != "done":
+            await deferLater(reactor, 0.05)
+        self.assertEqual((await self.get(path))["done"], 2)
+        self.assertEqual((await self.get("/v1/batches/c1"))["status"], "partial")
+        self.assertEqual((await self.get("/v1/batches/b2"))["status"], "queued")
+        selected = {"action": "delete", "batches": ["c1", "c1"]}
+        status, plan, _ = await self.call("POST", "/v1/bulk", selected)
+        await self.call("POST", f"/v1/bulk/{plan['id']}/start")
+        while not self.deleted:
+            await deferLater(reactor, 0.05)
+        self.assertEqual(self.deleted, ["c1"])
+        self.assertEqual(len((await self.get("/v1/bulk"))["bulk"]), 2)
+
+    async def test_bulk_refused(self) -> None:
+        """One clear error each."""
+        for order in (
+            {"action": "retry"},
+            {"action": "retry", "filter": {}, "batches": ["b"]},
+            {"action": "priority", "filter": {}},
+            {"action": "retry", "filter": {}, "priority": 1},
+            {"action": "explode", "filter": {}},
+            {"action": "retry", "filter": {"status": "odd"}},
+        ):
+            await self.refused(400, "invalid_request", "POST", "/v1/bulk", order)
+        await self.refused(404, "no_such_batch", "POST", "/v1/bulk",
+                           {"action": "retry", "batches": ["none"]})  # fmt: skip
+        for method, path in (("GET", ""), ("POST", "/start"), ("POST", "/stop")):
+            await self.refused(404, "no_such_bulk", method, f"/v1/bulk/none{path}")
+
+    async def test_preflight(self) -> None:
+        """What would fail, stands twice or would be called otherwise; nothing is queued."""
+        urls: list[Any] = ["http://a.example/x.wav"] * 2 + ["ftp://a.example/"]
+        urls += ["http://127.0.0.1/y.wav", {"url": "http://b.example/1", "name": "../z"}]
+        body = {"download": urls}
+        status, found, _ = await self.call("POST", "/v1/batches?check=true", body)
+        self.assertEqual((status, found["total"], found["parts"]), (200, 5, 1))
+        refused = {one["code"]: one["examples"] for one in found["refused"]}
+        self.assertEqual(refused["bad_url"], ["ftp://a.example/"])
+        self.assertEqual(refused["address_refused"], ["http://127.0.0.1/y.wav"])
+        self.assertEqual([one["members"] for one in found["duplicates"]], [1])
+        renamed = found["renamed"][0]["examples"]
+        self.assertEqual(renamed, ["x.wav → x (2).wav", "../z → z"])
+        self.assertEqual((await self.get("/v1/batches"))["batches"], [])
+
+    async def test_owners(self) -> None:
+        """A token sees and changes its own batches only, also in plans and lists."""
+        tokens = parse_tokens(
+            "".join(f"{hashlib.sha256(n.encode()).hexdigest()} {n} {s}\n"
+                    for n, s in (("one", "submit,read"), ("two", "submit,read"), ("eye", "read")))
+        )  # fmt: skip
+        self.serve(self.redis, access=Access(tokens))
+
+        async def call(name: str, *asked: Any) -> tuple[int, Any]:
+            status, body, _ = await self.call(*asked, Authorization=f"Bearer {name}")
+            return status, body
+
+        for name in ("one", "two"):
+            await call(name, "POST", "/", BATCH)
+        _, plan = await call("one", "POST", "/v1/bulk", {"action": "cancel", "filter": {}})
+        self.assertEqual(plan["total"], 1)
+        path = f"/v1/bulk/{plan['id']}"
+        for method, more in (("GET", ""), ("POST", "/start"), ("POST", "/stop")):
+            self.assertEqual((await call("two", method, path + more))[0], 404)
+        self.assertEqual((await call("two", "GET", "/v1/bulk"))[1], {"bulk": []})
+        other = {"action": "cancel", "filter": {"owner": "two"}}
+        self.assertEqual((await call("one", "POST", "/v1/bulk", other))[0], 400)
+        self.assertEqual((await call("one", "GET", "/v1/batches?owner=two"))[1]["batches"], [])
+        self.assertEqual((await call("eye", "POST", "/v1/bulk", other))[0], 403)
+        self.assertEqual((await call("eye", "GET", "/v1/batches/b/members"))[0], 404)
+        _, shown = await call("eye", "GET", "/v1/session")
+        self.assertEqual((shown["scopes"], shown["everybody"]), (["read"], False))
+        msgspec.json.decode(json.dumps(shown), type=Session)
+        self.assertEqual((await call("none", "GET", "/v1/session"))[0], 401)

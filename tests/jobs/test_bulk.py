@@ -1,0 +1,209 @@
+"""Actions on many groups at once, over every broker."""
+
+from tests.support.brokers import OnMemory, OnRedis, OnSqlite
+from tests.support.queues import QueueTestCase
+from twisted_bulk.jobs import bulk
+from twisted_bulk.jobs.bulk import Action, BulkActions, BulkRecord, Step
+from twisted_bulk.jobs.group_index import EVERY_GROUP, GroupFilter
+from twisted_bulk.jobs.group_model import Group, GroupPart
+from twisted_bulk.jobs.model import Ack
+
+
+class BulkTests(QueueTestCase):
+    """A plan, and what becomes of it."""
+
+    async def setUp(self) -> None:  # type: ignore[override]
+        await super().setUp()
+        self.actions = BulkActions(self.queue)
+
+    async def submit(self, *names: str, owner: str = "", parts: int = 1) -> None:
+        part = GroupPart(size=2, payload=b"part")
+        for name in names:
+            group = Group(
+                id=name, digest="d", spec=b"s", need=1, parts=[part] * parts, owner=owner,
+                after=b"then",
+            )  # fmt: skip
+            await self.queue.submit(group)
+
+    async def end(self, ok: int, count: int = 1) -> None:
+        for job in await self.take(count=count):
+            await self.queue.ack("w1", [Ack(job, ok, b"result", "" if ok == 2 else "timeout")])
+
+    async def state(self, name: str) -> str:
+        record = await self.queue.group(name)
+        return record.state if record else ""
+
+    async def record(self, bulk_id: str = "") -> BulkRecord:  # type: ignore[override]
+        found = await self.actions.record(bulk_id)
+        assert found is not None
+        return found
+
+    async def plan(
+        self, action: Action, wanted: GroupFilter = EVERY_GROUP, value: str = "", *selected: str
+    ) -> str:
+        found = await self.actions.plan(action, value, "me", wanted, selected)
+        assert found is not None
+        return found
+
+    async def run_all(self, bulk_id: str) -> list[str]:
+        """Run it to its end; the ids of the groups that were changed."""
+        await self.actions.begin(bulk_id)
+        changed, outcome = list[str](), Step.MORE
+        while outcome is Step.MORE:
+            outcome, some = await self.actions.step(bulk_id, 0)
+            changed += some
+        self.assertEqual(outcome, Step.ENDED)
+        return changed
+
+    async def test_retry(self) -> None:
+        """What has failed is queued again; a plan tells how many, and why the others are not."""
+        await self.submit("whole", "some", "none", "waits")
+        await self.end(2)
+        await self.end(1)
+        await self.end(0)
+        planned = await self.plan(Action.RETRY)
+        record = await self.record(planned)
+        self.assertEqual((record.total, record.eligible, record.state), (4, 2, "planned"))
+        self.assertEqual(record.left, {"nothing_failed": 1, "not_ended": 1})
+        self.assertEqual((await self.actions.step(planned, 0))[0], Step.ENDED)  # not begun
+        self.assertEqual(await self.state("none"), "failed")
+        self.assertEqual(await self.run_all(planned), ["none", "some"])
+        record = await self.record(planned)
+        self.assertEqual((record.state, record.done, record.by), ("done", 2, "me"))
+        self.assertEqual(record.left, {"nothing_failed": 1, "not_ended": 1})
+        self.assertEqual(await self.state("none"), "queued")
+        await self.check()
+
+    async def test_each_once(self) -> None:
+        """Whatever becomes of its callers: what was changed in one step is left alone after it."""
+        self.patch(bulk, "KEEP_SECONDS", 60.0)
+        names = [f"g{n:02}" for n in range(30)]
+        await self.submit(*names)
+        await self.end(1, 30)
+        planned = await self.plan(Action.RETRY, GroupFilter(states=["partial"]))
+        await self.actions.begin(planned)
+        # Each caller gets its own share, and none comes twice though all runs end at once.
+        seen: list[str] = []
+        for _ in range(40):
+            outcome, some = await self.actions.step(planned, 0)
+            seen += some
+            await self.end(1, len(some))
+            if outcome is not Step.MORE:
+                break
+        self.assertEqual(sorted(seen), names)
+        for name in names:
+            record = await self.queue.group(name)
+            assert record is not None
+            self.assertEqual(record.runs, 1)
+
+    async def test_frozen(self) -> None:
+        """Groups that changed since the plan, or came later, are left alone."""
+        await self.submit("a", "b", "c")
+        await self.end(1, 3)
+        planned = await self.plan(Action.DELETE, GroupFilter(states=["partial"]))
+        await self.submit("d")
+        await self.end(1)
+        await self.queue.again("b")
+        key = f"{self.queue.prefix}bk:{planned}"
+        await self.queue.forget("c")
+        # So that the end of the next run is after the plan, however coarse the clock is.
+        frozen = await self.store.command("HGET", key, "frozen")
+        await self.store.command("HSET", key, "frozen", int(frozen) - 1)
+        await self.store.command("HSET", f"{self.queue.prefix}g:a", "ended", int(frozen) - 1)
+        await self.end(1)
+        self.assertEqual(await self.run_all(planned), ["a"])
+        self.assertEqual((await self.record(planned)).left, {"changed": 1, "unknown": 1})
+        self.assertEqual(
+            [await self.state(name) for name in "abcd"], ["", "partial", "", "partial"]
+        )
+
+    async def test_cancel_and_priority(self) -> None:
+        """Both take groups that have not ended, also those that began since the plan."""
+        await self.submit("a", "b", "c")
+        await self.end(2)
+        first = await self.plan(Action.PRIORITY, EVERY_GROUP, "7")
+        self.assertEqual(await self.run_all(first), ["c", "b"])
+        planned = await self.plan(Action.CANCEL)
+        (job,) = await self.take(count=1)
+        self.assertEqual((job.id[0], (await self.record(planned)).left), ("b", {"ended": 1}))
+        self.assertEqual(await self.run_all(planned), ["c", "b"])
+        self.assertEqual([await self.state(n) for n in "abc"], ["done", "cancelled", "cancelled"])
+
+    async def test_notify(self) -> None:
+        """Jobs that follow and have failed wait again."""
+        await self.submit("a", "b")
+        await self.end(2, 2)
+        for job in (await self.calls.reserve("n", 2)).jobs:
+            if job.id.startswith("a"):
+                await self.calls.nack("n", job, 0, "503", fatal=True)
+        planned = await self.plan(Action.NOTIFY)
+        self.assertEqual((await self.record(planned)).left, {"not_undelivered": 1})
+        self.assertEqual(await self.run_all(planned), ["a"])
+        (job,) = (await self.calls.reserve("n", 2)).jobs
+        self.assertEqual(job.id[0], "a")
+        await self.check()
+
+    async def test_selected(self) -> None:
+        """Some by their ids; those of other owners, and unknown ones, are not found."""
+        await self.submit("one:a", owner="one")
+        await self.submit("two:b", owner="two")
+        planned = await self.plan(
+            Action.CANCEL, GroupFilter(owner="one"), "", "one:a", "one:a", "two:b", "none"
+        )
+        self.assertEqual((await self.record(planned)).total, 1)
+        self.assertEqual(await self.run_all(planned), ["one:a"])
+        self.assertEqual(await self.state("two:b"), "queued")
+
+    async def test_full(self) -> None:
+        """Without room in the queue it waits, and goes on when there is room."""
+        await self.submit("a", "b")
+        await self.end(1, 2)
+        planned = await self.plan(Action.RETRY)
+        await self.queue.control({"cap": 2})
+        await self.actions.begin(planned)
+        self.assertEqual(await self.actions.step(planned, 0), (Step.FULL, ["b"]))
+        self.assertEqual(await self.actions.step(planned, 0), (Step.FULL, []))
+        await self.queue.control({"cap": None})
+        self.assertEqual(await self.actions.step(planned, 0), (Step.ENDED, ["a"]))
+        self.assertEqual((await self.record(planned)).done, 2)
+
+    async def test_stop(self) -> None:
+        """One that is stopped changes nothing more; a second start changes nothing either."""
+        await self.queue.control({"cap": 10_000})
+        await self.submit("a", "b", "c", parts=150)
+        planned = await self.plan(Action.CANCEL)
+        self.assertIs(await self.actions.stop(planned), False)
+        await self.actions.begin(planned)
+        self.assertEqual(await self.actions.step(planned, 0), (Step.MORE, ["c", "b"]))
+        self.assertIs(await self.actions.stop(planned), True)
+        self.assertIs(await self.actions.begin(planned), False)
+        self.assertEqual(await self.actions.step(planned, 0), (Step.ENDED, []))
+        self.assertEqual(await self.state("a"), "queued")
+        record = await self.record(planned)
+        self.assertEqual((record.state, record.done, record.total), ("stopped", 2, 3))
+        other = await self.plan(Action.CANCEL)
+        self.assertEqual([one.id for one in await self.actions.latest()], [other, planned])
+        self.assertIsNone(await self.actions.begin("none"))
+
+    async def test_too_many(self) -> None:
+        """A plan for too many groups is none."""
+        self.patch(bulk, "MAX_GROUPS", 2)
+        await self.submit("a", "b", "c")
+        self.assertIsNone(await self.actions.plan(Action.CANCEL, "", "me", EVERY_GROUP))
+        self.assertEqual(await self.actions.latest(), [])
+        self.assertFalse([key for key in await self.keys() if ":bi:" in key])
+
+
+class RedisBulkTests(OnRedis, BulkTests):
+    """On Redis."""
+
+
+class SqliteBulkTests(OnSqlite, BulkTests):
+    """In a file."""
+
+
+class MemoryBulkTests(OnMemory, BulkTests):
+    """In memory."""
+
+
+del BulkTests
