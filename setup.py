@@ -61,6 +61,7 @@ setup(
     package_data={
         "twisted_bulk": ["py.typed"],
         "twisted_bulk.jobs": ["lua/*.lua", "lua/shared/*.lua"],
+        "twisted_bulk.page": ["static/*", "static/js/*", "static/words/*"],
     },
     # Makes `pip install -e .` put this directory on sys.path, which is where
     # twistd looks for twisted/plugins/.

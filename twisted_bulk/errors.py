@@ -7,7 +7,7 @@
     ├── RequestError                the client has to change the request
     │   ├── BadRequest, RequestTimeout, NotFound, MethodNotAllowed
     │   ├── InvalidRequest, UnsupportedMedia, TooLarge
-    │   ├── Unauthorized, ProtectedMode, Forbidden
+    │   ├── Unauthorized, ProtectedMode, CrossSite, Forbidden
     │   ├── NoSuchBatch, Elsewhere, NoFilePort, TaskConflict, NotRetryable, RunChanged
     │   ├── NotUndelivered, NotConfirmed, NoSuchBulk
     │   └── NoSuchFile, Gone, PreconditionFailed, RangeNotSatisfiable
@@ -110,6 +110,13 @@ class ProtectedMode(RequestError):
     code = "protected_mode"
     status = HTTPStatus.FORBIDDEN
     who = Who.OPERATOR
+
+
+class CrossSite(RequestError):
+    """A browser sends it for a page of another site, or of a name that is not this server's."""
+
+    code = "cross_site"
+    status = HTTPStatus.FORBIDDEN
 
 
 class Forbidden(RequestError):

@@ -14,7 +14,7 @@ from twisted.web.test.requesthelper import DummyRequest
 from tests.support.api import BATCH, ApiTestCase
 from tests.support.reactor import reactor
 from twisted_bulk.api.tokens import Access, Token, parse_tokens
-from twisted_bulk.errors import ConfigError, Forbidden, ProtectedMode, Unauthorized
+from twisted_bulk.errors import ConfigError, CrossSite, Forbidden, ProtectedMode, Unauthorized
 from twisted_bulk.http_server import deadline
 from twisted_bulk.jobs.group_model import Group, GroupPart
 
@@ -81,6 +81,46 @@ class AccessTests(SynchronousTestCase):
             else:
                 self.assertRaises(ProtectedMode, Access().check, request, "admin")
             Access(open=True).check(request, "admin")
+
+    def test_writes_of_pages(self) -> None:
+        """Of a browser only our own page may change something."""
+        token = Token(hashlib.sha256(b"one").digest(), "one")
+        free = Access(open=True, hosts=["Bulk.Office.example"])
+        for host, origin, site, meant in (
+            ("192.0.2.7:10000", None, None, True),  # a program
+            ("192.0.2.7:10000", "http://192.0.2.7:10000", None, True),
+            ("192.0.2.7:10000", "http://192.0.2.7:10000", "same-origin", True),
+            ("bulk.office.example", "http://bulk.office.example", None, True),
+            ("192.0.2.7:10000", "http://192.0.2.7", None, False),
+            ("192.0.2.7:10000", "http://192.0.2.7:10000", "cross-site", False),
+            ("192.0.2.7:10000", "http://192.0.2.7:10000", "same-site", False),
+            ("192.0.2.7:10000", "null", None, False),
+            ("192.0.2.7:10000", "", None, False),
+            ("192.0.2.7:10000", "http://evil.example", None, False),
+        ):
+            for method in (b"POST", b"DELETE", b"PATCH", b"GET"):
+                for access in (free, Access([token])):
+                    request = self.request(IPv4Address("TCP", "192.0.2.1", 1), "Bearer one")
+                    request.method = method
+                    given = {"Host": host, "Origin": origin, "Sec-Fetch-Site": site}
+                    for name, value in given.items():
+                        if value is not None:
+                            request.requestHeaders.setRawHeaders(name, [value])
+                    if meant or method == b"GET":
+                        access.check(request, "submit")
+                    else:
+                        self.assertRaises(CrossSite, access.check, request, "submit")
+
+    def test_page_of_a_bound_name(self) -> None:
+        """A name that somebody bound to our address: only a token helps, which that page lacks."""
+        token = Token(hashlib.sha256(b"one").digest(), "one")
+        request = self.request(IPv4Address("TCP", "192.0.2.1", 1), "Bearer one")
+        request.method = b"POST"
+        request.requestHeaders.setRawHeaders("Host", ["evil.example"])
+        request.requestHeaders.setRawHeaders("Origin", ["http://evil.example"])
+        error = self.assertRaises(CrossSite, Access(open=True).check, request, "submit")
+        self.assertIn("--allow-host", str(error))
+        Access([token]).check(request, "submit")
 
     def test_tokens(self) -> None:
         """With tokens, whoever has one, from wherever, for what it is for, and nobody else."""

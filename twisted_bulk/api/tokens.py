@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from twisted.logger import Logger
 
-from twisted_bulk.errors import ConfigError, Forbidden, ProtectedMode, Unauthorized
+from twisted_bulk.errors import ConfigError, CrossSite, Forbidden, ProtectedMode, Unauthorized
 from twisted_bulk.http_server.request import BoundedRequest, header
 from twisted_bulk.system.net import address
 from twisted_bulk.system.reread import Reread
@@ -79,6 +79,7 @@ class Access:
     :param tokens: that are let in; None: no token is needed
     :param open: where no token is needed: clients on other machines are let in, too
     :param file: the tokens, instead of ``tokens``; it is read again when it has changed
+    :param hosts: names of this server by which pages may write to it where no token is needed
     """
 
     def __init__(
@@ -86,19 +87,21 @@ class Access:
         tokens: Iterable[Token] | None = None,
         open: bool = False,
         file: Reread[tuple[Token, ...]] | None = None,
+        hosts: Iterable[str] = (),
     ) -> None:
+        self._hosts = frozenset(name.lower() for name in hosts)
         self._tokens = None if tokens is None else tuple(tokens)
         self._open = open
         self._file = file
 
     @classmethod
-    def load(cls, path: str, open: bool) -> "Access":
+    def load(cls, path: str, open: bool, hosts: Iterable[str] = ()) -> "Access":
         """With the tokens of a file; empty: no token is needed.
 
         :raises ConfigError: the file cannot be read, or has a wrong line
         """
         if not path:
-            return cls(None, open)
+            return cls(None, open, hosts=hosts)
         return cls(None, open, _watched(Path(path)))
 
     def check(self, request: BoundedRequest, scope: str) -> Token:
@@ -108,7 +111,14 @@ class Access:
         :raises Unauthorized: it has no token, or an unknown one
         :raises ProtectedMode: there are no tokens, and the client is not on this machine
         :raises Forbidden: the token lacks the scope
+        :raises CrossSite: it changes something, and a page of another site sends it
         """
+        token = self._token(request, scope)
+        if request.method not in (b"GET", b"HEAD"):
+            _check_page(request, self._hosts if token is ANYBODY else None)
+        return token
+
+    def _token(self, request: BoundedRequest, scope: str) -> Token:
         tokens = self._file.content() if self._file is not None else self._tokens
         if tokens is None:
             if not self._open:
@@ -147,6 +157,43 @@ def _watched(path: Path) -> Reread[tuple[Token, ...]]:
     )
 
 
+def _check_page(request: BoundedRequest, hosts: frozenset[str] | None) -> None:
+    """Check a request that changes something, if a browser sends it.
+
+    A browser says ``Sec-Fetch-Site`` where the page came by TLS or from its own machine. Else it
+    says ``Origin`` only. A program says neither.
+
+    :param hosts: names of this server, beside addresses and its host name. A page whose own name
+        was bound to our address is of one site with us (DNS rebinding); None: that does no harm, as
+        it has no token
+    :raises CrossSite: a page of another site sends it
+    """
+    site, origin = header(request, "Sec-Fetch-Site"), header(request, "Origin")
+    host = header(request, "Host") or ""
+    if site is None and origin is None:
+        return
+    is_ours = site in ("same-origin", "none") if site else origin == f"{_scheme(origin)}://{host}"
+    if not is_ours:
+        raise CrossSite("a page of another site may not change anything here")
+    if hosts is None:
+        return
+    name = _name(host)
+    if address(name) is None and name not in hosts | {"localhost", socket.gethostname().lower()}:
+        raise CrossSite(f"{name[:100]} is not a name of this server: see --allow-host")
+
+
+def _scheme(origin: str | None) -> str:
+    return (origin or "").partition("://")[0]
+
+
+def _name(host: str) -> str:
+    """The name or the address in a ``Host``, or empty."""
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
+
+
 def _check_local(request: BoundedRequest) -> None:
     """:raises ProtectedMode: the request may not come from a client on this machine"""
     if request.is_forwarded:
@@ -180,10 +227,7 @@ def _is_meant(asked: str, origin: str | None) -> bool:
     :param asked: the request's ``Host``
     :param origin: its ``Origin``
     """
-    try:
-        name = urlsplit(f"//{asked}").hostname or ""
-    except ValueError:
-        return False
+    name = _name(asked)
     return (origin is None or origin.partition("://")[2] == asked) and (
         name in ("localhost", socket.gethostname().lower()) or (name != "" and _is_local(name))
     )

@@ -1,5 +1,7 @@
 """The roles with a port: ``files`` serves zips, ``intake`` takes in batches."""
 
+from urllib.parse import urlsplit
+
 from twisted_bulk.api.tokens import Access
 from twisted_bulk.errors import ConfigError
 from twisted_bulk.files.resource import Files
@@ -53,12 +55,13 @@ def add_intake(wiring: Wiring, file_port: FilePort | None) -> None:
     """
     settings = wiring.settings
     management = _management(wiring)
+    public = urlsplit(settings.public_url).hostname or ""
     feed = management.events.feed
     wiring.add(feed)
     wiring.add(management.bulk)
     api = Api(
         management,
-        Access.load(settings.tokens, settings.open),
+        Access.load(settings.tokens, settings.open, (*settings.allow_host, public)),
         settings.max_urls,
         settings.max_body,
         load_signer(settings.secret, settings.data).secrets,

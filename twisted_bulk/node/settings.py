@@ -78,6 +78,10 @@ class Settings:
         number(0, 1_000_000), "1000", "N",
         "requests a second to the API from one token or address; 0: any number",
     )  # fmt: skip
+    allow_host: tuple[str, ...] = _key(
+        values.hosts, "", "NAME",
+        "names of this server, for pages that use it without a token; may be given repeatedly",
+    )  # fmt: skip
     trusted_proxy: tuple[Network, ...] = _key(
         networks, "", "CIDR", "proxies whose X-Forwarded-For is believed; may be given repeatedly"
     )

@@ -152,6 +152,14 @@ def public_url(text: str) -> str:
     return text.rstrip("/")
 
 
+def hosts(text: str) -> tuple[str, ...]:
+    """Host names, separated by commas, or empty."""
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    if not all(re.fullmatch(r"[A-Za-z0-9.-]{1,253}", name) for name in names):
+        raise ValueError("host names such as bulk.office.example")
+    return names
+
+
 def ports(text: str) -> tuple[range, ...]:
     """Ports and ranges of ports, separated by commas."""
     found = [re.fullmatch(r"(\d{1,5})(?:-(\d{1,5}))?", part.strip()) for part in text.split(",")]

@@ -28,7 +28,7 @@ POLICY = "; ".join(
         *(f"{kind}-src 'self'" for kind in ("script", "style", "connect", "img")),
         *(f"{what} 'none'" for what in ("base-uri", "form-action", "frame-ancestors")),
         "require-trusted-types-for 'script'",
-        "trusted-types 'none'",
+        "trusted-types bulkwav",
     )
 )
 

@@ -1,0 +1,41 @@
+// Failed members in groups, by error and host: shown, and tried again.
+
+import * as api from "./api.js";
+import { button, h, own } from "./dom.js";
+import { count } from "./format.js";
+import { confirm, fail, say } from "./notices.js";
+import { cell, table } from "./parts.js";
+import { has, t } from "./words.js";
+
+const ENDED = ["done", "partial", "failed", "cancelled", "expired"];
+
+// filter(values): shows the members that match in the list below
+export function failures(batch, path, refresh, filter) {
+  if (!batch.failures.length) return null;
+  const may = api.may("submit") && ENDED.includes(batch.status);
+  const rows = batch.failures.map((one) => h(
+    "tr", null,
+    h("th", { scope: "row" }, h("code", null, one.code), has(`code_${one.code}`) && h("small", null, " ", t(`code_${one.code}`))),
+    cell(t("host"), one.host ? own(one.host) : t("many_hosts")), cell(t("members"), count(one.members)),
+    h("td", { class: "row" },
+      button(t("show_these"), () => filter({ status: "failed", code: one.code, host: one.host })),
+      may && button(t("retry_these"), () => again(one), { class: "main" })),
+  ));
+  const titles = [t("reason_title"), t("host"), t("members"), ""];
+  return [h("h2", null, t("failures")), table(t("failures"), titles.map((title) => ({ title })), rows).element];
+
+  async function again(group) {
+    const body = { run: batch.run, only: { code: group.code, host: group.host } };
+    try {
+      const plan = await api.post(path("/retry?check=true"), body);
+      const left = plan.left.map((one) => t(`left_${one.reason}`, { n: one.members, count: count(one.members) })).join(" ");
+      const text = `${t("retry_plan", { n: plan.retried, count: count(plan.retried) })} ${left}`;
+      if (!(await confirm(t("retry_these"), text, t("retry_these"), "main"))) return;
+      await api.post(path("/retry"), body);
+      say(t("retried"));
+    } catch (problem) {
+      say(fail(problem), "bad");
+    }
+    await refresh();
+  }
+}
