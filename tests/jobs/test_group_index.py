@@ -98,6 +98,12 @@ class GroupIndexTests(QueueTestCase):
             some += len(expected) > 1
         self.assertGreater(some, 20)
 
+    async def test_empty(self) -> None:
+        """A queue that never had a group."""
+        for wanted in (GroupFilter(), GroupFilter(since=1, before=2, prefix="a")):
+            self.assertEqual(await self.found(wanted), [])
+            self.assertEqual(await self.counted(wanted), 0)
+
     async def test_tags_go(self) -> None:
         """A group that is queued again has the tags of its other jobs only; forgotten, none."""
         part = GroupPart(size=2, payload=b"part")

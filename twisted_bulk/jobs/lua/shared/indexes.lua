@@ -104,7 +104,7 @@ local function serial_at(time)
     else high = middle end
   end
   local found = call('ZRANGE', P .. 'groups', low, low, 'WITHSCORES')
-  return tonumber(found[2] or call('HGET', P .. 'meta', 'gseq') + 1)
+  return tonumber(found[2] or (call('HGET', P .. 'meta', 'gseq') or 0) + 1)
 end
 
 local function newest_first(a, b) return a[2] > b[2] end

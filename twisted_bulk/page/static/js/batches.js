@@ -18,6 +18,7 @@ export async function show(place, rest, filter) {
   const chosen = new Set();
   let all = false; // all that the filter finds are chosen, not only those on the page
   let cursor = null;
+  let newest = ""; // when the newest batch was created that is shown
   const may = api.may("submit");
   const columns = BATCH_COLUMNS();
   const every = h("input", { type: "checkbox", "aria-label": t("select_page"), on: { change: () => choosePage(every.checked) } });
@@ -42,20 +43,22 @@ export async function show(place, rest, filter) {
       found = await api.get(path({ cursor: found.cursor }));
       batches = found.batches;
     }
-    for (const batch of batches) add(batch, false);
+    for (const batch of batches) {
+      add(batch);
+      if (batch.created > newest) newest = batch.created;
+    }
     cursor = found.cursor;
     more.hidden = !cursor;
     list.element.hidden = !rows.size;
     showActions();
   }
 
-  function add(batch, isNew) {
+  function add(batch) {
     const key = keyOf(batch);
     if (rows.has(key)) return rows.get(key).update(batch);
     const row = new BatchRow(batch, may && ((one) => choose(key, one.box.checked)));
     rows.set(key, row);
-    if (isNew) list.body.prepend(row.element);
-    else list.body.append(row.element);
+    list.body.append(row.element);
   }
 
   function choose(key, on) {
@@ -110,22 +113,25 @@ export async function show(place, rest, filter) {
   }
 
   await load();
-  let waiting = 0; // batches that are new, and not shown yet
+  let isWaiting = false; // there are new batches that are not shown yet
+
+  function isNew(batch) {
+    const mine = batch.task_id.startsWith(filter.id || "") && (!filter.owner || batch.owner === filter.owner);
+    return mine && batch.run === 1 && batch.created > newest;
+  }
+
   return {
     event({ name, data }) {
       const row = name === "batch" && rows.get(keyOf(data));
       if (row) return row.update(data);
-      const isNew = name === "full" || (name === "batch" && data.status === "queued" && data.run === 1);
-      if (!isNew || waiting) return;
+      if (name !== "batch" || isWaiting || !isNew(data)) return;
       // The rows stay where they are until the viewer wants them to move.
-      if (name === "batch") {
-        waiting += 1;
-        put(news, button(t("news"), () => {
-          waiting = 0;
-          put(news);
-          refresh();
-        }, { class: "main" }));
-      }
+      isWaiting = true;
+      put(news, button(t("news"), () => {
+        isWaiting = false;
+        put(news);
+        refresh();
+      }, { class: "main" }));
     },
   };
 }

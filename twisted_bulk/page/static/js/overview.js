@@ -45,7 +45,8 @@ export async function show(place) {
     running.element.hidden = !rows.size;
   }
 
-  async function state() {
+  // changed: whether the viewer has just changed a setting; else one that is being typed stays
+  async function state(changed = false) {
     const since = new Date(Date.now() - RECENT_MS).toISOString();
     const [undelivered, failed, stats, port] = await Promise.all([
       api.get(`/v1/batches${api.query({ callback: "undelivered", limit: 1, count: true })}`),
@@ -56,7 +57,7 @@ export async function show(place) {
     put(alerts, alertsOf(undelivered, failed, stats, since.slice(0, 13)));
     if (!stats) return;
     put(figures, figuresOf(stats));
-    if (!setting.contains(document.activeElement)) put(setting, controls(stats.parts, port, state));
+    if (changed || !setting.contains(document.activeElement)) put(setting, controls(stats.parts, port, () => state(true)));
     put(minutes, chart(stats.parts.minutes));
     put(nodes, nodesOf(stats));
     put(files, port ? filesOf(port) : h("p", null, t("no_file_port")));
