@@ -43,6 +43,7 @@ setup(
     extras_require={
         "sqlite": [LUPA],
         "test": [LUPA, "hypothesis>=6.100", "setuptools>=77"],
+        "browser": ["playwright>=1.50", "axe-playwright-python>=0.1.4"],
         "dev": ["mypy>=1.13", "mypy-zope>=1.0.8", "ruff>=0.8", "schemathesis>=4"],
         "bench": [
             "requests>=2.32",

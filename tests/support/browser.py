@@ -15,7 +15,7 @@ from twisted_bulk.demo import recording
 
 try:
     import axe_playwright_python
-    from playwright.sync_api import Page, sync_playwright
+    from playwright.sync_api import ConsoleMessage, Page, sync_playwright
 except ImportError:
     sync_playwright = None  # type: ignore[assignment]
 
@@ -83,13 +83,14 @@ class BrowserTestCase(DaemonTestCase):
         given: dict[str, Any] = {"viewport": {"width": 1280, "height": 900}, "locale": "en-GB"}
         context = self.browser.new_context(**given | options)
         context.set_default_timeout(TIMEOUT_MS)
-        context.on("console", lambda said: said.type == "error" and self.note(said.text))
+        context.on("console", self._note)
         context.on("weberror", lambda error: self.trouble.append(str(error.error)))
         return context.new_page()
 
-    def note(self, text: str) -> None:
+    def _note(self, said: "ConsoleMessage") -> None:
         """Remember an error, unless it is the browser's line for an answer that is no 2xx."""
-        if not re.match(
+        text = said.text
+        if said.type == "error" and not re.match(
             r"Failed to load resource: the server responded with a status of 4\d\d", text
         ):
             self.trouble.append(text)

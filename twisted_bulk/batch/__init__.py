@@ -2,5 +2,6 @@
 
 Nothing here does I/O, apart from manifest_file.
 
-For others: expectations, model, names, source_names, report, masks, manifest_file.
+For others: expectations, model, names, source_names, report, delivery.time_text, masks,
+manifest_file, member_index, selection, failure_counts.
 """

@@ -1,20 +1,18 @@
 """A batch as its users see it: the objects of the API and of the callbacks."""
 
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
 
 import msgspec
 
+from twisted_bulk.batch.delivery import delivery, time_text
 from twisted_bulk.batch.expectations import HTML
 from twisted_bulk.batch.failure_counts import FailureCounts, Group
 from twisted_bulk.batch.masks import mask
 from twisted_bulk.batch.model import Outcome, PartProgress, PartResult, Spec, Zip, task_of
-from twisted_bulk.jobs.group_model import ENDED, AfterRecord, GroupRecord, PartRecord
+from twisted_bulk.jobs.group_model import ENDED, GroupRecord, PartRecord
 
 MAX_ERRORS = 100  # failed members in a report; the manifest has all
 MAX_GROUPS = 100  # groups of failed members in a report, besides one for each error
@@ -32,13 +30,6 @@ def percent(units: int, total: int, state: str) -> int:
     if state in ENDED:
         return 100
     return min(99, units // (total * 10)) if total else 0
-
-
-def time_text(seconds: float | None) -> str | None:
-    """A time in seconds since 1970 as users see it: ISO 8601, in UTC."""
-    if seconds is None:
-        return None
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
 
 
 def _part_status(part: PartRecord, result: PartResult | None) -> str:
@@ -214,32 +205,6 @@ def report(record: GroupRecord, link_base: str, brief: bool = False) -> dict[str
     if record.after is not None:
         shown["callback"] = delivery(record.after)
     return shown
-
-
-def delivery(after: AfterRecord) -> dict[str, Any]:
-    """The state of a last callback: ``{"state", "tries": [{"at", "status", "detail"}], "next"}``.
-
-    The states: ``pending`` (the batch has not ended), ``sending``, ``waiting`` (for the next try),
-    ``delivered``, ``refused`` (the receiver answered 410), ``undelivered`` (no try is left).
-    """
-    tries = [
-        {"at": time_text(at), "status": _status(detail), "detail": detail}
-        for at, detail in after.failures
-    ]
-    if after.state == "done":
-        code = _status(after.result.decode()) if after.result else None
-        tries.append({"at": time_text(after.ended), "status": code, "detail": ""})
-        state = "refused" if code == HTTPStatus.GONE else "delivered"
-    else:
-        states = {"": "pending", "dead": "undelivered", "later": "waiting"}
-        state = states.get(after.state, "sending")
-    return {"state": state, "tries": tries, "next": time_text(after.due)}
-
-
-def _status(text: str) -> int | None:
-    """The number in a text such as ``HTTP 503``, or None."""
-    found = re.match(r"HTTP (\d{3})\b", text)
-    return int(found[1]) if found else None
 
 
 def callback(shown: dict[str, Any], seq: int) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from twisted.application.service import MultiService
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from twisted_bulk.batch.report import time_text
+from twisted_bulk.batch.delivery import time_text
 from twisted_bulk.errors import InvalidRequest, NoSuchBatch, NoSuchBulk
 from twisted_bulk.jobs.bulk import MAX_GROUPS, Action, BulkActions, BulkRecord, Step
 from twisted_bulk.jobs.group_index import EVERY_GROUP
