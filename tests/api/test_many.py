@@ -121,6 +121,19 @@ class ManyTests(ApiTestCase):
         (one,) = (await self.get("/v1/batches/b/members?full=true"))["members"]
         self.assertEqual((len(one["url"]), one["cut"]), (4017, False))
 
+    async def test_large_numbers(self) -> None:
+        """A number that a browser would round comes as a text."""
+        await self.post("b")
+        (job,) = (await self.queue.reserve("w", 1)).jobs
+        for size, shown in ((2**53, 2**53), (2**53 + 1, str(2**53 + 1))):
+            result = PartResult("b", [], 10, 0, size, [])
+            await self.queue.ack("w", [Ack(job, 10, msgspec.json.encode(result))])
+            (one,) = (await self.get("/v1/batches"))["batches"]
+            self.assertEqual(one["bytes"], shown)
+            key = f"{self.queue.prefix}j:{job.id}"
+            more = msgspec.structs.replace(result, bytes=2**53 + 1)
+            await self.redis.command("HSET", key, "res", msgspec.json.encode(more))
+
     async def test_retry_some(self) -> None:
         """A plan says how many; the retry takes those, and what the worker is told."""
         await self.post("b")

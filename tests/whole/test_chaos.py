@@ -3,6 +3,7 @@
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.chaos import bodies, callbacks, downloads, sameid
+from tests.chaos.bulk import BulkKills
 from tests.chaos.crashpoints import WRITE, CrashPoints
 from tests.chaos.kills import Kills
 from tests.chaos.storm import Count, Storm
@@ -104,6 +105,18 @@ class ChaosDownloadTests(SynchronousTestCase):
             {name: right for name, (right, _) in found.items()}, dict.fromkeys(found, 3)
         )
         self.assertGreater(min(breaks for _, breaks in found.values()), 3)
+
+
+class BulkKillsTests(SynchronousTestCase):
+    """One action on many batches, while the daemon is killed."""
+
+    timeout = 120
+
+    def test_each_once(self) -> None:
+        """It goes on to its end, and each batch is tried again once."""
+        chaos = BulkKills(batches=45, members=10)
+        self.addCleanup(chaos.close)
+        self.assertEqual(chaos.run(kills=1), [])
 
 
 class SameIdTests(SynchronousTestCase):

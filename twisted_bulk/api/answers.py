@@ -66,7 +66,7 @@ class Batch(Answer, kw_only=True):
     total: int
     done: int
     failed: int
-    bytes: int
+    bytes: int | str
     rate: int
     eta: float | None
     waits_for: str

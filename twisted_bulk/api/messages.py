@@ -49,9 +49,25 @@ _GZIP = 31  # zlib's number for gzip
 THREAD_BYTES = 16 * 1024  # of a batch, from which it is read on a thread
 
 
+#: May be a number that JavaScript rounds, as it is beyond 2^53.
+_LONG_NUMBER = re.compile(rb"[:\[,]-?[0-9]{16,}")
+MAX_EXACT = 2**53
+
+
+def _exact(value: Any) -> Any:
+    """A value with texts in place of numbers beyond 2^53."""
+    if isinstance(value, dict):
+        return {key: _exact(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_exact(one) for one in value]
+    return str(value) if isinstance(value, int) and abs(value) > MAX_EXACT else value
+
+
 def answer_json(request: Request, value: Any, status: int = HTTPStatus.OK) -> bytes | Resource:
     """The answer to a request, as JSON; 304 if the client has it already."""
     body = msgspec.json.encode(value) + b"\n"
+    if _LONG_NUMBER.search(body):
+        body = msgspec.json.encode(_exact(value)) + b"\n"
     if request.method in (b"GET", b"HEAD"):
         tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
         request.setHeader("ETag", tag)

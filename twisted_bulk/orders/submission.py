@@ -106,6 +106,8 @@ class Retry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 Word = Annotated[str, msgspec.Meta(max_length=128)]
+#: An id of a batch, with or without the name of its token before it.
+BatchName = Annotated[str, msgspec.Meta(max_length=200)]
 
 
 class BatchFilter(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -130,7 +132,7 @@ class BulkOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     action: Literal["cancel", "retry", "delete", "priority", "notify"]
     filter: BatchFilter | None = None
-    batches: Annotated[list[Word], msgspec.Meta(max_length=1000)] = []
+    batches: Annotated[list[BatchName], msgspec.Meta(max_length=1000)] = []
     priority: Priority | None = None
 
 
