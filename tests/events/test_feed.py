@@ -20,8 +20,8 @@ class Ear:
         self.heard: list[int] = []
         self.ended = False
 
-    def offer(self, event: Event) -> None:
-        self.heard.append(event.number)
+    def offer(self, *events: Event) -> None:
+        self.heard += [event.number for event in events]
 
     def end(self) -> None:
         self.ended = True

@@ -73,6 +73,13 @@ class PageFileTests(ApiTestCase):
             for pattern in FORBIDDEN:
                 self.assertIsNone(re.search(pattern, text), f"{path.name}: {pattern}")
 
+    def test_preloaded(self) -> None:
+        """The index names all scripts of the page, so that they are fetched at once."""
+        index = (STATIC / "index.html").read_text(encoding="utf-8")
+        found = set(re.findall(r'href="/page/(\w+/\w+\.js)"', index))
+        there = {str(path.relative_to(STATIC)) for path in STATIC.rglob("*.js")}
+        self.assertEqual(found, there - {"js/main.js", "js/worker.js"})
+
     def test_sizes(self) -> None:
         """A script has at most 250 lines; a file of words as many as it needs."""
         for path in (STATIC / "js").glob("*.js"):

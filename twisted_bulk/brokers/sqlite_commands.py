@@ -202,12 +202,14 @@ class Commands:
     def _zrevrangebyscore(self, key: bytes, high: bytes, low: bytes, *options: bytes) -> Reply:
         return self._between(key, low, high, "DESC", *options)
 
-    def _zrangebylex(self, key: bytes, low: bytes, high: bytes, *options: bytes) -> Reply:
+    def _zrangebylex(self, key: bytes, low: bytes, high: bytes) -> Reply:
         """Of members that all have one score; both ends count, as ``[`` says."""
-        sql = (
-            "SELECT member FROM z WHERE key = ? AND member BETWEEN ? AND ? ORDER BY member LIMIT ?"
-        )
-        return self._column(sql, key, low[1:], high[1:], int(options[2]) if options else -1)
+        sql = "SELECT member FROM z WHERE key = ? AND member BETWEEN ? AND ? ORDER BY member"
+        return self._column(sql, key, low[1:], high[1:])
+
+    def _zlexcount(self, key: bytes, low: bytes, high: bytes) -> Reply:
+        sql = "SELECT count(*) FROM z WHERE key = ? AND member BETWEEN ? AND ?"
+        return self._one(sql, key, low[1:], high[1:])
 
     def _zpopmin(self, key: bytes, count: bytes = b"1") -> Reply:
         taken = self._zrange(key, b"0", b"%d" % (int(count) - 1), b"WITHSCORES")

@@ -1,6 +1,6 @@
 """An answer that goes on: server-sent events (HTML standard, 9.2), as they happen."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 from twisted.internet.interfaces import IDelayedCall, IPushProducer
@@ -68,15 +68,20 @@ class EventStream(Resource):
         self._send()
         return NOT_DONE_YET
 
-    def offer(self, event: Event) -> None:
-        """Send an event, unless the client has seen a later one; also before :meth:`render`."""
+    def offer(self, *events: Event) -> None:
+        """Send events, unless the client has seen later ones; also before :meth:`render`."""
+        for event in events:
+            self._take(event)
+        self._send()
+
+    def _take(self, event: Event) -> None:
         if event.name == FULL:
             self._seen = -1
             self._waiting.clear()
         elif (told := self._told(event)) is None:
             return
         elif len(self._waiting) >= MAX_WAITING and event.key not in self._waiting:
-            self.offer(full(event.number))
+            self._take(full(event.number))
             return
         else:
             event = told
@@ -85,7 +90,6 @@ class EventStream(Resource):
         if event.number > latest or (event.last and event.number == latest):
             self._waiting.pop(event.key, None)
             self._waiting[event.key] = event
-            self._send()
 
     def _send(self) -> None:
         """Send what waits, piece by piece, for as long as the client takes it."""
@@ -96,12 +100,20 @@ class EventStream(Resource):
             elif self._is_last:
                 self.end()
             elif self._waiting:
-                event = self._waiting.pop(next(iter(self._waiting)))
-                self._is_last = event.last
-                if event.number > self._seen:
-                    self._seen, self._rest = event.number, memoryview(event.encoded)
+                self._rest = memoryview(b"".join(self._next()))
             else:
                 return
+
+    def _next(self) -> Iterator[bytes]:
+        """The next events, up to one that is the last or to :data:`PIECE_BYTES`."""
+        size = 0
+        while self._waiting and not self._is_last and size < PIECE_BYTES:
+            event = self._waiting.pop(next(iter(self._waiting)))
+            self._is_last = event.last
+            if event.number > self._seen:
+                self._seen = event.number
+                size += len(event.encoded)
+                yield event.encoded
 
     def _write(self, data: bytes) -> None:
         assert self._request is not None

@@ -26,8 +26,8 @@ MakeEvent = Callable[[str, int], Awaitable[Event]]
 class Listener(Protocol):
     """Somebody who is told of changes."""
 
-    def offer(self, event: Event) -> None:
-        """Take an event. It may be older than one that came before."""
+    def offer(self, *events: Event) -> None:
+        """Take events. They may be older than one that came before."""
 
     def end(self) -> None:
         """Nothing follows any more."""
@@ -103,22 +103,25 @@ class Feed(Service):
             self._after = changes.last
             return
         broken: Exception | None = None
+        brief: list[Event] = []  # together: a stream then sends them in one piece
         for key, number in changes.groups:
-            for heard, make in ((key, self._event), (ALL, self._brief)):
-                if heard not in self._listeners:
-                    continue
-                try:
-                    self._tell(heard, await make(key, number))
-                except (Unavailable, CancelledError):
-                    raise
-                except Exception as error:  # of this batch; the others must not wait for it
-                    broken = error
+            try:
+                if key in self._listeners:
+                    self._tell(key, await self._event(key, number))
+                if ALL in self._listeners:
+                    brief.append(await self._brief(key, number))
+            except (Unavailable, CancelledError):
+                raise
+            except Exception as error:  # of this batch; the others must not wait for it
+                broken = error
+        if brief:
+            self._tell(ALL, *brief)
         is_page_full = len(changes.groups) == LIMIT
         after = changes.groups[-1][1] if is_page_full else changes.last
         self._after = after if self._listeners else None
         if broken is not None:
             raise broken
 
-    def _tell(self, heard: str, event: Event) -> None:
+    def _tell(self, heard: str, *events: Event) -> None:
         for listener in list(self._listeners.get(heard, ())):
-            listener.offer(event)
+            listener.offer(*events)

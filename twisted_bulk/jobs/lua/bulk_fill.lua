@@ -22,7 +22,8 @@ end
 local filter, cursor = filter_of(unpack(ARGV, 6, 11)), ''
 if #ARGV > 13 then
   for i = 14, #ARGV do
-    if matches(filter, ARGV[i]) and not call('ZSCORE', found, ARGV[i]) then take(ARGV[i]) end
+    local known = call('ZSCORE', P .. 'groups', ARGV[i])
+    if known and matches(filter, ARGV[i]) and not call('ZSCORE', found, ARGV[i]) then take(ARGV[i]) end
   end
 else cursor = search(filter, ARGV[12], tonumber(ARGV[13]), take) end
 call('PEXPIRE', found, ARGV[5])

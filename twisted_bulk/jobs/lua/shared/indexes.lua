@@ -2,7 +2,7 @@
 --
 -- A filter is a table: states and tags (lists; any of the states, all tags; empty: any), owner, prefix
 -- (each '' : any), since, before
--- (ms of the queue's time, or ''), and among: a key of a ZSET group -> serial number, or nil.
+-- (ms of the queue's time, or '').
 
 local INDEX = '1'  -- of the field `index` of meta: all groups are in all indexes
 
@@ -49,7 +49,7 @@ local function note_after(Q, id, failed)
   else call('ZREM', Q .. 'gt:' .. AFTER_FAILED, gid) end
 end
 
-local function filter_of(states, owner, tags, prefix, since, before, among)
+local function filter_of(states, owner, tags, prefix, since, before)
   local function list(words)
     local found = {}
     for word in string.gmatch(words, '[^,]+') do found[#found + 1] = word end
@@ -58,39 +58,47 @@ local function filter_of(states, owner, tags, prefix, since, before, among)
   -- Times come by the server's clock.
   local function time(ms) return ms == '' and '' or tonumber(ms) - skew end
   return {states = list(states), owner = owner, tags = list(tags), prefix = prefix, since = time(since),
-    before = time(before), among = among}
+    before = time(before)}
 end
 
--- Keys of ZSETs group -> serial number that together have all groups of a filter, none twice; and
--- how many groups they have. It is the smallest index.
+-- Keys of ZSETs group -> serial number that together have all groups of a filter, none twice; how many
+-- groups they have; and the filter's conditions that they do not fulfil by themselves. It is the
+-- smallest index.
 local function source_of(filter)
-  if filter.among then return {filter.among}, call('ZCARD', filter.among) end
   local best, size = {P .. 'groups'}, call('ZCARD', P .. 'groups')
-  local function consider(keys)
+  local rest = {states = filter.states, owner = filter.owner, tags = filter.tags, prefix = filter.prefix}
+  local function consider(keys, condition, none)
     local n = 0
     for _, key in ipairs(keys) do n = n + call('ZCARD', key) end
-    if n < size then best, size = keys, n end
+    if n < size then
+      best, size = keys, n
+      rest = {states = filter.states, owner = filter.owner, tags = filter.tags, prefix = filter.prefix}
+      rest[condition] = none
+    end
   end
-  if filter.owner ~= '' then consider({P .. 'go:' .. filter.owner}) end
-  for _, tag in ipairs(filter.tags) do consider({P .. 'gt:' .. tag}) end
+  if filter.owner ~= '' then consider({P .. 'go:' .. filter.owner}, 'owner', '') end
+  for _, tag in ipairs(filter.tags) do consider({P .. 'gt:' .. tag}, 'tags', filter.tags) end
   if #filter.states > 0 then
     local keys = {}
     for i, state in ipairs(filter.states) do keys[i] = P .. 'gs:' .. state end
-    consider(keys)
+    consider(keys, 'states', {})
   end
-  return best, size
+  return best, size, rest
 end
 
+-- Whether a group that is in an index meets the conditions of a filter but for its times.
 local function matches(filter, gid)
-  local state, owner = unpack(call('HMGET', P .. 'g:' .. gid, 'state', 'owner'))
-  local wanted = #filter.states == 0 and state and state ~= 'deleted'
-  for _, one in ipairs(filter.states) do wanted = wanted or one == state end
-  if not wanted then return false end
-  if filter.owner ~= '' and owner ~= filter.owner then return false end
+  if #filter.prefix > 0 and string.sub(name_entry(gid), 1, #filter.prefix) ~= filter.prefix then return false end
+  if #filter.states > 0 or filter.owner ~= '' then
+    local state, owner = unpack(call('HMGET', P .. 'g:' .. gid, 'state', 'owner'))
+    local wanted = #filter.states == 0
+    for _, one in ipairs(filter.states) do wanted = wanted or one == state end
+    if not wanted or (filter.owner ~= '' and owner ~= filter.owner) then return false end
+  end
   for _, tag in ipairs(filter.tags) do
     if not call('ZSCORE', P .. 'gt:' .. tag, gid) then return false end
   end
-  return string.sub(name_entry(gid), 1, #filter.prefix) == filter.prefix
+  return true
 end
 
 -- The serial number of the first group that was created at `time` (ms) or later; one more than the
@@ -113,8 +121,8 @@ local function newest_first(a, b) return a[2] > b[2] end
 -- they are more than `most`.
 local function with_prefix(prefix, most)
   local first, last = '[' .. prefix, '[' .. prefix .. '\255'
-  local entries = call('ZRANGEBYLEX', P .. 'names', first, last, 'LIMIT', 0, most + 1)
-  if #entries > most then return nil end
+  if call('ZLEXCOUNT', P .. 'names', first, last) > most then return nil end
+  local entries = call('ZRANGEBYLEX', P .. 'names', first, last)
   local found = {}
   for _, entry in ipairs(entries) do
     local gid = string.match(entry, '%z(.*)$')
@@ -142,11 +150,12 @@ end
 -- most: groups that are looked at
 -- Returns the cursor from which it goes on, or '' at the end.
 local function search(filter, cursor, most, take)
-  local keys, size = source_of(filter)
+  local keys, size, rest = source_of(filter)
   local low, top = 0, cursor == '' and 9007199254740991 or tonumber(cursor)
   if filter.since ~= '' then low = serial_at(filter.since) end
   if filter.before ~= '' then top = math.min(top, serial_at(filter.before)) end
-  local named = filter.prefix ~= '' and with_prefix(filter.prefix, math.min(size, most))
+  -- An entry of the names costs more than one of an index.
+  local named = filter.prefix ~= '' and with_prefix(filter.prefix, math.min(size / 4, most))
   local looked = 0
   while looked < most do
     local n = math.min(100, most - looked)
@@ -156,7 +165,7 @@ local function search(filter, cursor, most, take)
       local gid, serial = found[i][1], found[i][2]
       if serial < top and serial >= low then
         looked, top = looked + 1, serial
-        if matches(filter, gid) and not take(gid) then return whole(top) end
+        if matches(named and filter or rest, gid) and not take(gid) then return whole(top) end
       end
     end
     if named or #found < n then return '' end

@@ -4,11 +4,13 @@ import * as api from "./api.js";
 import { chart } from "./chart.js";
 import { h, put } from "./dom.js";
 import { count, duration, size, speed } from "./format.js";
+import { liveState } from "./live.js";
 import { controls } from "./queue.js";
 import { BATCH_COLUMNS, BatchRow, cell, fact, keyOf, table, waitsFor } from "./parts.js";
 import { t } from "./words.js";
 
-const REFRESH_MS = 5000; // between two looks at the queue and at the node
+const REFRESH_MS = 10000; // between two looks at the queue and at the node
+const LIST_LOOKS = 3; // of these, to one look at the list while changes come by events
 const RECENT_MS = 86400000; // for which a batch that failed is told of
 const MAX_ROWS = 20;
 const GONE_SECONDS = 30; // without a heartbeat; then a worker without parts is not shown
@@ -63,7 +65,13 @@ export async function show(place) {
     put(files, port ? filesOf(port) : h("p", null, t("no_file_port")));
   }
 
-  const look = () => document.hidden || Promise.all([state(), batches()]).catch(() => {});
+  let looks = 0;
+  const look = () => {
+    if (document.hidden) return;
+    looks += 1;
+    const isDue = liveState() !== "live" || looks % LIST_LOOKS === 0;
+    Promise.all([state(), isDue && batches()]).catch(() => {});
+  };
   await Promise.all([state(), batches()]);
   const timer = setInterval(look, REFRESH_MS);
   let late = null;
@@ -71,8 +79,9 @@ export async function show(place) {
     event({ name, data }) {
       const row = name === "batch" && rows.get(keyOf(data));
       if (row) row.update(data);
-      // One that begins or ends changes the list.
-      if (!row || data.status !== row.batch.status || name !== "batch" || data.finished) late ??= setTimeout(() => {
+      // One that begins or ends changes the list; of those that it has no room for nothing is shown.
+      const isMissing = name === "batch" && !row && !data.finished && rows.size < MAX_ROWS;
+      if (name !== "batch" || isMissing || (row && data.finished)) late ??= setTimeout(() => {
         late = null;
         batches().catch(() => {});
       }, 1000);
