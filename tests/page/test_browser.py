@@ -209,8 +209,9 @@ class BrowserTests(BrowserTestCase):
             ):  # fmt: skip
                 page.goto(f"{daemon.api}/#/{path}")
                 page.wait_for_selector(ready)
-                found = self.serious(page)
-                self.assertEqual(found, [], (width, scheme, locale, path))
+                if (width == 390) == (scheme == "dark"):  # each of these in one way
+                    found = self.serious(page)
+                    self.assertEqual(found, [], (width, scheme, locale, path))
                 wide = page.evaluate("document.documentElement.scrollWidth")
                 self.assertLessEqual(wide, width, (path, locale))
                 self.assertEqual(page.get_attribute("html", "lang"), locale[:2])
@@ -223,6 +224,7 @@ class BrowserTests(BrowserTestCase):
             page.locator("#members tbody button").click()
             page.wait_for_selector(f"#members small:has-text('{'x' * 2000}')")
             page.context.close()
+        self.origin.gate.set()
         self.no_trouble()
 
     def test_eight_tabs(self) -> None:
@@ -244,9 +246,11 @@ class BrowserTests(BrowserTestCase):
         self.assertTrue(streams)
         daemon.post({"task_id": "b", "download": self.origin.add("/slow.wav")})
         for page in (*pages, other):
+            page.wait_for_selector("text=There are new batches")
+        for page in (pages[7], other):
             page.click("text=There are new batches")
             page.wait_for_selector(".badge[data-state=running]")
         self.origin.gate.set()
-        for page in (*pages, other):
+        for page in (pages[7], other):
             page.wait_for_selector(".badge[data-state=done]")
         self.no_trouble()

@@ -114,7 +114,7 @@ class BulkKillsTests(SynchronousTestCase):
 
     def test_each_once(self) -> None:
         """It goes on to its end, and each batch is tried again once."""
-        chaos = BulkKills(batches=45, members=10)
+        chaos = BulkKills(batches=25, members=10)
         self.addCleanup(chaos.close)
         self.assertEqual(chaos.run(kills=1), [])
 

@@ -11,7 +11,7 @@ from twisted_bulk.errors import NoSuchBatch
 from twisted_bulk.events.event import Event, full
 from twisted_bulk.events.event_stream import EventStream
 from twisted_bulk.events.feed import ALL, Feed
-from twisted_bulk.jobs.group_index import GroupFilter
+from twisted_bulk.jobs.group_index import EVERY_GROUP, GroupFilter
 from twisted_bulk.jobs.group_model import ENDED
 from twisted_bulk.jobs.groups import GroupQueue
 from twisted_bulk.management.batch_filter import Asked, batch_filter, meets
@@ -120,7 +120,8 @@ def _told(event: Event, wanted: GroupFilter | None, owner: str | None) -> Event 
     """
     if wanted is None or (owner is not None and event.owner != owner):
         return None
-    if event.shown is None or meets(event.shown, wanted):
+    # Most clients are told of every batch.
+    if wanted == EVERY_GROUP or event.shown is None or meets(event.shown, wanted):
         return event
     # What cannot change has never matched.
     fixed = replace(wanted, states=(), tags=())

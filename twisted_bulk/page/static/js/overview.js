@@ -9,7 +9,8 @@ import { controls } from "./queue.js";
 import { BATCH_COLUMNS, BatchRow, cell, fact, keyOf, table, waitsFor } from "./parts.js";
 import { t } from "./words.js";
 
-const REFRESH_MS = 10000; // between two looks at the queue and at the node
+const REFRESH_MS = 15000; // between two looks at the queue and at the node
+const CHANGE_MS = 2000; // after a batch began or ended, before a look
 const LIST_LOOKS = 3; // of these, to one look at the list while changes come by events
 const RECENT_MS = 86400000; // for which a batch that failed is told of
 const MAX_ROWS = 20;
@@ -83,8 +84,8 @@ export async function show(place) {
       const isMissing = name === "batch" && !row && !data.finished && rows.size < MAX_ROWS;
       if (name !== "batch" || isMissing || (row && data.finished)) late ??= setTimeout(() => {
         late = null;
-        batches().catch(() => {});
-      }, 1000);
+        Promise.all([batches(), state()]).catch(() => {});
+      }, CHANGE_MS);
     },
     close() {
       clearInterval(timer);
