@@ -2,6 +2,7 @@
 
 from tests.support.brokers import OnMemory, OnRedis, OnSqlite
 from tests.support.queues import QueueTestCase
+from twisted_bulk.errors import Unavailable
 from twisted_bulk.jobs import bulk
 from twisted_bulk.jobs.bulk import Action, BulkActions, BulkRecord, Step
 from twisted_bulk.jobs.group_index import EVERY_GROUP, GroupFilter
@@ -184,6 +185,23 @@ class BulkTests(QueueTestCase):
         other = await self.plan(Action.CANCEL)
         self.assertEqual([one.id for one in await self.actions.latest()], [other, planned])
         self.assertIsNone(await self.actions.begin("none"))
+
+    async def test_bounded(self) -> None:
+        """Of a token's plans the latest three stay, and ten actions run at once."""
+        await self.submit("a")
+        plans = [await self.plan(Action.CANCEL) for _ in range(5)]
+        kept = [one.id for one in await self.actions.latest()]
+        self.assertEqual(kept, plans[:1:-1])
+        self.assertEqual(sum(":bi:" in key for key in await self.keys()), 3)
+        self.assertIsNone(await self.actions.begin(plans[0]))
+        await self.actions.begin(plans[-1])
+        for _ in range(9):
+            await self.actions.begin(await self.plan(Action.CANCEL))
+        last = await self.plan(Action.CANCEL)
+        with self.assertRaises(Unavailable):
+            await self.actions.begin(last)
+        await self.actions.step(plans[-1], 0)
+        await self.actions.begin(last)
 
     async def test_too_many(self) -> None:
         """A plan for too many groups is none."""

@@ -122,6 +122,22 @@ class MemberSearchTests(SynchronousTestCase):
         self.assertEqual(found.missing, {2: "there", 3: self.folders.node, 4: "far"})
         self.assertIsNone(self.search.count_part(others, Selection(), 2))
 
+    def test_of_an_older_version(self) -> None:
+        """A file of one line, with a password in a URL: found, and masked."""
+        folder = self.folders.public / f"b-{9:032x}"
+        folder.mkdir()
+        old = {"url": "http://u:secret@h/?token=x", "name": "a", "status": "failed",
+               "code": "http_error", "detail": "", "bytes": 0, "sha256": "", "attempts": 1,
+               "part": 1}  # fmt: skip
+        (folder / MANIFEST).write_bytes(msgspec.json.encode([old, old | {"status": "done"}]))
+        self.record = record(
+            "partial", part("done", size=2, result=self.result(folder.name, self.folders.node))
+        )
+        found = self.search.find(self.record, Selection(status="failed"), 0, 9)
+        self.assertEqual([one.url for one in found.outcomes], ["http://h/?token=***"])
+        self.assertEqual(self.pages(Selection(text="secret")), [])
+        self.assertEqual(self.pages(Selection(text="H/?TOKEN")), [1, 2])
+
     def test_waiting(self) -> None:
         """Which members of a part have ended."""
         self.assertEqual(len(self.search.ended(self.record, 3, 2 * SIZE)), SIZE)

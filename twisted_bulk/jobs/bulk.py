@@ -5,9 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 
+from twisted_bulk.errors import Unavailable
 from twisted_bulk.jobs.group_index import MAX_LOOKED, GroupFilter
 from twisted_bulk.jobs.groups import LONG_DEADLINE, GroupQueue
 from twisted_bulk.jobs.replies import fields, ms, when
+from twisted_bulk.jobs.scripted import FULL_RETRY_AFTER
 
 PLAN_SECONDS = 900.0  # for which a plan is kept that nobody begins
 KEEP_SECONDS = 7 * 86400.0  # for which the record is kept after the end
@@ -91,7 +93,10 @@ class BulkActions:
                 return bulk
 
     async def begin(self, bulk: str) -> bool | None:
-        """Let a planned one run. False: it was stopped, or has ended. None: it is unknown."""
+        """Let a planned one run. False: it was stopped, or has ended. None: it is unknown.
+
+        :raises Unavailable: as many run as may
+        """
         return await self._set_state(bulk, "running")
 
     async def stop(self, bulk: str) -> bool | None:
@@ -100,6 +105,8 @@ class BulkActions:
 
     async def _set_state(self, bulk: str, state: str) -> bool | None:
         reply = await self._queue.script("bulk_state", bulk, state, ms(KEEP_SECONDS))
+        if reply == -2:
+            raise Unavailable("as many bulk actions run as may", FULL_RETRY_AFTER)
         return None if reply < 0 else bool(reply)
 
     async def step(self, bulk: str, tombstone: float) -> tuple[Step, list[str]]:

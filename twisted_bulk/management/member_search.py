@@ -1,6 +1,7 @@
 """The members of a batch, searched in the files of its parts. The functions block."""
 
 import mmap
+import threading
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from twisted_bulk.batch.manifest_file import RUNNING
+from twisted_bulk.batch.manifest_file import RUNNING, read_whole
 from twisted_bulk.batch.member_index import INDEX_FILE, MemberIndex, lines_of
 from twisted_bulk.batch.model import Outcome, PartProgress, PartResult
 from twisted_bulk.batch.names import MANIFEST
@@ -47,8 +48,7 @@ class Found:
 class _Place:
     """A file of results: its text, and its index."""
 
-    def __init__(self, path: Path, text: "mmap.mmap | bytes", index: MemberIndex) -> None:
-        self.path = path
+    def __init__(self, text: "mmap.mmap | bytes", index: MemberIndex) -> None:
         self.text = text
         self.index = index
 
@@ -105,6 +105,7 @@ class MemberSearch:
     def __init__(self, folders: DataFolders) -> None:
         self._folders = folders
         self._indexes: OrderedDict[tuple[Path, int], MemberIndex] = OrderedDict()
+        self._lock = threading.Lock()  # of these: several threads search
 
     def find(
         self, record: GroupRecord, wanted: Selection, after: int, most: int, *, only: int = 0
@@ -203,28 +204,35 @@ class MemberSearch:
         return "", None
 
     def _opened(self, path: Path, first: int) -> _Place:
-        with open(path, "rb") as file:
-            size = file.seek(0, 2)
-            text: mmap.mmap | bytes = (
-                mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) if size else b""
-            )
-        key = (path, size)
-        index = self._indexes.get(key)
+        text = _text(path)
+        key = (path, len(text))
+        with self._lock:
+            index = self._indexes.pop(key, None)
         if index is None:
-            index = self._indexes[key] = _index(path, text[:], first)
+            index = _index(path, text, first)
+        with self._lock:
+            self._indexes[key] = index
             while len(self._indexes) > MAX_INDEXES:
                 self._indexes.popitem(last=False)
-        else:
-            self._indexes.move_to_end(key)
-        return _Place(path, text, index)
+        return _Place(text, index)
 
 
-def _index(path: Path, text: bytes, first: int) -> MemberIndex:
+def _text(path: Path) -> "mmap.mmap | bytes":
+    """The text of a file of results, in which each result has a line."""
+    with open(path, "rb") as file:
+        size = file.seek(0, 2)
+        text = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) if size else b""
+    if path.name == MANIFEST and text[:2] != b"[\n":  # of an older version, and with secrets
+        return b"[\n" + b",\n".join(read_whole(path)) + b"\n]\n"
+    return text
+
+
+def _index(path: Path, text: "mmap.mmap | bytes", first: int) -> MemberIndex:
     """Read from the file beside the results; made of their lines where there is none."""
     with suppress(OSError, ValueError):
         if path.name == MANIFEST:
             return MemberIndex.decode(path.with_name(INDEX_FILE).read_bytes())
-    return MemberIndex.of(lines_of(text), first)
+    return MemberIndex.of(lines_of(text[:]), first)
 
 
 def parts_after(

@@ -14,7 +14,7 @@ from twisted.internet.threads import deferToThread
 from twisted_bulk.batch.masks import show
 from twisted_bulk.batch.model import Outcome, PartSpec, unpack_members
 from twisted_bulk.batch.selection import STATUSES, Selection
-from twisted_bulk.errors import InvalidRequest
+from twisted_bulk.errors import InvalidRequest, Unavailable
 from twisted_bulk.jobs.group_model import GroupRecord
 from twisted_bulk.jobs.groups import GroupQueue
 from twisted_bulk.management.counts import Counts
@@ -25,6 +25,8 @@ MAX_PAGE = 200  # members in one answer
 MAX_TEXT = 200  # characters that are searched for
 MAX_SHOWN = 300  # characters of a URL, a name and a detail; ``full`` shows all of one member
 MAX_SEARCHES = 2  # threads that search at once: they compete with the reactor's thread
+MAX_WAITING = 100  # searches that wait for a thread; more are 503
+RETRY_AFTER = 5  # seconds for a client whose search was refused
 WAITING = "waiting"  # the status of members that have not ended
 
 _T = TypeVar("_T")
@@ -160,6 +162,8 @@ class Members:
         return found
 
     async def _on_thread(self, search: Callable[[], _T]) -> _T:
+        if len(self._searching.waiting) >= MAX_WAITING:
+            raise Unavailable("too many members are searched at once", RETRY_AFTER)
         found: _T = await self._searching.run(deferToThread, search)
         return found
 

@@ -6,6 +6,7 @@
 local id, action, key = ARGV[1], ARGV[2], P .. 'bk:' .. ARGV[1]
 local found, n, left = P .. 'bi:' .. id, 0, {}
 if call('EXISTS', key) == 0 then
+  drop_plans(ARGV[4])
   call('HSET', key, 'action', action, 'value', ARGV[3], 'by', ARGV[4], 'frozen', whole(now), 'state', 'planned',
     'total', '0', 'eligible', '0', 'done', '0')
   call('PEXPIRE', key, ARGV[5])
