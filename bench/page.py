@@ -1,20 +1,24 @@
 """The page with many batches: how soon it can be used, what open pages cost, how fast it filters.
 
-    python -m bench.page [--batches 10000] [--running 50] [--parts 100] [--pages 20] [--seconds 20]
+    python -m bench.page [--batches 10000] [--running 50] [--parts 100] [--pages 20]
+                         [--listeners 300] [--seconds 20]
 
 A part of the large batch has 10,000 members, one of 20 failed. Needs chromium and ``.[browser]``.
 """
 
 import argparse
+import selectors
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, cast
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
@@ -58,6 +62,26 @@ def cost(pids: list[int], seconds: float) -> float:
     return (cpu_of(pids) - before) / seconds
 
 
+def listen(daemon: Daemon, path: str, count: int) -> threading.Event:
+    """Read so many streams of events on a thread, until the event is set."""
+    over, selector = threading.Event(), selectors.DefaultSelector()
+    for _ in range(count):
+        sock = socket.create_connection(("127.0.0.1", daemon.intake))
+        sock.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        sock.setblocking(False)
+        selector.register(sock, selectors.EVENT_READ)
+
+    def read() -> None:
+        while not over.is_set():
+            for key, _ in selector.select(0.5):
+                cast(socket.socket, key.fileobj).recv(1 << 20)
+        for key in list(selector.get_map().values()):
+            cast(socket.socket, key.fileobj).close()
+
+    threading.Thread(target=read, daemon=True).start()
+    return over
+
+
 def heap(page: Page) -> int:
     """Bytes of the heap of a page's scripts, and of its documents, after a collection."""
     session: Any = page.context.new_cdp_session(page)
@@ -98,6 +122,15 @@ def measure(daemon: Daemon, redis: RedisServer, options: argparse.Namespace) -> 
     only = b'{"only": {"code": "http_error", "host": "h3.example"}}'
     plan = seconds_of(daemon, "/v1/batches/large/retry?check=true", "POST", only)
     print(f"a plan to retry one group: {1000 * plan:.0f} ms")
+    alone = cost(pids, options.seconds)
+    for path in ("/v1/batches/running-000/events", "/v1/events"):
+        for count in (1, options.listeners):
+            over = listen(daemon, path, count)
+            time.sleep(3)
+            more = cost(pids, options.seconds) - alone
+            over.set()
+            print(f"{count} listeners to {path} cost {100 * more:.1f} % of a core")
+            time.sleep(3)
     with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=shutil.which("chromium"))
         for tab in TABS:
@@ -110,7 +143,6 @@ def measure(daemon: Daemon, redis: RedisServer, options: argparse.Namespace) -> 
                 taken.append(time.monotonic() - began)
                 page.context.close()
             print(f"{tab} can be used after {median(taken):.2f} s")
-        alone = cost(pids, options.seconds)
         pages = open_pages(browser, daemon, options.pages)
         time.sleep(5)
         shared = cost(pids, options.seconds)
@@ -132,6 +164,7 @@ def main() -> None:
     parser.add_argument("--running", type=int, default=50)
     parser.add_argument("--parts", type=int, default=100)
     parser.add_argument("--pages", type=int, default=20)
+    parser.add_argument("--listeners", type=int, default=300)
     parser.add_argument("--seconds", type=float, default=20)
     options = parser.parse_args()
     redis = RedisServer()

@@ -221,6 +221,7 @@ class BrowserTests(BrowserTestCase):
                 self.assertNotIn("hacked", page.title())
             page.goto(f"{daemon.api}/#/batch/calls-march?status=failed")
             page.wait_for_selector("#members tbody tr")
+            page.wait_for_selector("text=HTTP 500: no such table")
             page.locator("#members tbody button").click()
             page.wait_for_selector(f"#members small:has-text('{'x' * 2000}')")
             page.context.close()

@@ -44,7 +44,7 @@ class Origin:
             def do_POST(self) -> None:
                 self.body()
                 origin.callbacks += 1
-                self.reply(b"", code=origin.callback_status)
+                self.reply(b"<h1>no such table</h1>", code=origin.callback_status)
 
         self.server = thread_server.Server(Handler)
         self.url = self.server.url

@@ -19,7 +19,7 @@ from twisted_bulk.http_client.response import retry_after
 from twisted_bulk.jobs.group_model import GroupRecord, split_after_id
 from twisted_bulk.jobs.groups import GroupQueue
 from twisted_bulk.notify.receivers import Receivers
-from twisted_bulk.notify.replies import brief, is_final, is_working
+from twisted_bulk.notify.replies import brief, is_final, is_working, refusal
 from twisted_bulk.notify.sender import Sender
 from twisted_bulk.system.urls import host_of
 
@@ -89,7 +89,7 @@ class LastCallbacks:
             if record is None:
                 return Result()
             body = callback(report(record, self._link_base()), record.seq)
-            response = await self._sender.post(record, body, "last", TIMEOUT)
+            response, begin = await self._sender.post(record, body, "last", TIMEOUT)
             answered = is_working(response)
         except CancelledError:
             raise
@@ -106,7 +106,7 @@ class LastCallbacks:
             self.end(host, answered)
         if 200 <= response.code < 300 or response.code == 410:
             return Result(data=b"HTTP %d" % response.code)
-        raise self._again(task, f"HTTP {response.code}", retry_after(response) or 0.0)
+        raise self._again(task, refusal(response, begin), retry_after(response) or 0.0)
 
     def end(self, host: str, answered: bool | None) -> None:
         """A callback to ``host`` has ended, see :meth:`Receivers.end`: the next one may begin."""

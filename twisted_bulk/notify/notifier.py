@@ -138,7 +138,7 @@ class Notifier(MultiService):
                     return
                 body, answered = callback(report(record, self._link_base()), seq), False
                 try:
-                    response = await self._sender.post(record, body, f"{seq}", left)
+                    response, _ = await self._sender.post(record, body, f"{seq}", left)
                     break
                 except StaleConnection:
                     # The receiver may have this one: the next one has another number.

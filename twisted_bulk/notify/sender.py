@@ -37,8 +37,8 @@ class Sender:
 
     async def post(
         self, record: GroupRecord, body: dict[str, Any], kind: str, timeout: float
-    ) -> IResponse:
-        """Send one callback; returns the response, whose body is dropped.
+    ) -> tuple[IResponse, bytes]:
+        """Send one callback; returns the response, and the beginning of its body.
 
         :param body: of the callback
         :param kind: its number, or ``last``
@@ -69,5 +69,4 @@ class Sender:
         response: IResponse = await client.post(
             plain(url), data=data, headers=headers, allow_redirects=False, unbuffered=True
         ).addTimeout(timeout, self._clock)
-        await drop(response, self._clock)
-        return response
+        return response, await drop(response, self._clock)
