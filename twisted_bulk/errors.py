@@ -9,6 +9,7 @@
     │   ├── InvalidRequest, UnsupportedMedia, TooLarge
     │   ├── Unauthorized, ProtectedMode, CrossSite, Forbidden
     │   ├── NoSuchBatch, Elsewhere, NoFilePort, TaskConflict, NotRetryable, RunChanged
+    │   ├── HasEnded, NotEnded
     │   ├── NotUndelivered, NotConfirmed, NoSuchBulk
     │   └── NoSuchFile, Gone, PreconditionFailed, RangeNotSatisfiable
     ├── Unavailable                 it may pass: the client tries again later
@@ -158,6 +159,20 @@ class NotRetryable(RequestError):
     """The batch has not ended, or no member of it has failed."""
 
     code = "not_retryable"
+    status = HTTPStatus.CONFLICT
+
+
+class HasEnded(RequestError):
+    """The batch has ended: it cannot be cancelled any more."""
+
+    code = "has_ended"
+    status = HTTPStatus.CONFLICT
+
+
+class NotEnded(RequestError):
+    """The batch has not ended: it cannot be deleted yet."""
+
+    code = "not_ended"
     status = HTTPStatus.CONFLICT
 
 

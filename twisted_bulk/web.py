@@ -6,8 +6,6 @@ from http import HTTPStatus
 from typing import Any
 
 from klein import Klein
-from twisted.internet.defer import DeferredSemaphore
-from twisted.internet.threads import deferToThread
 from twisted.web.http import Request
 from twisted.web.resource import Resource
 
@@ -34,14 +32,16 @@ from twisted_bulk.management.members import AskedMembers
 from twisted_bulk.management.services import Management
 from twisted_bulk.orders.submission import Change, Retry
 from twisted_bulk.page.resource import INDEX, page_file
+from twisted_bulk.system.threads import BoundedThreads
 
 MAX_READERS = 2  # threads that read at once: they compete with the reactor's thread
+MAX_WAITING = 1000  # bodies that wait for one of them; more are 503
 
 
 class Api:
     """The resource of the API port.
 
-    :param manage: what can be done with batches
+    :param management: what can be done with batches
     :param max_urls: URLs in one POST
     :param max_body: bytes of one POST's body, after it is unpacked
     :param secrets: returns the secrets that sign the callbacks of a token's batches, by its name
@@ -68,7 +68,7 @@ class Api:
         self._admission = Admission(access, request_rate)
         self._max_urls = max_urls
         self._max_body = max_body
-        self._reading = DeferredSemaphore(MAX_READERS)
+        self._threads = BoundedThreads(MAX_READERS, MAX_WAITING, "large bodies")
         self._operator = OperatorCalls(self._admission, self._intake, secrets, about, port)
         bulk = BulkCalls(self._admission, management.bulk)
         self.resource: Resource = KleinResource(
@@ -107,10 +107,10 @@ class Api:
         token = self._admission.admit(request, "submit")
         self._admission.check_running()
         is_small, read = posted_order(request, self._max_urls, self._max_body)
-        order = read() if is_small else await self._reading.run(deferToThread, read)
+        order = read() if is_small else await self._threads.run(read)
         if argument(request, "check") == "true":
             check = self._management.preflight
-            return answer_json(request, await self._reading.run(deferToThread, check, order))
+            return answer_json(request, await self._threads.run(check, order))
         ticket = await self._intake.submit(order, token.name)
         where = f"/v1/batches/{ticket.task_id}"
         request.setHeader("Location", where)
@@ -164,16 +164,16 @@ class Api:
 
     @app.route("/v1/batches/<task_id>", methods=["DELETE"])
     async def delete(self, request: Request, task_id: str) -> bytes | Resource:
-        """Cancel a batch, or remove one that has ended."""
+        """Cancel a batch, or remove one that has ended; ``only`` says which of these is meant."""
         key = await self._admit_to(request, "submit", task_id)
-        return answer_json(request, await self._intake.remove(key))
+        return answer_json(request, await self._intake.remove(key, argument(request, "only")))
 
     @app.route("/v1/batches/<task_id>/retry", methods=["POST"])
     async def retry(self, request: Request, task_id: str) -> bytes | Resource:
         """Fetch what failed once more."""
         key = await self._admit_to(request, "submit", task_id)
         self._admission.check_running()
-        retry: Retry = await self._reading.run(deferToThread, read_retry, request)
+        retry: Retry = await self._threads.run(read_retry, request)
         if argument(request, "check") == "true":
             return answer_json(request, await self._management.retries.plan(key, retry))
         shown = await self._management.retries.retry(key, retry)
@@ -212,7 +212,7 @@ class Api:
     def openapi(self, request: Request) -> bytes | Resource:
         """Describe the API."""
         self._admission.count(request)
-        return answer_json(request, document())
+        return answer_json(request, document(), texts=False)
 
     @app.route("/healthz", methods=["GET"])
     def healthz(self, request: Request) -> bytes | Resource:

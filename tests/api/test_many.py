@@ -84,6 +84,8 @@ class ManyTests(ApiTestCase):
         """Pages by condition, while it waits and when it has ended."""
         await self.post("b")
         path = "/v1/batches/b/members"
+        (one,) = (await self.get(f"{path}?status=waiting&full=true&cursor=4"))["members"]
+        self.assertEqual((one["member"], one["url"], one["cut"]), (5, URLS[4], False))
         waiting = await self.get(f"{path}?status=waiting&limit=4")
         self.assertEqual([one["member"] for one in waiting["members"]], [1, 2, 3, 4])
         waiting = await self.get(f"{path}?status=waiting&cursor={waiting['cursor']}")
@@ -157,6 +159,48 @@ class ManyTests(ApiTestCase):
         told = json.loads((await self.queue.previous(job.id))[1])
         self.assertEqual(told["host"], "a.example")
 
+    async def test_retry_refused(self) -> None:
+        """By a policy that needs more, with members replaced, of a part that failed as a whole."""
+        await self.call("POST", "/", {"task_id": "s", "download": URLS, "policy": "strict"})
+        await self.work()
+        retry = "/v1/batches/s/retry"
+        for path in (retry, f"{retry}?check=true"):
+            one_host = {"only": {"host": "a.example"}}
+            error = await self.refused(409, "not_retryable", "POST", path, one_host)
+            self.assertIn("needs 10 members", error["detail"])
+        both = {"only": {"code": "too_slow"}, "replace": {"1": "http://c.example/"}}
+        await self.refused(400, "invalid_request", "POST", retry, both)
+        status, plan, _ = await self.call(
+            "POST", f"{retry}?check=true", {"only": {"code": "too_slow"}}
+        )
+        self.assertEqual((status, plan["retried"]), (200, 3))
+        await self.post("d")
+        (job,) = (await self.queue.reserve("w", 1)).jobs
+        await self.queue.nack("w", job, 0, "broken", fatal=True)
+        page = await self.get("/v1/batches/d/members")
+        self.assertEqual(
+            page["whole"], [{"part": 1, "members": 10, "code": "fatal", "detail": "broken"}]
+        )
+        retry = "/v1/batches/d/retry?check=true"
+        for only in ({}, {"code": "fatal"}):
+            _, plan, _ = await self.call("POST", retry, {"only": only})
+            self.assertEqual(plan["retried"], 10)
+        for other in ({"text": "a"}, {"members": [1]}, {"code": "poison"}):
+            await self.refused(409, "not_retryable", "POST", retry, {"only": other})
+
+    async def test_delete_only(self) -> None:
+        """What is meant is said: a batch that has ended meanwhile is not deleted by a cancel."""
+        await self.post("b")
+        path = "/v1/batches/b"
+        await self.refused(409, "not_ended", "DELETE", f"{path}?only=delete")
+        await self.refused(400, "invalid_request", "DELETE", f"{path}?only=x")
+        status, shown, _ = await self.call("DELETE", f"{path}?only=cancel")
+        self.assertEqual((status, shown["status"]), (200, "cancelled"))
+        await self.refused(409, "has_ended", "DELETE", f"{path}?only=cancel")
+        self.assertEqual((await self.get(path))["status"], "cancelled")
+        self.assertEqual((await self.call("DELETE", f"{path}?only=delete"))[0], 200)
+        await self.refused(404, "no_such_batch", "DELETE", f"{path}?only=cancel")
+
     async def test_bulk(self) -> None:
         """A plan, its start, and its progress to the end."""
         for name in ("b1", "b2", "c1"):
@@ -176,7 +220,7 @@ class ManyTests(ApiTestCase):
         self.assertEqual((await self.get(path))["done"], 2)
         self.assertEqual((await self.get("/v1/batches/c1"))["status"], "partial")
         self.assertEqual((await self.get("/v1/batches/b2"))["status"], "queued")
-        selected = {"action": "delete", "batches": ["c1", "c1"]}
+        selected = {"action": "delete", "batches": ["c1", "c1", "gone"]}
         status, plan, _ = await self.call("POST", "/v1/bulk", selected)
         await self.call("POST", f"/v1/bulk/{plan['id']}/start")
         while not self.deleted:

@@ -1,5 +1,7 @@
 """Actions on many groups at once, over every broker."""
 
+from typing import Any
+
 from tests.support.brokers import OnMemory, OnRedis, OnSqlite
 from tests.support.queues import QueueTestCase
 from twisted_bulk.errors import Unavailable
@@ -76,26 +78,70 @@ class BulkTests(QueueTestCase):
         await self.check()
 
     async def test_each_once(self) -> None:
-        """Whatever becomes of its callers: what was changed in one step is left alone after it."""
+        """Several callers, none of whom knows what became of the one before."""
         self.patch(bulk, "KEEP_SECONDS", 60.0)
-        names = [f"g{n:02}" for n in range(30)]
-        await self.submit(*names)
-        await self.end(1, 30)
+        names = [f"g{n:02}" for n in range(5)]
+        await self.queue.control({"cap": 10_000})
+        await self.submit(*names, parts=80)
+        await self.end(1, 400)
         planned = await self.plan(Action.RETRY, GroupFilter(states=["partial"]))
         await self.actions.begin(planned)
-        # Each caller gets its own share, and none comes twice though all runs end at once.
-        seen: list[str] = []
-        for _ in range(40):
-            outcome, some = await self.actions.step(planned, 0)
-            seen += some
-            await self.end(1, len(some))
+        steps, seen = 0, list[str]()
+        while True:
+            outcome, some = await BulkActions(self.queue).step(planned, 0)
+            seen, steps = seen + some, steps + 1
+            await self.end(1, 80 * len(some))  # it ends as before: it could be tried again
             if outcome is not Step.MORE:
                 break
-        self.assertEqual(sorted(seen), names)
+        self.assertEqual((sorted(seen), steps), (names, 2))
         for name in names:
             record = await self.queue.group(name)
             assert record is not None
-            self.assertEqual(record.runs, 1)
+            self.assertEqual((record.state, record.runs), ("partial", 1))
+
+    async def test_an_id_used_again(self) -> None:
+        """A group that came after the plan, under the id of one that is gone, is left alone."""
+        await self.submit("a")
+        planned = await self.plan(Action.CANCEL)
+        await self.queue.cancel_group("a")
+        await self.queue.forget("a")
+        await self.submit("a")
+        key = f"{self.queue.prefix}bk:{planned}"
+        frozen = await self.store.command("HGET", key, "frozen")
+        await self.store.command("HSET", key, "frozen", int(frozen) - 1)  # of one millisecond
+        self.assertEqual(await self.run_all(planned), [])
+        self.assertEqual((await self.state("a"), (await self.record(planned)).left),
+                         ("queued", {"changed": 1}))  # fmt: skip
+
+    async def test_behind_many(self) -> None:
+        """One that runs is found, however many are newer."""
+        self.patch(bulk, "MAX_SHOWN", 2)
+        await self.submit("a")
+        first = await self.plan(Action.CANCEL)
+        await self.actions.begin(first)
+        for by in "1234":
+            await self.actions.plan(Action.CANCEL, "", by, EVERY_GROUP)
+        self.assertEqual([one.id for one in await self.actions.running()], [first])
+        self.assertEqual(len(await self.actions.latest()), 2)
+        self.assertEqual([one.id for one in await self.actions.latest("me")], [first])
+
+    async def test_dropped_while_it_is_made(self) -> None:
+        """A plan is never begun in part: not while it is made, nor when its record was dropped."""
+        self.patch(bulk, "MAX_LOOKED", 1)
+        await self.submit("a", "b", "c")
+        script, made = self.queue.script, list[str]()
+
+        async def once(name: str, *words: Any, **more: Any) -> Any:
+            if name == "bulk_fill" and made:
+                self.assertIs(await self.actions.begin(made[0]), False)
+                await script("bulk_drop", made[0])
+            made.append(str(words[0]))
+            return await script(name, *words, **more)
+
+        self.patch(self.queue, "script", once)
+        with self.assertRaises(Unavailable):
+            await self.actions.plan(Action.CANCEL, "", "me", EVERY_GROUP)
+        self.assertEqual(await self.actions.latest(), [])
 
     async def test_frozen(self) -> None:
         """Groups that changed since the plan, or came later, are left alone."""
@@ -157,15 +203,17 @@ class BulkTests(QueueTestCase):
 
     async def test_full(self) -> None:
         """Without room in the queue it waits, and goes on when there is room."""
-        await self.submit("a", "b")
-        await self.end(1, 2)
+        await self.submit("a")
+        await self.submit("b", parts=2)
+        await self.end(1, 3)
         planned = await self.plan(Action.RETRY)
         await self.queue.control({"cap": 2})
         await self.actions.begin(planned)
-        self.assertEqual(await self.actions.step(planned, 0), (Step.FULL, ["b"]))
+        # The large one has no room; a smaller one behind it has.
+        self.assertEqual(await self.actions.step(planned, 0), (Step.MORE, ["a"]))
         self.assertEqual(await self.actions.step(planned, 0), (Step.FULL, []))
         await self.queue.control({"cap": None})
-        self.assertEqual(await self.actions.step(planned, 0), (Step.ENDED, ["a"]))
+        self.assertEqual(await self.actions.step(planned, 0), (Step.ENDED, ["b"]))
         self.assertEqual((await self.record(planned)).done, 2)
 
     async def test_stop(self) -> None:

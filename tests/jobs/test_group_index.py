@@ -151,11 +151,33 @@ class GroupIndexTests(QueueTestCase):
         for key in ("names", f"gt:{AFTER_FAILED}"):
             await self.store.command("DEL", self.queue.prefix + key)
         await self.store.command("HDEL", f"{self.queue.prefix}meta", "index", "indexed")
-        self.assertEqual(await self.found(GroupFilter(prefix="g")), [])
+        self.assertEqual(await self.found(GroupFilter(prefix="g")), ["g2", "g1"])
+        self.assertEqual(await self.found(GroupFilter(tags=[AFTER_FAILED])), [])
         for _ in range(2):
             await self.queue.maintain(3600)
         for wanted in (GroupFilter(prefix="g"), GroupFilter(tags=[AFTER_FAILED])):
             self.assertEqual(await self.found(wanted), ["g2", "g1"])
+
+    async def test_beside_an_older_version(self) -> None:
+        """What its nodes submit is found by name later; what they forget is found no more."""
+        for name in ("g1", "g2"):
+            await self.submit(name)
+            await self.end(0, "timeout")
+        await self.queue.maintain(3600)
+        await self.queue.maintain(3600)
+        await self.submit("g3")
+        command, prefix = self.store.command, self.queue.prefix
+        for member in await command("ZRANGE", f"{prefix}names", 0, -1):
+            if member.startswith(b"g3"):
+                await command("ZREM", f"{prefix}names", member)
+        for _ in range(3):
+            await self.queue.maintain(3600)
+        self.assertEqual(len(await command("ZRANGE", f"{prefix}names", 0, -1)), 3)
+        for key in ("groups", "gs:failed"):
+            await command("ZREM", f"{prefix}{key}", "g1")
+        await command("DEL", f"{prefix}g:g1")
+        self.assertEqual(await self.found(GroupFilter(tags=["timeout"])), ["g2"])
+        self.assertEqual(await self.found(GroupFilter(prefix="g")), ["g3", "g2"])
 
 
 class RedisGroupIndexTests(OnRedis, GroupIndexTests):

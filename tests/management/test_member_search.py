@@ -15,7 +15,7 @@ from twisted_bulk.batch.model import Outcome, PartProgress, PartResult
 from twisted_bulk.batch.names import MANIFEST
 from twisted_bulk.batch.selection import Selection
 from twisted_bulk.jobs.group_model import GroupRecord, PartRecord
-from twisted_bulk.management import member_search
+from twisted_bulk.management import member_search, result_files
 from twisted_bulk.management.member_search import MemberSearch
 from twisted_bulk.storage.folders import DataFolders
 
@@ -88,7 +88,8 @@ class MemberSearchTests(SynchronousTestCase):
         """Any conditions, in pages of any size, with and without a limit of what is searched."""
         chance, some = random.Random(2), 0
         for number in range(60):
-            self.patch(member_search, "MAX_SEARCHED_BYTES", 500 if number % 2 else 1 << 30)
+            self.patch(result_files, "MAX_SEARCHED_BYTES", 500 if number % 2 else 1 << 30)
+            self.patch(member_search, "MIN_LINES", 3)
             wanted = Selection(
                 status=chance.choice(("", "", "failed", "done")),
                 code=chance.choice(("", "", "too_slow")),

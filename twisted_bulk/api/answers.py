@@ -98,6 +98,15 @@ class Missing(Answer):
     node: str
 
 
+class WholePart(Answer):
+    """A part that failed as a whole; of its members no more is known."""
+
+    part: int
+    members: int
+    code: str
+    detail: str
+
+
 class MembersPage(Answer):
     """Members of a batch, and where the next page begins."""
 
@@ -105,6 +114,7 @@ class MembersPage(Answer):
     members: list[dict[str, Any]]
     cursor: str | None
     missing: list[Missing]
+    whole: list[WholePart]
     count: Count | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -137,7 +147,7 @@ class BulkAction(Answer):
     action: Literal["cancel", "retry", "delete", "priority", "notify"]
     priority: int | None
     by: str
-    state: Literal["planned", "running", "stopped", "done"]
+    state: Literal["finding", "planned", "running", "stopped", "done"]
     planned: str
     ended: str | None
     total: int

@@ -63,10 +63,15 @@ def _exact(value: Any) -> Any:
     return str(value) if isinstance(value, int) and abs(value) > MAX_EXACT else value
 
 
-def answer_json(request: Request, value: Any, status: int = HTTPStatus.OK) -> bytes | Resource:
-    """The answer to a request, as JSON; 304 if the client has it already."""
+def answer_json(
+    request: Request, value: Any, status: int = HTTPStatus.OK, *, texts: bool = True
+) -> bytes | Resource:
+    """The answer to a request, as JSON; 304 if the client has it already.
+
+    :param texts: numbers beyond 2^53 are sent as texts
+    """
     body = msgspec.json.encode(value) + b"\n"
-    if _LONG_NUMBER.search(body):
+    if texts and _LONG_NUMBER.search(body):
         body = msgspec.json.encode(_exact(value)) + b"\n"
     if request.method in (b"GET", b"HEAD"):
         tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 
+from twisted_bulk.brokers.store import Argument
 from twisted_bulk.errors import Unavailable
 from twisted_bulk.jobs.group_index import MAX_LOOKED, GroupFilter
 from twisted_bulk.jobs.groups import LONG_DEADLINE, GroupQueue
@@ -14,7 +15,8 @@ from twisted_bulk.jobs.scripted import FULL_RETRY_AFTER
 PLAN_SECONDS = 900.0  # for which a plan is kept that nobody begins
 KEEP_SECONDS = 7 * 86400.0  # for which the record is kept after the end
 MAX_GROUPS = 100_000  # in one bulk action
-MAX_SHOWN = 50  # bulk actions in the list of the latest
+MAX_SHOWN = 50  # bulk actions in a list of them
+RETRY_AFTER = 5  # seconds for a client whose plan was dropped
 
 
 class Action(StrEnum):
@@ -33,7 +35,7 @@ class BulkRecord:
 
     :param value: the priority, for that action; else empty
     :param by: the token that planned it, or empty
-    :param state: planned, running, stopped, done
+    :param state: finding (its groups), planned, running, stopped, done
     :param total: groups that were found
     :param eligible: of these: how many would be changed, by the plan
     :param done: groups that were changed
@@ -79,15 +81,27 @@ class BulkActions:
 
         :param selected: ids of groups, instead of a search; those count that match the filter
         :returns: the id; None: they are more than :data:`MAX_GROUPS`
+        :raises Unavailable: the token plans too much at once
         """
         bulk, cursor = secrets.token_hex(8), ""
         while True:
-            words = [bulk, action, value, by, ms(PLAN_SECONDS), *wanted.words, cursor, MAX_LOOKED]
-            reply = await self._queue.script("bulk_fill", *words, *selected, deadline=LONG_DEADLINE)
+            words: list[Argument] = [
+                bulk,
+                action,
+                value,
+                by,
+                ms(PLAN_SECONDS),
+                *wanted.words,
+                cursor,
+                MAX_LOOKED,
+            ]
+            words += selected
+            reply = await self._queue.script("bulk_fill", *words, deadline=LONG_DEADLINE)
+            if not reply:
+                raise Unavailable("the plan was dropped, as others were made", RETRY_AFTER)
             cursor = reply[0].decode()
             if int(reply[1]) > MAX_GROUPS:
-                await self._queue.store.command("UNLINK", f"{self._queue.prefix}bk:{bulk}")
-                await self._queue.store.command("UNLINK", f"{self._queue.prefix}bi:{bulk}")
+                await self._queue.script("bulk_drop", bulk)
                 return None
             if not cursor:
                 return bulk
@@ -120,17 +134,25 @@ class BulkActions:
         outcome, *changed = await queue.script("bulk_step", *words, deadline=LONG_DEADLINE)
         return Step(outcome), [group_id.decode() for group_id in changed]
 
-    async def latest(self) -> list[BulkRecord]:
-        """The latest ones, :data:`MAX_SHOWN` at most."""
-        return await self._records()
+    async def latest(self, by: str | None = None) -> list[BulkRecord]:
+        """The latest ones, :data:`MAX_SHOWN` at most.
+
+        :param by: the token that planned them; None: everybody's
+        """
+        return await self._records("", by)
+
+    async def running(self) -> list[BulkRecord]:
+        """Those that run."""
+        return await self._records("running", None)
 
     async def record(self, bulk: str) -> BulkRecord | None:
         """One of them; None: there is none (any more)."""
-        found = await self._records(bulk)
+        found = await self._records("", None, bulk)
         return found[0] if found else None
 
-    async def _records(self, *ids: str) -> list[BulkRecord]:
-        reply = await self._queue.script("bulks", MAX_SHOWN, *ids)
+    async def _records(self, state: str, by: str | None, *ids: str) -> list[BulkRecord]:
+        whose = ("", "") if by is None else ("1", by)
+        reply = await self._queue.script("bulks", MAX_SHOWN, state, *whose, *ids)
         return [
             _record(bulk.decode(), flat) for bulk, flat in zip(reply[::2], reply[1::2], strict=True)
         ]

@@ -113,6 +113,7 @@ class GroupRecord:
     :param serial: of two groups the later one has the higher number
     :param after: the job that follows; None: none does
     :param change: the number of its last change; 0: it has none, as an older version wrote it
+    :param need: units that must succeed, or it has failed
     """
 
     id: str
@@ -134,6 +135,7 @@ class GroupRecord:
     serial: int = 0
     after: AfterRecord | None = None
     change: int = 0
+    need: int = 0
 
     @property
     def nonce(self) -> str:

@@ -130,6 +130,7 @@ def group_record(group_id: str, reply: Sequence[Any]) -> GroupRecord:
         serial=int(f["serial"]),
         after=_after(skew, *after) if after else None,
         change=int(change),
+        need=int(f["need"]),
     )
 
 

@@ -35,7 +35,7 @@ SCRIPTS = {
         *("prioritise", "revive", "trim", "dead", "maintain", "job", "stats", "control"),
         *("submit", "group", "groups", "running", "forget", "again", "drop_members"),
         *("claim_names", "changes", "count_groups"),
-        *("bulk_fill", "bulk_state", "bulk_step", "bulks"),
+        *("bulk_fill", "bulk_drop", "bulk_state", "bulk_step", "bulks"),
         *("claim_report", "release_report", "share", "report_hosts"),
     )
 }

@@ -1,6 +1,7 @@
 """Actions on many batches at once: a plan that says what would be done, then a durable job."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from twisted.application.service import MultiService
@@ -63,18 +64,27 @@ class Bulk(MultiService):
         )  # fmt: skip
         if wanted is None:
             raise InvalidRequest("owner: this token does not see its batches")
-        keys = [await self._key(one, name, owner is None) for one in order.batches]
+        keys = await self._keys(order.batches, name, owner is None)
         value = "" if order.priority is None else str(order.priority)
         bulk = await self._actions.plan(Action(order.action), value, name, wanted, keys)
         if bulk is None:
             raise InvalidRequest(f"filter: finds more than {MAX_GROUPS} batches: narrow it")
         return await self.show(bulk, name, owner)
 
-    async def _key(self, asked: str, name: str, everybody: bool) -> str:
-        key = await self._listing.find(asked, name, everybody)
-        if await self._queue.owner_of(key) is None:
-            raise NoSuchBatch(f"there is no batch {asked}")
-        return key
+    async def _keys(self, asked: Sequence[str], name: str, everybody: bool) -> list[str]:
+        """The keys of selected batches, without those that are gone.
+
+        :raises NoSuchBatch: all are
+        """
+        keys = []
+        for one in asked:
+            with suppress(NoSuchBatch):
+                key = await self._listing.find(one, name, everybody)
+                if await self._queue.owner_of(key) is not None:
+                    keys.append(key)
+        if asked and not keys:
+            raise NoSuchBatch("there is none of these batches")
+        return keys
 
     async def begin(self, bulk: str, name: str, owner: str | None) -> dict[str, Any]:
         """Do what was planned.
@@ -104,8 +114,8 @@ class Bulk(MultiService):
 
     async def latest(self, name: str, owner: str | None) -> dict[str, Any]:
         """The latest bulk actions that the token may see, as ``{"bulk"}``."""
-        records = await self._actions.latest()
-        return {"bulk": [_shown(one) for one in records if owner is None or one.by == name]}
+        records = await self._actions.latest(None if owner is None else name)
+        return {"bulk": [_shown(one) for one in records]}
 
     async def _record(self, bulk: str, name: str, owner: str | None) -> BulkRecord:
         record = await self._actions.record(bulk)
@@ -114,8 +124,8 @@ class Bulk(MultiService):
         return record
 
     async def _round(self) -> None:
-        for record in await self._actions.latest():
-            outcome = Step.MORE if record.state == "running" else Step.ENDED
+        for record in await self._actions.running():
+            outcome = Step.MORE
             while outcome is Step.MORE:
                 outcome, changed = await self._actions.step(record.id, self._keep)
                 if record.action == Action.DELETE:

@@ -11,14 +11,17 @@ from twisted.logger import Logger
 
 from twisted_bulk.batch.model import key_of, task_of
 from twisted_bulk.errors import (
+    HasEnded,
+    InvalidRequest,
     NoSuchBatch,
+    NotEnded,
     NotUndelivered,
     QueueFull,
     QueueStopped,
     TaskConflict,
     Unavailable,
 )
-from twisted_bulk.jobs.group_model import Submitted
+from twisted_bulk.jobs.group_model import ENDED, Submitted
 from twisted_bulk.jobs.groups import GroupQueue
 from twisted_bulk.jobs.model import RATE_MINUTES
 from twisted_bulk.jobs.stats import summary, waits_for
@@ -136,14 +139,27 @@ class Intake:
             raise NotUndelivered(f"the last callback of {task_of(key)} was not given up")
         return self._listing.report(record)
 
-    async def remove(self, key: str) -> dict[str, Any]:
+    async def remove(self, key: str, only: str = "") -> dict[str, Any]:
         """Cancel a batch; of one that has ended record and files are removed.
 
+        :param only: ``cancel`` or ``delete``: nothing else is done, as the batch may have ended
+            since the client looked at it; empty: what its state allows
         :returns: the batch after it was cancelled, or before it was removed
+        :raises HasEnded: it cannot be cancelled any more
+        :raises NotEnded: it cannot be deleted yet
         """
-        cancelled = await self._queue.cancel_group(key)
+        if only not in ("", "cancel", "delete"):
+            raise InvalidRequest("only: expected cancel or delete")
+        cancelled: bool | None = False
+        if only == "delete":
+            if (await self._listing.record(key)).state not in ENDED:
+                raise NotEnded(f"batch {task_of(key)} has not ended")
+        else:
+            cancelled = await self._queue.cancel_group(key)
         if cancelled is None:
             raise _no_batch(key)
+        if only == "cancel" and not cancelled:
+            raise HasEnded(f"batch {task_of(key)} has ended")
         shown = await self._listing.show(key)
         if not cancelled:
             await self._queue.forget(key, tombstone=self._keep)

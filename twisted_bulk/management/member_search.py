@@ -1,6 +1,5 @@
 """The members of a batch, searched in the files of its parts. The functions block."""
 
-import mmap
 import threading
 from bisect import bisect_right
 from collections import OrderedDict
@@ -12,20 +11,22 @@ from pathlib import Path
 
 import msgspec
 
-from twisted_bulk.batch.manifest_file import RUNNING, read_whole
-from twisted_bulk.batch.member_index import INDEX_FILE, MemberIndex, lines_of
+from twisted_bulk.batch.manifest_file import RUNNING
+from twisted_bulk.batch.member_index import MemberIndex
 from twisted_bulk.batch.model import Outcome, PartProgress, PartResult
 from twisted_bulk.batch.names import MANIFEST
 from twisted_bulk.batch.selection import Selection
 from twisted_bulk.jobs.group_model import GroupRecord, PartRecord
+from twisted_bulk.management.result_files import (
+    MIN_LINES,
+    ResultFile,
+    TextSearch,
+    index_of,
+    text_of,
+)
 from twisted_bulk.storage.folders import DataFolders
 
 MAX_INDEXES = 256  # that are kept in memory, of about 80 KB each; then the oldest goes
-#: Bytes of results that one call looks through for a text; then its cursor leads on.
-MAX_SEARCHED_BYTES = 16_000_000
-LINE_BYTES = 1024  # that most lines have at most
-
-_outcome = msgspec.json.Decoder(Outcome)
 
 
 @dataclass
@@ -33,7 +34,7 @@ class Found:
     """What a search has found.
 
     :param outcomes: of members, in order
-    :param count: how many they are; more than ``outcomes`` where these were not wanted
+    :param count: how many there are, where only that was asked
     :param cursor: the number of the member after which it goes on; 0: at the end
     :param missing: numbers of parts whose results are not on this node, with the node that has them
         or an empty name
@@ -43,60 +44,6 @@ class Found:
     count: int = 0
     cursor: int = 0
     missing: dict[int, str] = field(default_factory=dict)
-
-
-class _Place:
-    """A file of results: its text, and its index."""
-
-    def __init__(self, text: "mmap.mmap | bytes", index: MemberIndex) -> None:
-        self.text = text
-        self.index = index
-
-    def line(self, position: int) -> bytes:
-        """The JSON of one member."""
-        begin, size = self.index.offsets[position], LINE_BYTES
-        while True:
-            line, end, _ = self.text[begin : begin + size].partition(b"\n")
-            if end or begin + size >= len(self.text):
-                return line.removesuffix(b",")
-            size *= 8
-
-
-class _Looked:
-    """The look for a text in results, and how much has been looked through.
-
-    ``lines``: how many were looked at one by one.
-    """
-
-    def __init__(self, wanted: Selection) -> None:
-        self._wanted = wanted
-        self._needle = wanted.needle
-        self._bytes = 0
-        self.lines = 0
-
-    @property
-    def enough(self) -> bool:
-        """Whether this call must end."""
-        return self._bytes > MAX_SEARCHED_BYTES
-
-    def through(self, place: _Place, positions: Sequence[int]) -> Sequence[int]:
-        """``positions``, or none if the file has the text nowhere."""
-        if self._needle and 4 * len(positions) > len(place.index.numbers):
-            self._bytes += len(place.text) // 8  # so much faster than line by line
-            if self._needle not in place.text[:].lower():
-                return ()
-        return positions
-
-    def match(self, line: bytes) -> Outcome | None:
-        """The outcome in a line, if it has the text."""
-        self.lines += 1
-        if self._needle:
-            self._bytes += len(line)
-            if self._needle not in line.lower():
-                return None
-        outcome = _outcome.decode(line)
-        texts = outcome.url, outcome.name, outcome.code, outcome.detail
-        return outcome if self._wanted.has_text(*texts) else None
 
 
 class MemberSearch:
@@ -116,7 +63,7 @@ class MemberSearch:
         :param most: how many; beyond them the cursor leads on
         :param only: the number of a part, from 1; 0: all parts
         """
-        found, looked = Found(), _Looked(wanted)
+        found, looked = Found(), TextSearch(wanted)
         for number, first, part in parts_after(record, after, only):
             place = self._place(record, number, first, part, found)
             if place is None:
@@ -126,13 +73,12 @@ class MemberSearch:
                 return found
             for position in looked.through(place, _from(place.index, wanted, after)):
                 member = place.index.numbers[position]
-                if len(found.outcomes) == most or (looked.enough and looked.lines):
+                if len(found.outcomes) == most or (looked.enough and looked.lines >= MIN_LINES):
                     found.cursor = member - 1
                     return found
                 outcome = looked.match(place.line(position))
                 if outcome is not None:
                     found.outcomes.append(_with_number(outcome, member))
-        found.count = len(found.outcomes)
         return found
 
     def count(self, record: GroupRecord, wanted: Selection, after: int = 0) -> Found:
@@ -140,7 +86,7 @@ class MemberSearch:
 
         :param after: as the cursor of the call before
         """
-        found, looked = Found(), _Looked(wanted)
+        found, looked = Found(), TextSearch(wanted)
         for number, first, part in parts_after(record, after):
             place = self._place(record, number, first, part, found)
             if place is None:
@@ -161,7 +107,7 @@ class MemberSearch:
         place = self._place(record, number, first, record.parts[number - 1], Found())
         if place is None:
             return None
-        looked = _Looked(wanted)
+        looked = TextSearch(wanted)
         positions = looked.through(place, place.index.select(wanted))
         if not wanted.text:
             return len(positions)
@@ -178,7 +124,7 @@ class MemberSearch:
 
     def _place(
         self, record: GroupRecord, number: int, first: int, part: PartRecord, found: Found
-    ) -> _Place | None:
+    ) -> ResultFile | None:
         """The results of a part; None: there are none yet, or they are elsewhere."""
         node, path = self._path(record, number, part)
         if path is not None:
@@ -203,36 +149,18 @@ class MemberSearch:
             return told.node, attempt / RUNNING if attempt else None
         return "", None
 
-    def _opened(self, path: Path, first: int) -> _Place:
-        text = _text(path)
+    def _opened(self, path: Path, first: int) -> ResultFile:
+        text = text_of(path)
         key = (path, len(text))
         with self._lock:
             index = self._indexes.pop(key, None)
         if index is None:
-            index = _index(path, text, first)
+            index = index_of(path, text, first)
         with self._lock:
             self._indexes[key] = index
             while len(self._indexes) > MAX_INDEXES:
                 self._indexes.popitem(last=False)
-        return _Place(text, index)
-
-
-def _text(path: Path) -> "mmap.mmap | bytes":
-    """The text of a file of results, in which each result has a line."""
-    with open(path, "rb") as file:
-        size = file.seek(0, 2)
-        text = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) if size else b""
-    if path.name == MANIFEST and text[:2] != b"[\n":  # of an older version, and with secrets
-        return b"[\n" + b",\n".join(read_whole(path)) + b"\n]\n"
-    return text
-
-
-def _index(path: Path, text: "mmap.mmap | bytes", first: int) -> MemberIndex:
-    """Read from the file beside the results; made of their lines where there is none."""
-    with suppress(OSError, ValueError):
-        if path.name == MANIFEST:
-            return MemberIndex.decode(path.with_name(INDEX_FILE).read_bytes())
-    return MemberIndex.of(lines_of(text[:]), first)
+        return ResultFile(text, index)
 
 
 def parts_after(

@@ -1,35 +1,31 @@
 """The members of a batch as the API shows them: a page, a count, those that wait."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
-from twisted.internet.defer import DeferredSemaphore
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.threads import deferToThread
 
 from twisted_bulk.batch.masks import show
 from twisted_bulk.batch.model import Outcome, PartSpec, unpack_members
 from twisted_bulk.batch.selection import STATUSES, Selection
-from twisted_bulk.errors import InvalidRequest, Unavailable
+from twisted_bulk.errors import InvalidRequest
 from twisted_bulk.jobs.group_model import GroupRecord
 from twisted_bulk.jobs.groups import GroupQueue
 from twisted_bulk.management.counts import Counts
 from twisted_bulk.management.manifest import part_number
 from twisted_bulk.management.member_search import MemberSearch, parts_after
+from twisted_bulk.system.threads import BoundedThreads
 
 MAX_PAGE = 200  # members in one answer
 MAX_TEXT = 200  # characters that are searched for
 MAX_SHOWN = 300  # characters of a URL, a name and a detail; ``full`` shows all of one member
 MAX_SEARCHES = 2  # threads that search at once: they compete with the reactor's thread
 MAX_WAITING = 100  # searches that wait for a thread; more are 503
-RETRY_AFTER = 5  # seconds for a client whose search was refused
 WAITING = "waiting"  # the status of members that have not ended
-
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -75,38 +71,42 @@ class Members:
         self._queue = queue
         self._search = search
         self._counts = Counts(clock)
-        self._searching = DeferredSemaphore(MAX_SEARCHES)
+        self._threads = BoundedThreads(MAX_SEARCHES, MAX_WAITING, "members are searched")
 
     async def page(self, record: GroupRecord, asked: AskedMembers) -> dict[str, Any]:
-        """Members in their order, as ``{"run", "members", "cursor", "missing"}``.
+        """Members in their order, as ``{"run", "members", "cursor", "missing", "whole"}``.
 
         There may be fewer than ``limit`` though more follow. ``run``: of the batch. ``missing``:
-        parts whose results are on other nodes, as ``{"part", "node"}``.
+        parts whose results are on other nodes, as ``{"part", "node"}``. ``whole``: parts that
+        failed as a whole, before they looked at their members.
 
         :raises InvalidRequest: names the parameter
         """
         limit, cursor = _limit(asked), _cursor(asked.cursor)
         only = part_number(record, asked.part)
         if asked.status == WAITING:
-            shown, after = await self._waiting(record, cursor, limit, only)
+            full = asked.full == "true"
+            shown, after = await self._waiting(record, cursor, limit, only, full)
             missing = list[dict[str, Any]]()
         else:
             wanted = asked.selection
-            found = await self._on_thread(
+            found = await self._threads.run(
                 lambda: self._search.find(record, wanted, cursor, limit, only=only)
             )
             full = asked.full == "true"
             shown = [_shown(one, full) for one in found.outcomes]
             after, missing = found.cursor, _missing(found.missing)
-        page = {
+        page: dict[str, Any] = {
             "run": record.runs + 1, "members": shown, "cursor": str(after) if after else None,
-            "missing": missing,
+            "missing": missing, "whole": list(_whole(record)),
         }  # fmt: skip
         if asked.count == "true" and asked.status != WAITING and not only:
             if not cursor and not after:  # these are all
                 page["count"] = {"at_least": len(shown), "exact": len(shown), "age": 0.0}
             else:
                 page["count"] = await self._count(record, wanted)
+            if missing:  # how many these have is not known here
+                page["count"] = {**page["count"], "exact": None, "age": None}
         return page
 
     async def selected(self, record: GroupRecord, wanted: Selection) -> dict[int, int]:
@@ -115,14 +115,14 @@ class Members:
         for number, part in enumerate(record.parts, 1):
             if part.result and part.ok < part.size:
                 search = partial(self._search.count_part, record, wanted, number)
-                found = await self._on_thread(search)
+                found = await self._threads.run(search)
                 if found is not None:
                     counted[number] = found
         return counted
 
     async def _count(self, record: GroupRecord, wanted: Selection) -> dict[str, Any]:
         async def some(cursor: str) -> tuple[int, str]:
-            found = await self._on_thread(
+            found = await self._threads.run(
                 lambda: self._search.count(record, wanted, int(cursor or 0))
             )
             return found.count, str(found.cursor or "")
@@ -130,7 +130,7 @@ class Members:
         return await self._counts.of((record.id, record.run, record.change, wanted), some)
 
     async def _waiting(
-        self, record: GroupRecord, after: int, limit: int, only: int
+        self, record: GroupRecord, after: int, limit: int, only: int, full: bool
     ) -> tuple[list[dict[str, Any]], int]:
         """Members that have not ended, and the cursor of the next page or 0."""
         shown: list[dict[str, Any]] = []
@@ -143,28 +143,25 @@ class Members:
             if packed is None or not payload:
                 continue
             spec = msgspec.json.decode(payload, type=PartSpec)
-            list_some = partial(self._not_ended, record, spec, packed, after, limit - len(shown))
-            shown += await self._on_thread(list_some)
+            list_some = partial(
+                self._not_ended, record, spec, packed, after, limit - len(shown), full
+            )
+            shown += await self._threads.run(list_some)
             if len(shown) == limit:
                 return shown, shown[-1]["member"]
         return shown, 0
 
     def _not_ended(
-        self, record: GroupRecord, spec: PartSpec, packed: bytes, after: int, room: int
+        self, record: GroupRecord, spec: PartSpec, packed: bytes, after: int, room: int, full: bool
     ) -> list[dict[str, Any]]:
         ended = self._search.ended(record, spec.part, spec.first)
         found: list[dict[str, Any]] = []
         for number, member in enumerate(unpack_members(packed), spec.first + 1):
             if len(found) < room and number > after and number not in ended:
                 url = show(member.url, spec.show_urls)
-                texts = _cut({"url": url, "name": member.name})
+                texts: dict[str, Any] = {"url": url, "name": member.name, "cut": False}
+                texts |= {} if full else _cut(texts)
                 found.append({"member": number, "status": WAITING, "part": spec.part} | texts)
-        return found
-
-    async def _on_thread(self, search: Callable[[], _T]) -> _T:
-        if len(self._searching.waiting) >= MAX_WAITING:
-            raise Unavailable("too many members are searched at once", RETRY_AFTER)
-        found: _T = await self._searching.run(deferToThread, search)
         return found
 
 
@@ -191,6 +188,12 @@ def _cut(shown: dict[str, Any]) -> dict[str, Any]:
     cut: dict[str, Any] = {name: f"{shown[name][: MAX_SHOWN - 1]}…" for name in long}
     rest = {name: shown[name] for name in ("url", "name") if name not in cut}
     return {**rest, **cut, "cut": bool(long)}
+
+
+def _whole(record: GroupRecord) -> Iterator[dict[str, Any]]:
+    for number, part in enumerate(record.parts, 1):
+        if part.state == "dead" and not part.result:
+            yield {"part": number, "members": part.size, "code": part.why, "detail": part.error}
 
 
 def _missing(nodes: dict[int, str]) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ import msgspec
 
 from twisted_bulk.batch.model import PartResult, task_of
 from twisted_bulk.batch.selection import Selection
-from twisted_bulk.errors import NotRetryable, RunChanged
+from twisted_bulk.errors import InvalidRequest, NotRetryable, RunChanged
 from twisted_bulk.jobs.group_model import ENDED, GroupRecord, PartRecord
 from twisted_bulk.jobs.groups import GroupQueue
 from twisted_bulk.management.listing import Listing
@@ -45,14 +45,18 @@ class Retries:
         :raises RunChanged: it is in another run than the caller knows
         """
         self._check()
+        if retry.only is not None and retry.replace:
+            raise InvalidRequest("only, replace: expected one of them")
         record = await self._listing.record(key)
         _check_run(record, retry)
         only, jobs = b"", list[int]()
         if retry.only is not None:
             wanted = retry.only.selection
-            jobs = list(await self._counted(record, wanted))
-            if not jobs:
+            counted = await self._counted(record, wanted)
+            if not counted:
                 raise NotRetryable(f"no failed member of batch {task_of(key)} is meant")
+            _check_need(record, sum(counted.values()))
+            jobs = list(counted)
             only = msgspec.json.encode(wanted)
         replaced = await self._grouping.replace(record, retry.replace)
         # What was attached is not detached here, as the outcome may not be known: it expires.
@@ -76,6 +80,7 @@ class Retries:
         retried = failed
         if retry.only is not None:
             retried = sum((await self._counted(record, retry.only.selection)).values())
+            _check_need(record, retried)
         reasons = {"done": record.total - failed, "not_meant": failed - retried}
         left = [{"reason": why, "members": count} for why, count in reasons.items() if count]
         return {"run": record.runs + 1, "retried": retried, "left": left}
@@ -100,12 +105,23 @@ def _told(part: PartRecord, first: int, wanted: Selection) -> int:
     """
     if wanted.members and not any(first < one <= first + part.size for one in wanted.members):
         return 0
-    if not part.result:  # it failed as a whole
-        return part.size if wanted.may_match(part.why, "") and not wanted.host else 0
+    if not part.result:  # it failed as a whole: what is known of its members is that
+        is_meant = wanted.code in ("", part.why)
+        return 0 if wanted.host or wanted.text or wanted.members else part.size * is_meant
     failures = msgspec.json.decode(part.result, type=PartResult).failures
     if not failures:  # an older version of the program wrote no groups
         return part.size - part.ok
     return sum(count for code, host, count in failures if wanted.may_match(code, host))
+
+
+def _check_need(record: GroupRecord, retried: int) -> None:
+    """:raises NotRetryable: the batch would fail by its policy, whatever becomes of these"""
+    done = sum(part.ok for part in record.parts)
+    if done + retried < record.need:
+        raise NotRetryable(
+            f"by its policy batch {task_of(record.id)} needs {record.need} members, so more of"
+            " those that failed have to be tried"
+        )
 
 
 def _check_run(record: GroupRecord, retry: Retry) -> None:

@@ -12,8 +12,9 @@ from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from twisted_bulk.batch.failure_counts import FailureCounts
 from twisted_bulk.batch.model import PartResult
-from twisted_bulk.batch.report import MAX_BRIEF_ERRORS, part_results
+from twisted_bulk.batch.report import MAX_BRIEF_ERRORS, MAX_BRIEF_GROUPS, part_results
 from twisted_bulk.consumer.acks import adopt
 from twisted_bulk.errors import Unavailable
 from twisted_bulk.jobs.group_model import ENDED, PartRecord
@@ -199,12 +200,12 @@ class Janitor(MultiService):
 
 
 def _brief(part: PartRecord) -> bytes:
-    """The result of a part without all but the first errors; empty: it is that short already."""
+    """The result of a part with its first errors and largest groups only; empty: it is so short."""
     if not part.result:
         return b""
     result = msgspec.json.decode(part.result, type=PartResult)
-    if len(result.errors) <= MAX_BRIEF_ERRORS:
+    failures = FailureCounts(result.failures).largest(MAX_BRIEF_GROUPS)
+    if len(result.errors) <= MAX_BRIEF_ERRORS and len(failures) == len(result.failures):
         return b""
-    return msgspec.json.encode(
-        msgspec.structs.replace(result, errors=result.errors[:MAX_BRIEF_ERRORS])
-    )
+    errors = result.errors[:MAX_BRIEF_ERRORS]
+    return msgspec.json.encode(msgspec.structs.replace(result, errors=errors, failures=failures))

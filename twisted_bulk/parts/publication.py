@@ -83,10 +83,13 @@ def keep_failed(part: PartState, previous: PartResult, wanted: Selection, public
         return
     for place, line in enumerate(read_whole(path)):
         outcome = msgspec.json.decode(line, type=Outcome | None)
-        if outcome is None or outcome.status != "failed" or wanted.matches(outcome):
+        if outcome is None or outcome.status != "failed":
             continue
-        number = outcome.member - part.spec.first - 1 if outcome.member else place
-        if 0 <= number < len(part.members) and part.outcomes[number] is None:
+        # An older version of the program wrote no numbers.
+        member = outcome.member or part.spec.first + place + 1
+        outcome = msgspec.structs.replace(outcome, member=member)
+        number = member - part.spec.first - 1
+        if not wanted.matches(outcome) and 0 <= number < len(part.members):
             part.still_failed(number, outcome)
 
 

@@ -98,6 +98,8 @@ class PartState:
 
     def still_failed(self, number: int, outcome: Outcome) -> None:
         """Member ``number`` (from 0) is not tried in this run; it failed in the one before."""
+        # Another member may have its name of that run now.
+        outcome = msgspec.structs.replace(outcome, name=self.naming.names[number])
         self.outcomes[number] = outcome
         self._news.append(outcome)
         self._count_failure(outcome)

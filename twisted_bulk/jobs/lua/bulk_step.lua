@@ -8,7 +8,7 @@ local id, key, groups = ARGV[1], P .. 'bk:' .. ARGV[1], P .. 'bi:' .. ARGV[1]
 local state, action, value, frozen = unpack(call('HMGET', key, 'state', 'action', 'value', 'frozen'))
 if state ~= 'running' then return {0} end
 if action ~= 'retry' and action ~= 'notify' then write_first() end
-local reply, left, cost = {1}, {}, 0
+local reply, left, cost, is_full, moved = {1}, {}, 0, false, false
 
 -- Returns 1: it was changed; -2: there is no room for it; another number: it was not changed.
 local function act(gid)
@@ -25,14 +25,16 @@ for _, gid in ipairs(some) do
   local why, jobs = ineligible(action, gid, frozen), call('HGET', P .. 'g:' .. gid, 'jobs')
   if not why then
     local outcome = act(gid)
-    if outcome == -2 then
-      reply[1] = -1
-      break
-    end
-    if outcome == 1 then reply[#reply + 1] = gid else why = 'changed' end
+    if outcome == -2 then why = 'full'
+    elseif outcome == 1 then reply[#reply + 1] = gid
+    else why = 'changed' end
   end
-  if why then left[why] = (left[why] or 0) + 1 end
-  call('ZREM', groups, gid)
+  if why == 'full' then is_full = true  -- a smaller one may have room
+  else
+    if why then left[why] = (left[why] or 0) + 1 end
+    call('ZREM', groups, gid)
+    moved = true
+  end
   cost = cost + tonumber(jobs or 1)
   if cost >= BULK_COST then break end
 end
@@ -42,5 +44,5 @@ if call('ZCARD', groups) == 0 then
   call('HSET', key, 'state', 'done', 'ended', whole(now))
   call('PEXPIRE', key, ARGV[5])
   reply[1] = 0
-end
+elseif is_full and not moved then reply[1] = -1 end
 return finished(reply)

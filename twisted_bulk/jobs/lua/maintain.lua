@@ -104,6 +104,11 @@ for _, gid in ipairs(call('ZRANGEBYSCORE', P .. 'gend', '-inf', whole(old), 'LIM
 end
 -- Groups that an older version of the program wrote are not in all indexes.
 local index, indexed = unpack(call('HMGET', P .. 'meta', 'index', 'indexed'))
+if index == INDEX and call('ZCARD', P .. 'names') < call('ZCARD', P .. 'groups') then
+  -- A node of an older version has submitted some since.
+  call('HDEL', P .. 'meta', 'index', 'indexed')
+  index, indexed = nil, nil
+end
 if index ~= INDEX then
   local some = call('ZRANGEBYSCORE', P .. 'groups', '(' .. (indexed or '0'), '+inf', 'WITHSCORES', 'LIMIT', 0, 500)
   for i = 1, #some, 2 do

@@ -95,7 +95,11 @@ local function again_group(gid, cap, replaced, wanted, only)
     call('HINCRBY', g, 'units', -1000 * job.size)
     if job.why == 'expired' then call('HINCRBY', g, 'expired', -1) end
   end
-  for _, job in ipairs(chosen) do untag_group(gid, jobs, nonce, job.tags) end
+  local tags = {}
+  for _, job in ipairs(chosen) do
+    for tag in string.gmatch(job.tags, '[^,]+') do tags[tag] = true end
+  end
+  untag_group(gid, jobs, nonce, tags)
   call('HDEL', g, 'ended', 'started', 'cancelled', 'hopeless')
   call('HINCRBY', g, 'runs', 1)
   call('HSET', g, 'queued', whole(now))

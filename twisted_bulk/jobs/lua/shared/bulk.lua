@@ -1,6 +1,6 @@
 -- Bulk actions: what users do with many groups at once.
 --
---   bulks           ZSET    bulk action -> when it was planned
+--   bulks           ZSET    bulk action -> its serial number (`bseq` of meta)
 --   bk:<bulk>       HASH    one bulk action
 --   bi:<bulk>       ZSET    the groups that it is still to look at -> serial number
 --
@@ -8,7 +8,7 @@
 --   action          cancel, retry, delete, priority, notify
 --   value           of action priority
 --   by              the token that planned it
---   state           planned, running, stopped, done
+--   state           finding (its groups), planned, running, stopped, done
 --   frozen          when it was planned: it changes the groups that were found then, as they were then
 --   total, eligible  how many groups were found, and how many of them would be changed
 --   done            groups that were changed
@@ -43,14 +43,16 @@ local function running_bulks()
   return n
 end
 
-local BULK_COST = 200  -- jobs of groups that one step changes at most, but for the last group
+local BULK_COST = 200   -- jobs of groups that one step changes at most, but for the last group
+local FILL_COST = 2000  -- jobs of groups that one step of a plan looks at at most, but for the last group
 
 -- Why an action does not change a group, or nil. `frozen`: the moment of the plan.
 local function ineligible(action, gid, frozen)
-  local state, ended, queued, after_queue, nonce, runs = unpack(
-    call('HMGET', P .. 'g:' .. gid, 'state', 'ended', 'queued', 'after_queue', 'nonce', 'runs'))
+  local state, created, ended, queued, after_queue, nonce, runs = unpack(
+    call('HMGET', P .. 'g:' .. gid, 'state', 'created', 'ended', 'queued', 'after_queue', 'nonce', 'runs'))
   if not state or state == 'deleted' then return 'unknown' end
-  local since = ended or queued
+  -- It may be another group by now that got the id.
+  local since = ended or queued or created
   if action == 'notify' then
     if not call('ZSCORE', P .. 'gt:' .. AFTER_FAILED, gid) then return 'not_undelivered' end
     since = call('HGET', after_queue .. 'j:' .. after_id(gid, nonce, runs), 'end')

@@ -26,26 +26,27 @@ end
 -- The tags of a group are those of its jobs that have ended. `tags`: words with commas between them.
 local function tag_group(gid, tags)
   local serial = call('HGET', P .. 'g:' .. gid, 'serial')
+  if not serial then return end
   for tag in string.gmatch(tags, '[^,]+') do call('ZADD', P .. 'gt:' .. tag, serial, gid) end
 end
 
--- Take the tags `tags` from a group, but for those that one of its jobs still has.
+-- Take the tags `tags` (a set) from a group, but for those that one of its jobs still has.
 local function untag_group(gid, jobs, nonce, tags)
-  local still = ','
+  if not next(tags) then return end
   for i = 1, tonumber(jobs) do
-    still = still .. (call('HGET', P .. 'j:' .. job_id(gid, nonce, i), 'tags') or '') .. ','
+    local still = call('HGET', P .. 'j:' .. job_id(gid, nonce, i), 'tags')
+    for tag in string.gmatch(still or '', '[^,]+') do tags[tag] = nil end
   end
-  for tag in string.gmatch(tags, '[^,]+') do
-    if not string.find(still, ',' .. tag .. ',', 1, true) then call('ZREM', P .. 'gt:' .. tag, gid) end
-  end
+  for tag in pairs(tags) do call('ZREM', P .. 'gt:' .. tag, gid) end
 end
 
 -- The tag of a group whose following job has failed; Q is the prefix of the group's queue.
 local AFTER_FAILED = '~after_failed'
 local function note_after(Q, id, failed)
   local gid = string.match(id, '^(.*)@')
-  local serial = call('HGET', Q .. 'g:' .. gid, 'serial')
-  if failed and serial then call('ZADD', Q .. 'gt:' .. AFTER_FAILED, serial, gid)
+  local serial, nonce, runs = unpack(call('HMGET', Q .. 'g:' .. gid, 'serial', 'nonce', 'runs'))
+  -- The job of a run before the present one says nothing of this one.
+  if failed and serial and id == after_id(gid, nonce, runs) then call('ZADD', Q .. 'gt:' .. AFTER_FAILED, serial, gid)
   else call('ZREM', Q .. 'gt:' .. AFTER_FAILED, gid) end
 end
 
@@ -74,6 +75,7 @@ local function source_of(filter)
       best, size = keys, n
       rest = {states = filter.states, owner = filter.owner, tags = filter.tags, prefix = filter.prefix}
       rest[condition] = none
+      rest.is_by_tag = condition == 'tags'
     end
   end
   if filter.owner ~= '' then consider({P .. 'go:' .. filter.owner}, 'owner', '') end
@@ -88,6 +90,8 @@ end
 
 -- Whether a group that is in an index meets the conditions of a filter but for its times.
 local function matches(filter, gid)
+  -- A node of an older version may have forgotten it, and knows nothing of tags.
+  if filter.is_by_tag and not call('ZSCORE', P .. 'groups', gid) then return false end
   if #filter.prefix > 0 and string.sub(name_entry(gid), 1, #filter.prefix) ~= filter.prefix then return false end
   if #filter.states > 0 or filter.owner ~= '' then
     local state, owner = unpack(call('HMGET', P .. 'g:' .. gid, 'state', 'owner'))
@@ -121,6 +125,8 @@ local function newest_first(a, b) return a[2] > b[2] end
 -- they are more than `most`.
 local function with_prefix(prefix, most)
   local first, last = '[' .. prefix, '[' .. prefix .. '\255'
+  -- While groups of an older version are being indexed, some names are missing.
+  if call('HGET', P .. 'meta', 'index') ~= INDEX then return nil end
   if call('ZLEXCOUNT', P .. 'names', first, last) > most then return nil end
   local entries = call('ZRANGEBYLEX', P .. 'names', first, last)
   local found = {}

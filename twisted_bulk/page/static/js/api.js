@@ -12,7 +12,7 @@ try {
 const kept = new Map();
 let unauthorized = () => {};
 
-export const session = { scopes: [], everybody: false, rate: null, name: "" };
+export const session = { scopes: [], everybody: false, rate: null };
 
 export class Problem extends Error {
   constructor(status, code, detail) {
@@ -51,7 +51,7 @@ export function headers() {
 }
 
 // The answer of a call, as an object. Raises Problem.
-export async function call(method, path, body, signal) {
+async function call(method, path, body) {
   const sent = { ...headers() };
   const known = method === "GET" ? kept.get(path) : undefined;
   if (known) sent["If-None-Match"] = known.tag;
@@ -59,11 +59,10 @@ export async function call(method, path, body, signal) {
   let answer;
   try {
     answer = await fetch(path, {
-      method, headers: sent, signal, cache: "no-store", credentials: "omit",
-      body: body === undefined ? undefined : typeof body === "string" || body instanceof Blob ? body : JSON.stringify(body),
+      method, headers: sent, cache: "no-store", credentials: "omit",
+      body: body === undefined ? undefined : JSON.stringify(body),
     });
-  } catch (error) {
-    if (error.name === "AbortError") throw error;
+  } catch {
     throw new Problem(0, "unreachable", "");
   }
   if (answer.status === 304 && known) return known.data;
@@ -84,7 +83,7 @@ function keep(path, tag, data) {
   if (kept.size > MAX_KEPT) kept.delete(kept.keys().next().value);
 }
 
-export const get = (path, signal) => call("GET", path, undefined, signal);
+export const get = (path) => call("GET", path);
 export const post = (path, body) => call("POST", path, body ?? {});
 export const patch = (path, body) => call("PATCH", path, body);
 export const remove = (path) => call("DELETE", path);

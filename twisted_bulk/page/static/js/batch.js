@@ -7,12 +7,10 @@ import { failures } from "./failures.js";
 import { count, duration, moment, size, speed } from "./format.js";
 import { members } from "./members.js";
 import { attempt, confirm, say } from "./notices.js";
-import { badge, Bar, cell, fact, situation, table } from "./parts.js";
+import { badge, Bar, cell, ENDED, fact, situation, table } from "./parts.js";
 import { t } from "./words.js";
 
 const REFRESH_MS = 1000; // between two looks at one batch, at least
-const ENDED = ["done", "partial", "failed", "cancelled", "expired"];
-
 export async function show(place, [id], filter) {
   const path = (more = "") => api.batchPath(id, more);
   let batch = await api.get(path());
@@ -49,18 +47,19 @@ export async function show(place, [id], filter) {
   }
 
   update();
-  await listed.load();
-  let timer = null, wasEnded = ENDED.includes(batch.status);
+  await attempt(listed.load);
+  let timer = null, wasEnded = ENDED.includes(batch.status), isGone = false;
   return {
     event({ name, data }) {
       const isMine = name === "full" || (data.task_id === batch.task_id && (!data.owner || data.owner === batch.owner));
-      if (!isMine || timer) return;
+      if (!isMine || timer || isGone) return;
       timer = setTimeout(async () => {
         timer = null;
         try {
           await refresh();
         } catch (problem) {
-          if (problem.code === "no_such_batch") say(t("was_deleted"), "bad");
+          isGone = problem.code === "no_such_batch";
+          if (isGone) say(t("was_deleted"), "bad");
           return;
         }
         const isEnded = ENDED.includes(batch.status);
@@ -68,7 +67,10 @@ export async function show(place, [id], filter) {
         wasEnded = isEnded;
       }, REFRESH_MS);
     },
-    close: () => clearTimeout(timer),
+    close() {
+      isGone = true;
+      clearTimeout(timer);
+    },
   };
 }
 
@@ -82,7 +84,7 @@ function actionsOf(batch, path, refresh) {
         if (priority !== undefined) does(() => api.patch(path(), { priority }), t("saved"));
       }),
       button(t("do_cancel"), async () => {
-        if (await confirm(t("do_cancel"), t("cancel_sure"), t("do_cancel"))) does(() => api.remove(path()), t("cancelled"));
+        if (await confirm(t("do_cancel"), t("cancel_sure"), t("do_cancel"))) does(() => api.remove(path("?only=cancel")), t("cancelled"));
       }, { class: "danger" }),
     ];
   }
@@ -90,7 +92,7 @@ function actionsOf(batch, path, refresh) {
     batch.failed > 0 && button(t("retry_all_failed"), () => does(() => api.post(path("/retry"), { run: batch.run }), t("retried")), { class: "main" }),
     button(t("do_delete"), async () => {
       if (await confirm(t("do_delete"), t("delete_warning"), t("do_delete"))) {
-        if (await attempt(() => api.remove(path()), t("deleted"))) location.hash = "#/batches";
+        if (await attempt(() => api.remove(path("?only=delete")), t("deleted"))) location.hash = "#/batches";
       }
     }, { class: "danger" }),
   ];

@@ -5,11 +5,10 @@ import * as api from "./api.js";
 import { bulk } from "./bulk.js";
 import { button, h, put, setText } from "./dom.js";
 import { howMany } from "./format.js";
-import { BATCH_COLUMNS, BatchRow, keyOf, table } from "./parts.js";
+import { BATCH_COLUMNS, BatchRow, keyOf, STATES, table } from "./parts.js";
 import { t } from "./words.js";
 
 const LIMIT = 50;
-const STATES = ["queued", "running", "done", "partial", "failed", "cancelled", "expired"];
 const FIELDS = ["id", "owner", "code", "since", "before"];
 const ACTIONS = ["cancel", "retry", "delete", "priority", "notify"];
 
@@ -34,6 +33,15 @@ export async function show(place, rest, filter) {
   }
 
   async function load() {
+    more.disabled = true; // a second page meanwhile would be the same one
+    try {
+      await loadPage();
+    } finally {
+      more.disabled = false;
+    }
+  }
+
+  async function loadPage() {
     const isFirst = cursor === null;
     let found = await api.get(path({ cursor, count: isFirst }));
     if (isFirst) setText(total, t("found", { n: found.count?.at_least ?? 0, count: howMany(found.count) }));
@@ -115,23 +123,44 @@ export async function show(place, rest, filter) {
   await load();
   let isWaiting = false; // there are new batches that are not shown yet
 
+  // The rows stay where they are until the viewer wants them to move.
+  function announce() {
+    if (isWaiting) return;
+    isWaiting = true;
+    put(news, button(t("news"), () => {
+      isWaiting = false;
+      put(news);
+      refresh();
+    }, { class: "main" }));
+  }
+
+  // Bring the rows up to date where events were missed; none moves.
+  async function lookAgain() {
+    let from = null, left = rows.size;
+    do {
+      const found = await api.get(path({ cursor: from }));
+      for (const batch of found.batches) {
+        if (rows.has(keyOf(batch))) rows.get(keyOf(batch)).update(batch);
+        else if (isNew(batch)) announce();
+      }
+      left -= found.batches.length;
+      from = found.cursor;
+    } while (from && left > 0);
+  }
+
   function isNew(batch) {
-    const mine = batch.task_id.startsWith(filter.id || "") && (!filter.owner || batch.owner === filter.owner);
-    return mine && batch.run === 1 && batch.created > newest;
+    const fits = batch.task_id.startsWith(filter.id || "") && (!filter.owner || batch.owner === filter.owner)
+      && (!filter.status || filter.status.split(",").includes(batch.status)) && !filter.code && !filter.callback && !filter.before;
+    return fits && batch.run === 1 && batch.created > newest;
   }
 
   return {
     event({ name, data }) {
+      if (name === "full") return lookAgain().catch(() => {});
+      if (name === "deleted") return rows.forEach((row) => row.batch.task_id === data.task_id && row.markGone());
       const row = name === "batch" && rows.get(keyOf(data));
       if (row) return row.update(data);
-      if (name !== "batch" || isWaiting || !isNew(data)) return;
-      // The rows stay where they are until the viewer wants them to move.
-      isWaiting = true;
-      put(news, button(t("news"), () => {
-        isWaiting = false;
-        put(news);
-        refresh();
-      }, { class: "main" }));
+      if (name === "batch" && isNew(data)) announce();
     },
   };
 }

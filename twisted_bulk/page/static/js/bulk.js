@@ -16,11 +16,15 @@ export async function bulk(action, meant) {
     priority = await askPriority();
     if (priority === undefined) return false;
   }
-  return dialog(t(`do_${action}`), (close) => {
+  let isBegun = false;
+  await dialog(t(`do_${action}`), (close) => {
     const place = h("div", { "aria-live": "polite" }, h("p", null, t("looking")));
-    run(place, close, { action, priority, ...meant });
+    run(place, close, { action, priority, ...meant }, () => {
+      isBegun = true;
+    });
     return place;
   });
+  return isBegun;
 }
 
 export function askPriority() {
@@ -37,7 +41,7 @@ export function askPriority() {
   });
 }
 
-async function run(place, close, order) {
+async function run(place, close, order, begun) {
   let plan;
   try {
     plan = await api.post("/v1/bulk", order);
@@ -60,10 +64,12 @@ async function run(place, close, order) {
     put(place, bar, text, left, h("div", { class: "row end" }, stop, leave));
     try {
       let now = await api.post(`/v1/bulk/${plan.id}/start`);
+      begun();
       for (;;) {
         bar.value = now.done + now.left.reduce((sum, one) => sum + one.batches, 0);
         setText(text, t("bulk_done", { n: now.done, count: count(now.done), total: count(now.eligible) }));
         if (now.state !== "running") break;
+        if (!place.isConnected) return; // it goes on without being watched
         await new Promise((done) => setTimeout(done, LOOK_MS));
         now = await api.get(`/v1/bulk/${plan.id}`);
       }

@@ -4,10 +4,8 @@ import * as api from "./api.js";
 import { button, h, own } from "./dom.js";
 import { count } from "./format.js";
 import { confirm, fail, say } from "./notices.js";
-import { cell, table } from "./parts.js";
+import { cell, ENDED, table } from "./parts.js";
 import { has, t } from "./words.js";
-
-const ENDED = ["done", "partial", "failed", "cancelled", "expired"];
 
 // filter(values): shows the members that match in the list below
 export function failures(batch, path, refresh, filter) {

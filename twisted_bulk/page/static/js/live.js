@@ -10,6 +10,8 @@ const POLL_MS = 5000; // between two questions where there is no stream
 const listeners = new Set();
 let state = "away";
 let worker = null, stream = null, poll = null;
+let isOn = false; // between a start and a stop
+let isWatched = false; // whether this tab is seen
 
 export function listen(listener) {
   listeners.add(listener);
@@ -22,7 +24,7 @@ export function liveState() {
 
 function tell(message) {
   if (message.type === "state") {
-    if (message.state === "unknown") return worker?.postMessage({ type: "join", token: getToken() });
+    if (message.state === "unknown") return isOn && worker?.postMessage({ type: "join", token: getToken() });
     state = message.state;
   }
   for (const listener of [...listeners]) listener(message);
@@ -50,36 +52,39 @@ function startWorker() {
   worker.addEventListener("message", ({ data }) => tell(data));
   worker.start();
   worker.postMessage({ type: "join", token: getToken() });
-  setInterval(() => worker?.postMessage({ type: "ping" }), PING_MS);
+  setInterval(() => isOn && worker?.postMessage({ type: "ping" }), PING_MS);
   addEventListener("pagehide", () => worker?.postMessage({ type: "leave" }));
-  addEventListener("pageshow", (event) => event.persisted && worker?.postMessage({ type: "join", token: getToken() }));
+  addEventListener("pageshow", (event) => event.persisted && isOn && worker?.postMessage({ type: "join", token: getToken() }));
   return true;
 }
 
 // A tab that nobody sees needs no stream of its own.
 function startOwn() {
-  const canStream = window.ReadableStream && window.TextDecoderStream;
-  if (!canStream) {
+  if (!window.ReadableStream || !window.TextDecoderStream) {
     tell({ type: "state", state: "polling" });
-    poll = setInterval(() => document.hidden || tell({ type: "event", name: "full", data: {} }), POLL_MS);
+    poll ??= setInterval(() => isOn && !document.hidden && tell({ type: "event", name: "full", data: {} }), POLL_MS);
     return;
   }
-  const change = () => {
-    stream?.stop();
-    stream = document.hidden ? null : new Stream(getToken(), tell);
-    if (stream) tell({ type: "event", name: "full", data: {} });
-  };
-  document.addEventListener("visibilitychange", change);
-  change();
+  if (!isWatched) document.addEventListener("visibilitychange", openOwn);
+  isWatched = true;
+  openOwn();
+}
+
+function openOwn() {
+  stream?.stop();
+  stream = isOn && !document.hidden ? new Stream(getToken(), tell) : null;
+  if (stream) tell({ type: "event", name: "full", data: {} });
 }
 
 export function start() {
+  isOn = true;
   if (worker) worker.postMessage({ type: "join", token: getToken() });
-  else if (!stream && !poll && !startWorker()) startOwn();
+  else if (isWatched || poll || !startWorker()) startOwn();
 }
 
 // Hear nothing more, until the next start.
 export function stop() {
+  isOn = false;
   worker?.postMessage({ type: "leave" });
   stream?.stop();
   stream = null;

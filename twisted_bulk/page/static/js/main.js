@@ -18,10 +18,18 @@ let turn = 0; // of the views that were begun, the number of the last one
 let isIn = false;
 
 // The parts of an address such as `#/batch/ID?status=failed`.
-export function route() {
+function route() {
   const [path, search] = location.hash.replace(/^#\/?/, "").split("?");
-  const [name, ...rest] = path.split("/").map(decodeURIComponent);
+  const [name, ...rest] = path.split("/").map(decoded);
   return { name, rest, query: Object.fromEntries(new URLSearchParams(search || "")) };
+}
+
+function decoded(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text; // somebody wrote the address by hand
+  }
 }
 
 function header(current) {
@@ -101,6 +109,11 @@ async function start() {
     if (!["unauthorized", "protected_mode"].includes(problem.code)) put(main, h("h1", null, t("does_not_work")), h("p", null, fail(problem)));
     return;
   }
+  if (!api.may("read")) {
+    tools();
+    put(main, h("h1", null, t("does_not_work")), h("p", null, t("no_read")));
+    return;
+  }
   isIn = true;
   tools();
   live.start();
@@ -118,7 +131,7 @@ addEventListener("hashchange", open);
 live.listen((message) => {
   if (message.type === "state") {
     showState();
-    if (message.state === "refused") start();
+    if (message.state === "refused" && isIn) start();
   } else view?.event?.(message);
 });
 tools();

@@ -10,7 +10,7 @@ import { has, t } from "./words.js";
 const LIMIT = 50;
 const STATES = ["", "failed", "done", "unverified", "waiting"];
 
-// id: of the batch. wanted: the filter that the address has, with the prefix `m_`.
+// id: of the batch. wanted: the filter that the address has.
 export function members(id, wanted) {
   const filter = { status: wanted.status || "", code: wanted.code || "", host: wanted.host || "", text: wanted.text || "" };
   const before = []; // the cursors of the pages before this one
@@ -18,7 +18,7 @@ export function members(id, wanted) {
   const total = h("span", { class: "count", role: "status" });
   const titles = [t("number"), t("state"), t("name_url"), t("reason_title"), t("size"), ""];
   const list = table(t("members"), titles.map((title) => ({ title })), []);
-  const missing = h("p", { class: "warn" });
+  const missing = h("div", { class: "warn" });
   const back = button(t("previous"), () => turn(() => {
     cursor = before.pop() ?? null;
   }));
@@ -55,6 +55,7 @@ export function members(id, wanted) {
 
   async function load() {
     const mine = ++asked;
+    back.disabled = on.disabled = true;
     for (const [name, field] of Object.entries(fields)) if (document.activeElement !== field) field.value = filter[name];
     let page = await api.get(api.batchPath(id, `/members${api.query({ ...filter, limit: LIMIT, cursor, count: !cursor })}`));
     const counted = page.count;
@@ -70,16 +71,20 @@ export function members(id, wanted) {
     on.disabled = !next;
     if (counted) setText(total, t("found_members", { n: counted.at_least, count: howMany(counted) }));
     else if (!cursor) setText(total, page.members.length ? "" : t("no_members"));
-    missing.hidden = !page.missing.length;
-    if (page.missing.length) setText(missing, t("elsewhere", { parts: page.missing.map((one) => `${one.part} (${one.node || "?"})`).join(", ") }));
+    put(
+      missing,
+      page.missing.length > 0 && h("p", null, t("elsewhere", { parts: page.missing.map((one) => `${one.part} (${one.node || "?"})`).join(", ") })),
+      page.whole.map((one) => h("p", null, t("whole_part", { part: one.part, n: one.members, count: count(one.members) }), " ", h("code", null, one.code), " ", own(one.detail))),
+    );
   }
 
   function row(member) {
     const text = h("td", { class: "url", "data-title": t("name_url") }, own(member.name), h("br"), h("small", null, own(member.url)));
     const why = cell(t("reason_title"), member.code && [h("code", { title: has(`code_${member.code}`) ? t(`code_${member.code}`) : null }, member.code), " ", own(member.detail)], member.attempts > 1 && h("small", null, " ", t("n_attempts", { n: member.attempts })));
     const whole = member.cut && button(t("show_all"), async () => {
-      const [one] = (await api.get(api.batchPath(id, `/members${api.query({ full: true, cursor: member.member - 1 })}`))).members;
-      put(text, own(one.name), h("br"), h("small", null, own(one.url)), h("br"), h("small", null, own(one.detail)));
+      const status = member.status === "waiting" ? "waiting" : "";
+      const [one] = (await api.get(api.batchPath(id, `/members${api.query({ full: true, status, cursor: member.member - 1 })}`))).members;
+      put(text, own(one.name), h("br"), h("small", null, own(one.url)), h("br"), h("small", null, own(one.detail || "")));
       whole.remove();
     });
     return h("tr", null, h("th", { scope: "row" }, count(member.member)), cell(t("state"), badge(member.status)), text, why, cell(t("size"), member.status === "waiting" ? "–" : size(member.bytes)), h("td", null, whole));

@@ -8,7 +8,9 @@ const COLUMNS = ["url", "name", "sha256"];
 export function parse(text, name) {
   const clean = text.replace(/^\uFEFF/, "").trim();
   if (/\.json$/i.test(name) || /^[[{]/.test(clean)) return json(clean);
-  if (/\.(csv|tsv)$/i.test(name) || /^[^\n]*[,;\t]/.test(clean.split("\n")[0]) && !/^https?:[^,;\t]*$/i.test(clean.split("\n")[0].trim())) return csv(clean);
+  // A URL may have commas and semicolons, so a text is CSV by its file's name or by its titles only.
+  const titles = clean.split("\n")[0].toLowerCase().split(/[,;\t]/).map((one) => one.trim().replace(/^"(.*)"$/, "$1"));
+  if (/\.(csv|tsv)$/i.test(name) || (titles.length > 1 && titles.includes("url"))) return csv(clean);
   return { download: clean.split(/\r\n|\r|\n/).map((line) => line.trim()).filter((line) => line && !line.startsWith("#")) };
 }
 

@@ -37,7 +37,7 @@ export async function show(place) {
       row.element.remove();
       rows.delete(key);
     }
-    for (const batch of found.batches.reverse()) {
+    for (const batch of [...found.batches].reverse()) {
       const key = keyOf(batch);
       if (rows.has(key)) rows.get(key).update(batch);
       else {
@@ -135,7 +135,7 @@ function nodesOf({ parts, node }) {
   }
   if (!found.size) return h("p", null, t("no_nodes"));
   const rows = [...found].map(([name, workers]) => h(
-    "tr", null, h("th", { scope: "row" }, name, node.name.startsWith(name) && h("small", null, ` ${t("this_node")}`)),
+    "tr", null, h("th", { scope: "row" }, name, name === node.name.replace(/-[0-9a-f]{6}$/, "") && h("small", null, ` ${t("this_node")}`)),
     cell(t("processes"), count(workers.length)),
     cell(t("running_parts"), count(workers.reduce((sum, one) => sum + one.holds, 0))),
     cell(t("how"), [...new Set(workers.map((one) => (one.silent > 5 ? t("silent_for", { time: duration(one.silent) }) : one.waits_for ? t("waits_for", { what: waitsFor(one.waits_for) }) : t("works"))))].join(", ")),

@@ -4,6 +4,9 @@ import { h, own, put, setText } from "./dom.js";
 import { clock, count, duration, moment, size, speed } from "./format.js";
 import { t } from "./words.js";
 
+export const STATES = ["queued", "running", "done", "partial", "failed", "cancelled", "expired"];
+export const ENDED = STATES.slice(2);
+
 export function badge(state) {
   return h("span", { class: "badge", "data-state": state }, t(`state_${state}`));
 }
@@ -79,6 +82,12 @@ export class BatchRow {
       this.state, cell(t("progress"), this.bar.element), this.how, cell(t("created"), moment(batch.created)),
     );
     this.update(batch);
+  }
+
+  // The batch was deleted; its row stays until the list is shown anew.
+  markGone() {
+    this.element.classList.add("gone");
+    setText(this.how, t("was_deleted"));
   }
 
   update(batch) {

@@ -2,6 +2,8 @@
 
 const RETRIES = [1000, 2000, 5000, 10000, 30000]; // ms before a lost stream is opened again
 
+const SILENT_MS = 40000; // the server sends something every 15 s: the connection is dead
+
 // Reads /v1/events until it is stopped. `tell` is called with {type: "event", name, data}, and with
 // {type: "state", state}: "live", "away" (it is tried again), or "refused" (with the status).
 export class Stream {
@@ -52,7 +54,9 @@ export class Stream {
     const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
     let text = "";
     for (;;) {
+      const silent = setTimeout(() => reader.cancel().catch(() => {}), SILENT_MS);
       const { value, done } = await reader.read();
+      clearTimeout(silent);
       if (done) return;
       const blocks = (text + value).split("\n\n");
       text = blocks.pop();

@@ -198,6 +198,8 @@ export default {
   no_members: "没有。",
   "found_members.other": "{count} 个文件",
   elsewhere: "部分结果在其他节点上。部分：{parts}",
+  "whole_part.other": "第 {part} 部分整体失败，共 {count} 个文件：",
+  no_read: "此令牌只能提交批次，不能查看：缺少 read 权限。",
   callback: "回调",
   callback_pending: "批次结束后发送。",
   callback_sending: "正在发送。",
