@@ -17,8 +17,8 @@ from twisted_bulk.api.messages import (
     answer_json,
     argument,
     posted_order,
+    posted_retry,
     read_body,
-    read_retry,
 )
 from twisted_bulk.api.openapi import document
 from twisted_bulk.api.operator_calls import OperatorCalls
@@ -30,12 +30,13 @@ from twisted_bulk.http_server.streamed_body import StreamedBody
 from twisted_bulk.management.batch_filter import Asked
 from twisted_bulk.management.members import AskedMembers
 from twisted_bulk.management.services import Management
-from twisted_bulk.orders.submission import Change, Retry
+from twisted_bulk.orders.submission import Change
 from twisted_bulk.page.resource import INDEX, page_file
 from twisted_bulk.system.threads import BoundedThreads
 
 MAX_READERS = 2  # threads that read at once: they compete with the reactor's thread
 MAX_WAITING = 1000  # bodies that wait for one of them; more are 503
+MAX_CHECKS = 20  # checks of new batches that wait for the one thread for them; more are 503
 
 
 class Api:
@@ -69,6 +70,7 @@ class Api:
         self._max_urls = max_urls
         self._max_body = max_body
         self._threads = BoundedThreads(MAX_READERS, MAX_WAITING, "large bodies")
+        self._checking = BoundedThreads(1, MAX_CHECKS, "checks of new batches")
         self._operator = OperatorCalls(self._admission, self._intake, secrets, about, port)
         bulk = BulkCalls(self._admission, management.bulk)
         self.resource: Resource = KleinResource(
@@ -110,7 +112,7 @@ class Api:
         order = read() if is_small else await self._threads.run(read)
         if argument(request, "check") == "true":
             check = self._management.preflight
-            return answer_json(request, await self._threads.run(check, order))
+            return answer_json(request, await self._checking.run(check, order))
         ticket = await self._intake.submit(order, token.name)
         where = f"/v1/batches/{ticket.task_id}"
         request.setHeader("Location", where)
@@ -173,7 +175,8 @@ class Api:
         """Fetch what failed once more."""
         key = await self._admit_to(request, "submit", task_id)
         self._admission.check_running()
-        retry: Retry = await self._threads.run(read_retry, request)
+        is_small, read = posted_retry(request)
+        retry = read() if is_small else await self._threads.run(read)
         if argument(request, "check") == "true":
             return answer_json(request, await self._management.retries.plan(key, retry))
         shown = await self._management.retries.retry(key, retry)

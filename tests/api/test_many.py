@@ -248,8 +248,9 @@ class ManyTests(ApiTestCase):
         """What would fail, stands twice or would be called otherwise; nothing is queued."""
         urls: list[Any] = ["http://a.example/x.wav"] * 2 + ["ftp://a.example/"]
         urls += ["http://127.0.0.1/y.wav", {"url": "http://b.example/1", "name": "../z"}]
-        body = {"download": urls}
+        body = {"download": urls, "url": "http://10.1.1.1/callback"}
         status, found, _ = await self.call("POST", "/v1/batches?check=true", body)
+        self.assertEqual(found["callback"]["code"], "address_refused")
         self.assertEqual((status, found["total"], found["parts"]), (200, 5, 1))
         refused = {one["code"]: one["examples"] for one in found["refused"]}
         self.assertEqual(refused["bad_url"], ["ftp://a.example/"])

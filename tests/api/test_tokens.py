@@ -80,7 +80,6 @@ class AccessTests(SynchronousTestCase):
                 Access().check(request, "admin")
             else:
                 self.assertRaises(ProtectedMode, Access().check, request, "admin")
-            Access(open=True).check(request, "admin")
 
     def test_writes_of_pages(self) -> None:
         """Of a browser only our own page may change something."""
@@ -121,6 +120,13 @@ class AccessTests(SynchronousTestCase):
         error = self.assertRaises(CrossSite, Access(open=True).check, request, "submit")
         self.assertIn("--allow-host", str(error))
         Access([token]).check(request, "submit")
+        # Nor may it read; a program may call the server as it likes.
+        request.method = b"GET"
+        request.requestHeaders.removeHeader("Origin")
+        Access(open=True).check(request, "read")
+        request.requestHeaders.setRawHeaders("Accept-Language", ["en"])
+        self.assertRaises(CrossSite, Access(open=True).check, request, "read")
+        Access(open=True, hosts=["evil.example"]).check(request, "read")
 
     def test_tokens(self) -> None:
         """With tokens, whoever has one, from wherever, for what it is for, and nobody else."""

@@ -235,21 +235,27 @@ class BulkTests(QueueTestCase):
         self.assertIsNone(await self.actions.begin("none"))
 
     async def test_bounded(self) -> None:
-        """Of a token's plans the latest three stay, and ten actions run at once."""
+        """Of a token's plans the latest three stay, and three actions of it run at once."""
         await self.submit("a")
+        await self.actions.plan(Action.CANCEL, "", "other", EVERY_GROUP)
         plans = [await self.plan(Action.CANCEL) for _ in range(5)]
-        kept = [one.id for one in await self.actions.latest()]
+        kept = [one.id for one in await self.actions.latest("me")]
         self.assertEqual(kept, plans[:1:-1])
-        self.assertEqual(sum(":bi:" in key for key in await self.keys()), 3)
+        self.assertEqual(sum(":bi:" in key for key in await self.keys()), 4)
         self.assertIsNone(await self.actions.begin(plans[0]))
-        await self.actions.begin(plans[-1])
-        for _ in range(9):
-            await self.actions.begin(await self.plan(Action.CANCEL))
+        for plan in plans[2:]:
+            await self.actions.begin(plan)
         last = await self.plan(Action.CANCEL)
         with self.assertRaises(Unavailable):
             await self.actions.begin(last)
+        for other in await self.actions.latest("other"):
+            await self.actions.begin(other.id)
         await self.actions.step(plans[-1], 0)
         await self.actions.begin(last)
+        for _ in range(60):
+            await self.plan(Action.CANCEL)
+        self.assertLessEqual(len([key for key in await self.keys() if ":bk:" in key]), 55)
+        self.assertEqual(len(await self.actions.latest("other")), 1)
 
     async def test_too_many(self) -> None:
         """A plan for too many groups is none."""

@@ -136,11 +136,13 @@ class Daemon:
                 time.sleep(0.02)
         raise AssertionError(f"bulkwav did not start:\n{self.log.read_text()}")
 
-    def call(self, method: str, path: str, body: Any = None) -> Any:
+    def call(self, method: str, path: str, body: Any = None, token: str = "") -> Any:
         """One call of the API; an answer that is not 2xx raises HTTPError."""
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.api + path, data, method=method)
         request.add_header("Content-Type", "application/json")
+        if token:
+            request.add_header("Authorization", f"Bearer {token}")
         with urllib.request.urlopen(request, timeout=60) as answer:
             return json.load(answer)
 

@@ -176,12 +176,13 @@ def posted_order(
     return size < THREAD_BYTES and not packed, read_it
 
 
-def read_retry(request: Request) -> Retry:
-    """The body of a retry, which may be empty. Blocks."""
-    if not json_body(request)[1]:
-        return Retry()
-    found: Retry = read_body(request, Retry, MAX_RETRY_BYTES)
-    return found
+def posted_retry(request: Request) -> tuple[bool, Callable[[], Retry]]:
+    """As :func:`posted_order`, of a retry; its body may be empty."""
+    size = json_body(request)[1]
+    if not size:
+        return True, Retry
+    is_small = size < THREAD_BYTES and not is_packed(request)
+    return is_small, lambda: read_body(request, Retry, MAX_RETRY_BYTES)
 
 
 def argument(request: Request, name: str, default: str = "") -> str:

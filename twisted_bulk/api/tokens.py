@@ -111,11 +111,14 @@ class Access:
         :raises Unauthorized: it has no token, or an unknown one
         :raises ProtectedMode: there are no tokens, and the client is not on this machine
         :raises Forbidden: the token lacks the scope
-        :raises CrossSite: it changes something, and a page of another site sends it
+        :raises CrossSite: a page of another site changes something, or a browser calls this
+            server by a name that it may not have
         """
         token = self._token(request, scope)
         if request.method not in (b"GET", b"HEAD"):
-            _check_page(request, self._hosts if token is ANYBODY else None)
+            _check_page(request)
+        if token is ANYBODY:
+            _check_name(request, self._hosts)
         return token
 
     def _token(self, request: BoundedRequest, scope: str) -> Token:
@@ -157,15 +160,12 @@ def _watched(path: Path) -> Reread[tuple[Token, ...]]:
     )
 
 
-def _check_page(request: BoundedRequest, hosts: frozenset[str] | None) -> None:
+def _check_page(request: BoundedRequest) -> None:
     """Check a request that changes something, if a browser sends it.
 
     A browser says ``Sec-Fetch-Site`` where the page came by TLS or from its own machine. Else it
     says ``Origin`` only. A program says neither.
 
-    :param hosts: names of this server, beside addresses and its host name. A page whose own name
-        was bound to our address is of one site with us (DNS rebinding); None: that does no harm, as
-        it has no token
     :raises CrossSite: a page of another site sends it
     """
     site, origin = header(request, "Sec-Fetch-Site"), header(request, "Origin")
@@ -175,9 +175,24 @@ def _check_page(request: BoundedRequest, hosts: frozenset[str] | None) -> None:
     is_ours = site in ("same-origin", "none") if site else origin == f"{_scheme(origin)}://{host}"
     if not is_ours:
         raise CrossSite("a page of another site may not change anything here")
-    if hosts is None:
+
+
+#: Headers that browsers send, and other programs rarely do; a page cannot keep its browser from it.
+_OF_BROWSERS = ("Origin", "Sec-Fetch-Site", "Sec-Fetch-Mode", "Accept-Language")
+
+
+def _check_name(request: BoundedRequest, hosts: frozenset[str]) -> None:
+    """Check the name by which a browser calls this server where no token is needed.
+
+    A page whose own name was bound to our address (DNS rebinding) is of one site with us: its
+    browser lets it read and change everything. A token protects from that, as such a page has none.
+
+    :param hosts: names of this server, beside addresses and its host name
+    :raises CrossSite: it is another name
+    """
+    if not any(header(request, one) is not None for one in _OF_BROWSERS):
         return
-    name = _name(host)
+    name = _name(header(request, "Host") or "")
     if address(name) is None and name not in hosts | {"localhost", socket.gethostname().lower()}:
         raise CrossSite(f"{name[:100]} is not a name of this server: see --allow-host")
 

@@ -4,9 +4,11 @@ It stands in a file beside the part's results (:mod:`twisted_bulk.batch.manifest
 of the lines of a part that runs.
 """
 
+import mmap
 import sys
 from array import array
 from collections.abc import Iterable, Iterator
+from io import BytesIO
 
 import msgspec
 
@@ -125,10 +127,12 @@ class MemberIndex:
                 yield key
 
 
-def lines_of(text: bytes) -> Iterator[tuple[int, bytes]]:
+def lines_of(text: "bytes | mmap.mmap") -> Iterator[tuple[int, bytes]]:
     """The lines of a file of results that have an outcome or ``null``, and where each begins."""
+    file = BytesIO(text) if isinstance(text, bytes) else text
+    file.seek(0)
     offset = 0
-    for line in text.splitlines(keepends=True):
+    while line := file.readline():
         begin, offset = offset, offset + len(line)
         if line.endswith(b"\n") and line not in (b"[\n", b"]\n"):
             yield begin, line.removesuffix(b"\n").removesuffix(b",")

@@ -109,7 +109,7 @@ class BulkActions:
     async def begin(self, bulk: str) -> bool | None:
         """Let a planned one run. False: it was stopped, or has ended. None: it is unknown.
 
-        :raises Unavailable: as many run as may
+        :raises Unavailable: as many of its token run as may
         """
         return await self._set_state(bulk, "running")
 
@@ -120,7 +120,7 @@ class BulkActions:
     async def _set_state(self, bulk: str, state: str) -> bool | None:
         reply = await self._queue.script("bulk_state", bulk, state, ms(KEEP_SECONDS))
         if reply == -2:
-            raise Unavailable("as many bulk actions run as may", FULL_RETRY_AFTER)
+            raise Unavailable("as many bulk actions of this token run as may", FULL_RETRY_AFTER)
         return None if reply < 0 else bool(reply)
 
     async def step(self, bulk: str, tombstone: float) -> tuple[Step, list[str]]:

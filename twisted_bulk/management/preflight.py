@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -14,6 +15,8 @@ from twisted_bulk.orders.order import Order
 from twisted_bulk.orders.submission import manifest_of
 from twisted_bulk.system.urls import host_of, normal, reason
 
+MAX_CHECKED = 200_000  # members that are looked at, from the first
+MAX_NAMED = 20_000  # members whose names are looked at: names take more time
 MAX_HOSTS = 20  # that are shown, those with the most members first
 MAX_SHOWN = 300  # characters of a URL or a name
 MAX_EXAMPLES = 5  # members that are shown for each finding
@@ -28,12 +31,15 @@ class _Findings:
     def __init__(self) -> None:
         self._found: dict[tuple[str, str], list[Any]] = {}
 
-    def add(self, code: str, detail: str, example: str) -> None:
-        """Count one."""
+    def add(self, code: str, detail: str, example: Callable[[], str]) -> None:
+        """Count one.
+
+        :param example: returns it as it may be shown
+        """
         found = self._found.setdefault((code, detail), [0, []])
         found[0] += 1
         if len(found[1]) < MAX_EXAMPLES:
-            found[1].append(example)
+            found[1].append(example())
 
     def shown(self) -> list[dict[str, Any]]:
         """As the API shows them."""
@@ -46,6 +52,7 @@ class _Findings:
 def preflight(order: Order, part_files: int, check_host: CheckHost) -> dict[str, Any]:
     """What is known of a batch by its order alone. Blocks.
 
+    ``checked``: how many members were looked at. ``callback``: why it could not be sent, or None.
     ``refused``: members that would fail at once. ``duplicates``: members whose URL stands before.
     ``renamed``: members whose file would not have the name that was asked for.
 
@@ -53,23 +60,32 @@ def preflight(order: Order, part_files: int, check_host: CheckHost) -> dict[str,
     """
     hosts: Counter[str] = Counter()
     seen: set[str] = set()
+    troubles: dict[str, MemberError | None] = {}  # by host: it is the same for all its members
     refused, duplicates, renamed = _Findings(), _Findings(), _Findings()
-    names = Names(manifest_of(order.submission))
-    for member in _members(order):
-        url = show(member.url, order.submission.show_urls)[:MAX_SHOWN]
-        hosts[host_of(member.url)] += 1
-        trouble = _trouble(member, check_host)
+    names, most = Names(manifest_of(order.submission)), min(len(order), MAX_CHECKED)
+    for number, member in enumerate(_members(order, most)):
+        host = host_of(member.url)
+        hosts[host] += 1
+        if not host or host not in troubles:
+            troubles[host] = _trouble(member, check_host)
+        trouble = troubles[host]
+        shown = partial(_shown, member, order)
         if trouble is not None:
-            refused.add(trouble.code, trouble.detail, url)
+            refused.add(trouble.code, trouble.detail, shown)
         if member.url in seen:
-            duplicates.add("duplicate", "", url)
+            duplicates.add("duplicate", "", shown)
         seen.add(member.url)
-        wanted = member.name or name_before("", member.url)
-        name = names.take(name_before(member.name, member.url))
-        if name != wanted:
-            renamed.add("renamed", "", f"{wanted[:MAX_SHOWN]} → {name[:MAX_SHOWN]}")
+        if number < MAX_NAMED:
+            wanted = member.name or name_before("", member.url)
+            name = names.take(name_before(member.name, member.url))
+            if name != wanted:
+                renamed.add("renamed", "", partial(_renamed, wanted, name))
+    callback = order.submission.url
+    trouble = _trouble(Member(callback), check_host) if callback else None
     return {
+        "callback": trouble and {"code": trouble.code, "detail": trouble.detail},
         "total": len(order),
+        "checked": most,
         "parts": -(-len(order) // part_files),
         "hosts": [{"host": host, "members": n} for host, n in hosts.most_common(MAX_HOSTS)],
         "more_hosts": max(0, len(hosts) - MAX_HOSTS),
@@ -79,9 +95,17 @@ def preflight(order: Order, part_files: int, check_host: CheckHost) -> dict[str,
     }
 
 
-def _members(order: Order) -> Iterator[Member]:
-    for some in order.members(0, len(order)):
+def _members(order: Order, most: int) -> Iterator[Member]:
+    for some in order.members(0, most):
         yield from some
+
+
+def _shown(member: Member, order: Order) -> str:
+    return show(member.url, order.submission.show_urls)[:MAX_SHOWN]
+
+
+def _renamed(wanted: str, name: str) -> str:
+    return f"{wanted[:MAX_SHOWN]} → {name[:MAX_SHOWN]}"
 
 
 def _trouble(member: Member, check_host: CheckHost) -> MemberError | None:

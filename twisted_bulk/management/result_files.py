@@ -15,6 +15,7 @@ from twisted_bulk.batch.selection import Selection
 
 #: Bytes of results that one call looks through for a text; then its cursor leads on.
 MAX_SEARCHED_BYTES = 16_000_000
+QUICK_BYTES = 8_000_000  # of a file that is looked at as a whole: larger ones take memory and time
 MIN_LINES = 1000  # that a call looks at nevertheless, so that it gets on
 LINE_BYTES = 1024  # that most lines have at most
 
@@ -57,7 +58,8 @@ class TextSearch:
 
     def through(self, place: ResultFile, positions: Sequence[int]) -> Sequence[int]:
         """``positions``, or none if the file has the text nowhere."""
-        if self._needle and 4 * len(positions) > len(place.index.numbers):
+        is_quick = len(place.text) <= QUICK_BYTES and 4 * len(positions) > len(place.index.numbers)
+        if self._needle and is_quick:
             self._bytes += len(place.text) // 8  # so much faster than line by line
             if self._needle not in place.text[:].lower():
                 return ()
@@ -90,4 +92,4 @@ def index_of(path: Path, text: "mmap.mmap | bytes", first: int) -> MemberIndex:
     with suppress(OSError, ValueError):
         if path.name == MANIFEST:
             return MemberIndex.decode(path.with_name(INDEX_FILE).read_bytes())
-    return MemberIndex.of(lines_of(text[:]), first)
+    return MemberIndex.of(lines_of(text), first)

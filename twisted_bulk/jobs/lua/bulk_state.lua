@@ -1,14 +1,14 @@
 -- Begin or stop a bulk action. ARGV: id, 'running' or 'stopped', keep_ms
 -- keep_ms: for which the record of one that was stopped is kept
 -- reply: 1 it is in this state | 0 it has ended, or has not begun | -1 it is unknown
---        | -2 as many run as may
+--        | -2 as many of its token run as may
 local key, groups = P .. 'bk:' .. ARGV[1], P .. 'bi:' .. ARGV[1]
 local state = call('HGET', key, 'state')
 if not state then return -1 end
 if state == ARGV[2] then return 1 end
 if ARGV[2] == 'running' then
   if state ~= 'planned' then return 0 end
-  if running_bulks() >= MAX_RUNNING then return -2 end
+  if running_bulks(call('HGET', key, 'by')) >= MAX_RUNNING then return -2 end
   call('HSET', key, 'state', 'running')
   call('PERSIST', key)
   call('PERSIST', groups)

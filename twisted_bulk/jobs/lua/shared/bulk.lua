@@ -15,9 +15,9 @@
 --   left:<reason>   groups that were not, by the reason; before it runs: that would not be
 --   ended           when it ended or was stopped
 
-local MAX_PLANS = 3     -- of one token that wait to be begun; then the oldest goes
-local MAX_RUNNING = 10  -- of all tokens
-local MAX_BULKS = 200   -- that are known at all; then the oldest that does not run goes
+local MAX_PLANS = 3      -- of one token that wait to be begun; then the oldest goes
+local MAX_RUNNING = 3    -- of one token
+local MAX_BULKS = 50     -- of one token that are known; then the oldest that does not run goes
 
 local function drop_bulk(bulk)
   call('UNLINK', P .. 'bk:' .. bulk, P .. 'bi:' .. bulk)
@@ -26,19 +26,23 @@ end
 
 -- Make room for another plan of the token `by`.
 local function drop_plans(by)
-  local plans, all = 0, call('ZREVRANGEBYSCORE', P .. 'bulks', '+inf', '-inf')
-  for i, bulk in ipairs(all) do
+  local plans, known = 0, 0
+  for _, bulk in ipairs(call('ZREVRANGEBYSCORE', P .. 'bulks', '+inf', '-inf')) do
     local state, owner = unpack(call('HMGET', P .. 'bk:' .. bulk, 'state', 'by'))
-    if state == 'planned' and owner == by then plans = plans + 1 end
-    if not state or (state == 'planned' and owner == by and plans >= MAX_PLANS)
-      or (i >= MAX_BULKS and state ~= 'running') then drop_bulk(bulk) end
+    if not state then drop_bulk(bulk)
+    elseif owner == by and state ~= 'running' then
+      known = known + 1
+      if state == 'planned' or state == 'finding' then plans = plans + 1 end
+      if known >= MAX_BULKS or (state == 'planned' and plans >= MAX_PLANS) then drop_bulk(bulk) end
+    end
   end
 end
 
-local function running_bulks()
+local function running_bulks(by)
   local n = 0
   for _, bulk in ipairs(call('ZRANGE', P .. 'bulks', 0, -1)) do
-    if call('HGET', P .. 'bk:' .. bulk, 'state') == 'running' then n = n + 1 end
+    local state, owner = unpack(call('HMGET', P .. 'bk:' .. bulk, 'state', 'by'))
+    if state == 'running' and owner == by then n = n + 1 end
   end
   return n
 end

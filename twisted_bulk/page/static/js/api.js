@@ -12,7 +12,7 @@ try {
 const kept = new Map();
 let unauthorized = () => {};
 
-export const session = { scopes: [], everybody: false, rate: null };
+export const session = { scopes: [], everybody: false, rate: null, name: "" };
 
 export class Problem extends Error {
   constructor(status, code, detail) {

@@ -3,7 +3,7 @@
 import * as api from "./api.js";
 import { askPriority } from "./bulk.js";
 import { button, h, own, put, setText } from "./dom.js";
-import { failures } from "./failures.js";
+import { failures, retrySome } from "./failures.js";
 import { count, duration, moment, size, speed } from "./format.js";
 import { members } from "./members.js";
 import { attempt, confirm, say } from "./notices.js";
@@ -17,7 +17,7 @@ export async function show(place, [id], filter) {
   const bar = new Bar();
   const state = h("span"), how = h("p", { class: "how" }), facts = h("dl", { class: "facts" });
   const actions = h("div", { class: "actions" }), links = h("section"), groups = h("section"), callback = h("section");
-  const listed = members(id, filter);
+  const listed = members(id, filter, api.may("submit") ? (only) => retrySome(batch, path, refresh, only) : null);
   put(
     place, h("h1", null, own(id)), h("p", { class: "row" }, state, bar.element), how, actions, facts, links, groups, listed.element, callback,
   );
@@ -48,7 +48,7 @@ export async function show(place, [id], filter) {
 
   update();
   await attempt(listed.load);
-  let timer = null, wasEnded = ENDED.includes(batch.status), isGone = false;
+  let timer = null, seen = resultsOf(batch), isGone = false;
   return {
     event({ name, data }) {
       const isMine = name === "full" || (data.task_id === batch.task_id && (!data.owner || data.owner === batch.owner));
@@ -59,12 +59,16 @@ export async function show(place, [id], filter) {
           await refresh();
         } catch (problem) {
           isGone = problem.code === "no_such_batch";
-          if (isGone) say(t("was_deleted"), "bad");
+          if (isGone) {
+            say(t("was_deleted"), "bad");
+            put(actions);
+          }
           return;
         }
-        const isEnded = ENDED.includes(batch.status);
-        if (isEnded !== wasEnded) listed.load().catch(() => {});
-        wasEnded = isEnded;
+        const isEnded = ENDED.includes(batch.status), results = resultsOf(batch);
+        if (isEnded && results !== seen) listed.load().catch(() => {});
+        else if (results !== seen) listed.isStale();
+        if (isEnded) seen = results;
       }, REFRESH_MS);
     },
     close() {
@@ -72,6 +76,11 @@ export async function show(place, [id], filter) {
       clearTimeout(timer);
     },
   };
+}
+
+// Changes whenever the list of members does.
+function resultsOf(batch) {
+  return `${batch.status} ${batch.run} ${batch.done} ${batch.failed}`;
 }
 
 function actionsOf(batch, path, refresh) {

@@ -5,7 +5,7 @@ import * as api from "./api.js";
 import { bulk } from "./bulk.js";
 import { button, h, put, setText } from "./dom.js";
 import { howMany } from "./format.js";
-import { BATCH_COLUMNS, BatchRow, keyOf, STATES, table } from "./parts.js";
+import { BATCH_COLUMNS, BatchRow, codeField, keyOf, STATES, table } from "./parts.js";
 import { t } from "./words.js";
 
 const LIMIT = 50;
@@ -66,10 +66,12 @@ export async function show(place, rest, filter) {
     if (rows.has(key)) return rows.get(key).update(batch);
     const row = new BatchRow(batch, may && ((one) => choose(key, one.box.checked)));
     rows.set(key, row);
+    if (all) row.box.checked = true;
     list.body.append(row.element);
   }
 
   function choose(key, on) {
+    if (all) for (const [one, row] of rows) if (row.box.checked) chosen.add(one);
     if (on) chosen.add(key);
     else chosen.delete(key);
     all = false;
@@ -95,6 +97,7 @@ export async function show(place, rest, filter) {
     put(
       bar,
       h("span", null, chosen.size || all ? some : t("select_hint")),
+      !all && rows.size > 0 && button(t("select_page"), () => choosePage(true), { class: "narrow" }),
       !all && rows.size > 0 && button(t("select_all"), () => {
         all = true;
         for (const row of rows.values()) row.box.checked = true;
@@ -169,7 +172,7 @@ export async function show(place, rest, filter) {
 function form(filter) {
   const states = new Set((filter.status || "").split(","));
   const boxes = STATES.map((state) => h("label", { class: "check" }, h("input", { type: "checkbox", name: state, checked: states.has(state) }), t(`state_${state}`)));
-  const field = (name, type = "text") => h("label", null, t(`filter_${name}`), h("input", { name, type, value: local(name, filter[name] || ""), spellcheck: "false" }));
+  const field = (name, type = "text") => h("label", null, t(`filter_${name}`), name === "code" ? codeField({ name, value: filter.code || "" }) : h("input", { name, type, value: local(name, filter[name] || ""), spellcheck: "false" }));
   const undelivered = h("input", { type: "checkbox", name: "callback", checked: filter.callback === "undelivered" });
   const isUsed = Object.values(filter).some(Boolean);
   const element = h(

@@ -40,10 +40,16 @@ function append(element, children) {
   }
 }
 
-// Replace the children of an element.
+// Replace the children of an element. The focus stays: on what has the same id or the same words, or
+// else on the element itself.
 export function put(element, ...children) {
+  const before = element.contains(document.activeElement) && element !== document.activeElement ? document.activeElement : null;
   element.replaceChildren();
   append(element, children);
+  if (!before) return element;
+  const same = [...element.querySelectorAll(before.localName)].find((one) => (before.id ? one.id === before.id : one.textContent === before.textContent));
+  if (!same) element.tabIndex = -1;
+  (same || element).focus({ preventScroll: true });
   return element;
 }
 

@@ -16,6 +16,7 @@ const main = document.getElementById("main");
 let view = null; // what is shown: {event, close}
 let turn = 0; // of the views that were begun, the number of the last one
 let isIn = false;
+let isBroken = false; // the view could not be shown
 
 // The parts of an address such as `#/batch/ID?status=failed`.
 function route() {
@@ -48,7 +49,7 @@ function tools() {
     Object.entries(names).map(([key, name]) => h("option", { value: key, selected: key === language, lang: key }, name)),
   );
   const out = h("button", { type: "button", on: { click: signOut } }, t("sign_out"));
-  put(document.getElementById("tools"), h("span", { id: "live", class: "live" }), api.getToken() && out, select);
+  put(document.getElementById("tools"), h("span", { id: "live", class: "live" }), isIn && api.session.name && h("span", { class: "live" }, api.session.name), api.getToken() && out, select);
   showState();
 }
 
@@ -71,10 +72,11 @@ async function open() {
   if (!isIn) return;
   const { name, rest, query } = route();
   const mine = ++turn;
+  isBroken = false;
   view?.close?.();
   view = null;
   header(name === "batch" ? "batches" : name);
-  const make = VIEWS[name] || overview;
+  const make = (name !== "new" || api.may("submit")) && Object.hasOwn(VIEWS, name) && (name !== "batch" || rest[0]) ? VIEWS[name] : overview;
   const place = h("div", { class: "view" });
   put(main, place);
   try {
@@ -82,7 +84,8 @@ async function open() {
     if (mine === turn) view = made;
     else made?.close?.();
   } catch (problem) {
-    if (mine === turn) put(place, h("h1", null, t("does_not_work")), h("p", null, fail(problem)));
+    isBroken = mine === turn;
+    if (mine === turn) put(place, h("h1", null, t("does_not_work")), h("p", null, fail(problem)), h("button", { type: "button", on: { click: open } }, t("try_again")));
   }
   const heading = place.querySelector("h1");
   if (mine === turn && heading) {
@@ -131,6 +134,7 @@ addEventListener("hashchange", open);
 live.listen((message) => {
   if (message.type === "state") {
     showState();
+    if (message.state === "live" && isIn && !view && isBroken) open();
     if (message.state === "refused" && isIn) start();
   } else view?.event?.(message);
 });

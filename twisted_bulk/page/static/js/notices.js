@@ -4,11 +4,15 @@ import { h, put } from "./dom.js";
 import { has, t } from "./words.js";
 
 const SECONDS = 8; // for which a message stays
+const MAX_NOTICES = 4; // at once; then the oldest goes
 const place = document.getElementById("notices");
 
 export function say(text, kind = "good") {
+  const known = [...place.children].find((one) => one.firstChild.textContent === text);
+  known?.remove();
   const notice = h("p", { class: `notice ${kind}` }, text, h("button", { type: "button", "aria-label": t("close"), on: { click: () => notice.remove() } }, "×"));
   place.append(notice);
+  while (place.children.length > MAX_NOTICES) place.firstChild.remove();
   if (kind === "good") setTimeout(() => notice.remove(), SECONDS * 1000);
 }
 
@@ -33,11 +37,13 @@ export async function attempt(action, done = "") {
 
 // A dialog. `content(close)` returns its elements; resolves to what `close` was called with.
 export function dialog(title, content) {
+  const before = document.activeElement;
   return new Promise((done) => {
     const element = h("dialog", { "aria-labelledby": "dialog-title" });
     const close = (value) => {
       element.close();
       element.remove();
+      if (!before?.isConnected) document.getElementById("main").focus({ preventScroll: true });
       done(value);
     };
     element.addEventListener("cancel", (event) => {

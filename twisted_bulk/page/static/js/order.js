@@ -2,10 +2,11 @@
 
 import { t } from "./words.js";
 
-const COLUMNS = ["url", "name", "sha256"];
+const COLUMNS = ["name", "sha256"]; // beside the URL
 
 // {download: [...]}, and what else a JSON order has. Raises an error that says what is wrong.
 export function parse(text, name) {
+  if (text.includes("\0")) throw new Error(t("bad_text"));
   const clean = text.replace(/^\uFEFF/, "").trim();
   if (/\.json$/i.test(name) || /^[[{]/.test(clean)) return json(clean);
   // A URL may have commas and semicolons, so a text is CSV by its file's name or by its titles only.
@@ -26,16 +27,23 @@ function json(text) {
   throw new Error(t("bad_json", { why: "download" }));
 }
 
+function isUrl(text) {
+  return /^https?:/i.test(text.trim());
+}
+
 function csv(text) {
   const mark = ["\t", ";", ","].find((one) => text.split("\n")[0].includes(one)) || ",";
   const rows = cells(text, mark);
   const titles = rows[0].map((one) => one.trim().toLowerCase());
-  const isTitled = titles.includes("url");
-  const url = isTitled ? titles.indexOf("url") : rows[0].findIndex((one) => /^https?:/i.test(one.trim()));
+  const first = rows[0].findIndex(isUrl);
+  const isTitled = titles.includes("url") || (first < 0 && rows.length > 1);
+  // Where no column is called so, the one that has a URL in its first row.
+  const url = titles.includes("url") ? titles.indexOf("url") : isTitled ? rows[1].findIndex(isUrl) : first;
   if (url < 0) throw new Error(t("bad_csv"));
   const download = rows.slice(isTitled ? 1 : 0).filter((row) => row[url]?.trim()).map((row) => {
     if (!isTitled) return row[url].trim();
     const member = {};
+    member.url = row[url].trim();
     for (const column of COLUMNS) {
       const value = row[titles.indexOf(column)]?.trim();
       if (value) member[column] = value;

@@ -20,12 +20,13 @@ export async function show(place) {
   const alerts = h("ul", { class: "alerts" }), figures = h("dl", { class: "facts" }), setting = h("div");
   const minutes = h("div"), nodes = h("div"), files = h("div");
   const running = table(t("active_batches"), BATCH_COLUMNS(), []);
-  const rows = new Map();
+  const rows = new Map(), none = h("p", { class: "hint" }, t("none_active"));
   const isAdmin = api.may("admin");
   put(
-    place, h("h1", null, t("overview")), section(t("needs_you"), alerts),
+    place, h("h1", null, t("overview")), !api.session.everybody && h("p", { class: "hint" }, t("own_only", { name: api.session.name })),
+    section(t("needs_you"), alerts),
     isAdmin && section(t("queue"), figures, setting, minutes),
-    section(t("active_batches"), running.element, h("p", null, h("a", { href: "#/batches" }, t("all_batches")))),
+    section(t("active_batches"), none, running.element, h("p", null, h("a", { href: "#/batches" }, t("all_batches")))),
     isAdmin && section(t("nodes"), nodes), isAdmin && section(t("downloads"), files),
   );
 
@@ -46,10 +47,11 @@ export async function show(place) {
       }
     }
     running.element.hidden = !rows.size;
+    none.hidden = rows.size > 0;
   }
 
-  // changed: whether the viewer has just changed a setting; else one that is being typed stays
-  async function state(changed = false) {
+  let settings = ""; // that are shown: the fields stay as they are until these change
+  async function state() {
     const since = new Date(Date.now() - RECENT_MS).toISOString();
     const [undelivered, failed, stats, port] = await Promise.all([
       api.get(`/v1/batches${api.query({ callback: "undelivered", limit: 1, count: true })}`),
@@ -60,7 +62,9 @@ export async function show(place) {
     put(alerts, alertsOf(undelivered, failed, stats, since.slice(0, 13)));
     if (!stats) return;
     put(figures, figuresOf(stats));
-    if (changed || !setting.contains(document.activeElement)) put(setting, controls(stats.parts, port, () => state(true)));
+    const now = JSON.stringify([stats.parts.settings, port?.rate]);
+    if (now !== settings) put(setting, controls(stats.parts, port, state));
+    settings = now;
     put(minutes, chart(stats.parts.minutes));
     put(nodes, nodesOf(stats));
     put(files, port ? filesOf(port) : h("p", null, t("no_file_port")));
@@ -121,7 +125,7 @@ function figuresOf({ parts, node }) {
     fact(t("running_parts"), count(parts.counts.doing)),
     fact(t("left_members"), count(parts.backlog)),
     fact(t("parts_a_minute"), count(Math.round(last * 10) / 10)),
-    fact(t("eta"), duration(parts.eta)),
+    fact(t("eta"), ["", "slots"].includes(parts.waits_for) ? duration(parts.eta) : "–"),
     node.disk && fact(t("disk_free"), t("of", { part: size(node.disk.free), whole: size(node.disk.total) })),
   ];
 }

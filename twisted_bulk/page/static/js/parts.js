@@ -1,8 +1,9 @@
 // Pieces that several views show: a state, a bar, a table, a batch as a row.
 
+import { session } from "./api.js";
 import { h, own, put, setText } from "./dom.js";
 import { clock, count, duration, moment, size, speed } from "./format.js";
-import { t } from "./words.js";
+import { codes, has, t } from "./words.js";
 
 export const STATES = ["queued", "running", "done", "partial", "failed", "cancelled", "expired"];
 export const ENDED = STATES.slice(2);
@@ -33,11 +34,12 @@ export function situation(batch) {
   if (batch.status === "queued" || batch.status === "running") {
     const why = batch.waits_for ? t("waits_for", { what: waitsFor(batch.waits_for) }) : "";
     const place = batch.position ? t("position", { n: count(batch.position) }) : "";
-    const eta = batch.eta === null ? "" : t("time_left", { time: duration(batch.eta) });
+    const eta = batch.eta === null || batch.status === "running" ? "" : t("time_left", { time: duration(batch.eta) });
     return [place, why, eta].filter(Boolean).join(", ");
   }
   const worst = batch.failures?.[0];
-  return worst ? `${worst.code}${worst.host ? ` (${worst.host})` : ""}` : size(batch.bytes);
+  if (!worst || worst.code === batch.status) return size(batch.bytes);
+  return `${has(`code_${worst.code}`) ? t(`code_${worst.code}`) : worst.code}${worst.host ? ` (${worst.host})` : ""}`;
 }
 
 const WAITS = [
@@ -100,9 +102,15 @@ export class BatchRow {
 
 export const BATCH_COLUMNS = () => [t("batch"), t("state"), t("progress"), t("how"), t("created")].map((title) => ({ title }));
 
-// The id by which a viewer who sees all batches asks for one of another token.
+// The id by which a viewer asks for a batch, whoever's it is: with a token, an id alone means one's own.
 export function keyOf(batch) {
-  return batch.owner ? `${batch.owner}:${batch.task_id}` : batch.task_id;
+  return batch.owner || session.name ? `${batch.owner}:${batch.task_id}` : batch.task_id;
+}
+
+// A field for an error code, which names those that there are.
+export function codeField(properties) {
+  const list = h("datalist", { id: "codes" }, codes().map((code) => h("option", { value: code }, t(`code_${code}`))));
+  return [h("input", { ...properties, list: "codes", spellcheck: "false" }), list];
 }
 
 export function fact(label, ...value) {

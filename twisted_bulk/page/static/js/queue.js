@@ -8,25 +8,23 @@ import { t } from "./words.js";
 // Pause and resume, how many parts run at once, the rate of downloads.
 export function controls(parts, port, changed) {
   const { settings } = parts;
-  const set = (body, done) => attempt(() => api.patch("/v1/queue", body), done).then(changed);
+  const set = (body, done) => attempt(() => api.patch("/v1/queue", body), done).then((well) => well && changed());
   const isPaused = settings.paused || settings.stop;
   const pause = button(isPaused ? t("resume") : t("pause"), () => set({ paused: isPaused ? null : true, stop: isPaused ? null : undefined }, t(isPaused ? "resumed" : "paused")), { class: isPaused && "main" });
   return h(
     "div", { class: "row controls" }, pause,
-    number("max_doing", t("max_doing"), settings.max_doing ?? "", t("no_limit"), (value) => set({ max_doing: value }, t("saved"))),
-    port && number("rate", t("rate_kb"), port.rate / 1000, "", (value) => attempt(() => api.patch("/v1/files", { rate: (value ?? 0) * 1000 }), t("saved")).then(changed)),
+    number("max_doing", t("max_doing"), settings.max_doing ?? "", { min: "1", placeholder: t("no_limit") }, (value) => set({ max_doing: value }, t("saved"))),
+    port && number("rate", t("rate_kb"), port.rate / 1000, { min: "0", step: "any", required: true }, (value) => attempt(() => api.patch("/v1/files", { rate: Math.round(value * 1000) }), t("saved")).then((well) => well && changed())),
   );
 }
 
-function number(id, label, value, empty, save) {
-  const field = h("input", { id, type: "number", min: "0", value, placeholder: empty, size: "8" });
+function number(id, label, value, properties, save) {
+  const field = h("input", { id, type: "number", value, ...properties });
   return h(
     "form", { class: "row", on: { submit: (event) => {
       event.preventDefault();
-      field.blur();
-      event.submitter?.blur();
       save(field.value === "" ? null : Number(field.value));
     } } },
-    h("label", { for: id }, label), field, h("button", null, t("save")),
+    h("label", { for: id }, label), field, h("button", { "aria-label": `${t("save")}: ${label}`, id: `save-${id}` }, t("save")),
   );
 }

@@ -36,6 +36,11 @@ export function t(key, values = {}) {
   return text.replace(/\{(\w+)\}/g, (all, name) => (name in values ? values[name] : all));
 }
 
+// The codes of errors that there are words for.
+export function codes() {
+  return Object.keys(en).filter((key) => key.startsWith("code_")).map((key) => key.slice(5));
+}
+
 // Whether there are words for a key.
 export function has(key) {
   return key in words;
