@@ -6,7 +6,7 @@ from typing import Any
 from tests.support.brokers import OnMemory, OnRedis, OnSqlite
 from tests.support.queues import QueueTestCase
 from twisted_bulk.jobs import group_index
-from twisted_bulk.jobs.group_index import AFTER_FAILED, GroupFilter
+from twisted_bulk.jobs.group_index import AFTER_FAILED, AFTER_TRYING, GroupFilter
 from twisted_bulk.jobs.group_model import ENDED, Group, GroupPart
 from twisted_bulk.jobs.model import Ack
 
@@ -21,7 +21,16 @@ class GroupIndexTests(QueueTestCase):
     async def submit(self, gid: str, owner: str = "", after: bytes = b"") -> None:
         part = GroupPart(size=2, payload=b"part")
         await self.queue.submit(
-            Group(id=gid, digest="d", spec=b"s", need=1, parts=[part], owner=owner, after=after)
+            Group(
+                id=gid,
+                digest="d",
+                spec=b"s",
+                need=1,
+                parts=[part],
+                owner=owner,
+                after=after,
+                after_tries=9,
+            )
         )
 
     async def end(self, ok: int, tags: str) -> None:
@@ -131,6 +140,14 @@ class GroupIndexTests(QueueTestCase):
         await self.end(1, "")
         (job,) = (await self.calls.reserve("n1", 1)).jobs
         self.assertEqual(await self.found(wanted), [])
+        # One that waits for another try has a tag of its own; asked for, it is due now.
+        trying = GroupFilter(tags=[AFTER_TRYING])
+        await self.calls.nack("n1", job, 600, "503")
+        self.assertEqual((await self.found(trying), await self.found(wanted)), (["g"], []))
+        self.assertEqual((await self.calls.reserve("n1", 1)).jobs, [])
+        self.assertTrue(await self.calls.revive(job.id))
+        self.assertEqual(await self.found(trying), [])
+        (job,) = (await self.calls.reserve("n1", 1)).jobs
         await self.calls.nack("n1", job, 0, "503", fatal=True)
         self.assertEqual(await self.found(wanted), ["g"])
         await self.calls.revive(job.id)

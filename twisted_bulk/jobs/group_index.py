@@ -10,6 +10,7 @@ from twisted_bulk.jobs.scripted import ScriptedQueue
 
 MAX_LOOKED = 10_000  # groups that one call looks at
 AFTER_FAILED = "~after_failed"  # the tag of a group whose following job has failed
+AFTER_TRYING = "~after_trying"  # of one whose following job waits for another try
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +20,7 @@ class GroupFilter:
     :param states: any of :data:`~twisted_bulk.jobs.group_model.GROUP_STATES`
     :param owner: the token that submitted it
     :param tags: words that its ended jobs have, see :class:`~twisted_bulk.jobs.model.Ack`, or
-        :data:`AFTER_FAILED`
+        :data:`AFTER_FAILED`, :data:`AFTER_TRYING`
     :param prefix: how the id begins; what stands before a colon in the id does not count
     :param since: it was created then or later, in seconds since 1970
     :param before: it was created before then

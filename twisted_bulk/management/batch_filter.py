@@ -6,13 +6,15 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from twisted_bulk.errors import InvalidRequest
-from twisted_bulk.jobs.group_index import AFTER_FAILED, GroupFilter
+from twisted_bulk.jobs.group_index import AFTER_FAILED, AFTER_TRYING, GroupFilter
 from twisted_bulk.jobs.group_model import GROUP_STATES
 
 #: What a batch's id, and a token's name, may have; also the beginning of one.
 _WORD = re.compile(r"[A-Za-z0-9._~-]{0,128}")
 _CODE = re.compile(r"[a-z0-9_]{0,64}")
 _SECONDS = re.compile(r"[0-9]{1,11}(\.[0-9]{1,6})?")
+#: The states of a last callback that a list may ask for, with the tags of their groups.
+CALLBACKS = {"undelivered": AFTER_FAILED, "waiting": AFTER_TRYING}
 
 
 class Asked(NamedTuple):
@@ -24,7 +26,8 @@ class Asked(NamedTuple):
     :param code: of a failed member, or of a part that failed
     :param since: created then or later: seconds since 1970, or as ISO 8601 has it
     :param before: created before then
-    :param callback: ``undelivered``: its last callback was given up
+    :param callback: ``undelivered``: its last callback was given up; ``waiting``: it could not be
+        delivered yet
     """
 
     status: str = ""
@@ -53,11 +56,11 @@ def batch_filter(asked: Asked, owner: str | None) -> GroupFilter | None:
     for name, pattern in (("id", _WORD), ("owner", _WORD), ("code", _CODE)):
         if not pattern.fullmatch(getattr(asked, name)):
             raise InvalidRequest(f"{name}: this cannot be one")
-    if asked.callback not in ("", "undelivered"):
-        raise InvalidRequest("callback: expected undelivered")
+    if asked.callback not in ("", *CALLBACKS):
+        raise InvalidRequest(f"callback: expected {' or '.join(CALLBACKS)}")
     tags = [asked.code] if asked.code else []
     if asked.callback:
-        tags.append(AFTER_FAILED)
+        tags.append(CALLBACKS[asked.callback])
     if owner is not None and asked.owner not in ("", owner):
         return None
     return GroupFilter(
@@ -69,8 +72,7 @@ def batch_filter(asked: Asked, owner: str | None) -> GroupFilter | None:
 def meets(shown: Mapping[str, Any], wanted: GroupFilter) -> bool:
     """Whether a batch matches a filter, by what the API shows of it."""
     tags = {failure["code"] for failure in shown["failures"]}
-    if shown.get("callback", {}).get("state") == "undelivered":
-        tags.add(AFTER_FAILED)
+    tags.add(CALLBACKS.get(shown.get("callback", {}).get("state"), ""))
     created = datetime.fromisoformat(shown["created"]).timestamp()
     return (
         (not wanted.states or shown["status"] in wanted.states)

@@ -130,13 +130,13 @@ class Intake:
         return Ticket(task_id, False, batch=shown)
 
     async def notify(self, key: str) -> dict[str, Any]:
-        """Send a last callback again that was given up, with all its tries.
+        """Send a last callback again that was given up, with all its tries; or now, if it waits.
 
-        :raises NotUndelivered: it was not given up
+        :raises NotUndelivered: it is not one of these
         """
         record = await self._listing.record(key)
         if not await self._queue.after.revive(record.after_id):
-            raise NotUndelivered(f"the last callback of {task_of(key)} was not given up")
+            raise NotUndelivered(f"the last callback of {task_of(key)} has not failed")
         return self._listing.report(record)
 
     async def remove(self, key: str, only: str = "") -> dict[str, Any]:

@@ -116,7 +116,9 @@ if index ~= INDEX then
     local other, nonce, runs = unpack(call('HMGET', P .. 'g:' .. gid, 'after_queue', 'nonce', 'runs'))
     local after = after_id(gid, nonce, runs)
     call('ZADD', P .. 'names', 0, name_entry(gid))
-    if call('HGET', other .. 'j:' .. after, 'state') == 'dead' then note_after(P, after, true) end
+    local state, fails = unpack(call('HMGET', other .. 'j:' .. after, 'state', 'fails'))
+    if state == 'dead' then note_after(P, after, AFTER_FAILED)
+    elseif state == 'later' and fails then note_after(P, after, AFTER_TRYING) end
   end
   if #some > 0 then call('HSET', P .. 'meta', 'indexed', some[#some])
   else call('HSET', P .. 'meta', 'index', INDEX) end

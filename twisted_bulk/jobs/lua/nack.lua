@@ -3,8 +3,8 @@
 write_first()
 local wid, id = ARGV[1], ARGV[2]
 local key = P .. 'j:' .. id
-local state, tries, holder, max, free, before = unpack(
-  call('HMGET', key, 'state', 'tries', 'wid', 'max', 'free', 'fails'))
+local state, tries, holder, max, free, before, of = unpack(
+  call('HMGET', key, 'state', 'tries', 'wid', 'max', 'free', 'fails', 'of'))
 if state ~= 'doing' or not holds(tries, holder, wid, ARGV[3]) then return 0 end
 -- A line for each of the last 16 tries: when it failed (ms), and how (200 characters).
 local fails = (before or '') .. whole(now) .. ' ' .. string.gsub(string.sub(ARGV[6], 1, 200), '%c', ' ') .. '\n'
@@ -17,6 +17,7 @@ if ARGV[5] == '1' or last then
   return finished(3)
 end
 call('HSET', key, 'err', ARGV[6])
+if of then note_after(of, id, AFTER_TRYING) end
 call('HDEL', key, 'lost', 'solo')  -- its worker lives
 count(P, 'retried', 1)
 hand_back(id, wid, 'later', whole(now + tonumber(ARGV[4])))

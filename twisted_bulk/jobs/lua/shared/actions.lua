@@ -71,7 +71,7 @@ local function again_group(gid, cap, replaced, wanted, only)
   if not chosen then return units end
   if units > room(cap) then return -2 end
   local before, jobs, nonce = unpack(call('HMGET', g, 'state', 'jobs', 'nonce'))
-  note_after(P, gid .. '@', false)
+  note_after(P, gid .. '@', nil)
   for _, job in ipairs(chosen) do
     local key = P .. 'j:' .. job.id
     if job.data then
@@ -130,7 +130,7 @@ local function forget_group(gid, tombstone)
     call('ZREM', P .. 'dead', id)
   end
   unindex_group(gid, state, owner)
-  note_after(P, gid .. '@', false)
+  note_after(P, gid .. '@', nil)
   call('ZREM', P .. 'gend', gid)
   call('ZREM', P .. 'kept', gid)
   call('UNLINK', g, P .. 'n:' .. gid)
@@ -143,7 +143,8 @@ local function forget_group(gid, tombstone)
   return 1
 end
 
--- A dead job is queued again, with all its tries.
+-- A dead job is queued again, with all its tries. One that follows a group and waits for its next try
+-- is due now.
 -- Returns 1 queued | 0 it is not dead, or belongs to a group | -1 it is unknown | -2 over the cap
 --         | the id of another job with its digest
 local function revive_job(id, cap)
@@ -151,13 +152,19 @@ local function revive_job(id, cap)
   local state, gid, digest, size, payload, of = unpack(
     call('HMGET', key, 'state', 'gid', 'dd', 'size', 'payload', 'of'))
   if not state then return -1 end
+  if state == 'later' and of then  -- it waits for its next try: that is made now
+    unlist(id, state)
+    note_after(of, id, nil)
+    push_todo_again(id)
+    return 1
+  end
   if state ~= 'dead' or gid or not (payload or call('EXISTS', P .. 'p:' .. id) == 1) then return 0 end
   local twin = digest and call('GET', P .. 'dd:' .. digest)
   if twin then return twin end
   if tonumber(size or 1) > room(cap) then return -2 end
   call('ZREM', P .. 'dead', id)
   clear(id)
-  if of then note_after(of, id, false) end
+  if of then note_after(of, id, nil) end
   if digest then call('SET', P .. 'dd:' .. digest, id) end
   push_todo_again(id)
   backlog(P, size or 1)

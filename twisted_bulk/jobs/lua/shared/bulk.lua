@@ -58,7 +58,8 @@ local function ineligible(action, gid, frozen)
   -- It may be another group by now that got the id.
   local since = ended or queued or created
   if action == 'notify' then
-    if not call('ZSCORE', P .. 'gt:' .. AFTER_FAILED, gid) then return 'not_undelivered' end
+    local fails = call('ZSCORE', P .. 'gt:' .. AFTER_FAILED, gid) or call('ZSCORE', P .. 'gt:' .. AFTER_TRYING, gid)
+    if not fails then return 'not_undelivered' end
     since = call('HGET', after_queue .. 'j:' .. after_id(gid, nonce, runs), 'end')
   elseif action == 'retry' or action == 'delete' then
     if not ended then return 'not_ended' end

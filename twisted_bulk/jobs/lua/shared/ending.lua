@@ -90,7 +90,7 @@ finish = function(id, state, ok, ...)
   if att and (whole_job or not gid) then call('UNLINK', P .. 'a:' .. att) end
   if digest then free_digest(id, digest, state == 'done' and window) end
   backlog(P, -size)
-  if of and state == 'dead' then note_after(of, id, true) end
+  if of then note_after(of, id, state == 'dead' and AFTER_FAILED or nil) end
   if state == 'done' then
     count(P, 'done', 1)
     count(P, 'units', size)

@@ -40,14 +40,20 @@ local function untag_group(gid, jobs, nonce, tags)
   for tag in pairs(tags) do call('ZREM', P .. 'gt:' .. tag, gid) end
 end
 
--- The tag of a group whose following job has failed; Q is the prefix of the group's queue.
-local AFTER_FAILED = '~after_failed'
-local function note_after(Q, id, failed)
+-- The tags of a group whose following job has failed for good, or waits for another try.
+local AFTER_FAILED, AFTER_TRYING = '~after_failed', '~after_trying'
+
+-- Give the group that the job `id` follows one of these tags, or nil: none.
+-- Q: the prefix of the group's queue
+local function note_after(Q, id, tag)
   local gid = string.match(id, '^(.*)@')
   local serial, nonce, runs = unpack(call('HMGET', Q .. 'g:' .. gid, 'serial', 'nonce', 'runs'))
   -- The job of a run before the present one says nothing of this one.
-  if failed and serial and id == after_id(gid, nonce, runs) then call('ZADD', Q .. 'gt:' .. AFTER_FAILED, serial, gid)
-  else call('ZREM', Q .. 'gt:' .. AFTER_FAILED, gid) end
+  if serial and tag and id ~= after_id(gid, nonce, runs) then return end
+  for _, one in ipairs({AFTER_FAILED, AFTER_TRYING}) do
+    if one == tag and serial then call('ZADD', Q .. 'gt:' .. one, serial, gid)
+    else call('ZREM', Q .. 'gt:' .. one, gid) end
+  end
 end
 
 local function filter_of(states, owner, tags, prefix, since, before)

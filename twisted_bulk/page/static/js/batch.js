@@ -135,7 +135,7 @@ function callbackOf(batch, path, refresh) {
   const { callback } = batch;
   if (!callback) return null;
   const rows = callback.tries.map((one) => h("tr", null, h("th", { scope: "row" }, moment(one.at)), cell(t("answer"), one.status ?? "–"), cell(t("detail"), own(one.detail))));
-  const again = callback.state === "undelivered" && api.may("submit") && button(t("do_notify"), () => attempt(() => api.post(path("/notify")), t("notified")).then(refresh), { class: "main" });
+  const again = ["undelivered", "waiting"].includes(callback.state) && api.may("submit") && button(t("do_notify"), () => attempt(() => api.post(path("/notify")), t("notified")).then(refresh), { class: "main" });
   return [
     h("h2", null, t("callback")),
     h("p", null, t(`callback_${callback.state}`), callback.next && [" ", t("next_try"), " ", moment(callback.next)]), again,

@@ -173,15 +173,16 @@ function form(filter) {
   const states = new Set((filter.status || "").split(","));
   const boxes = STATES.map((state) => h("label", { class: "check" }, h("input", { type: "checkbox", name: state, checked: states.has(state) }), t(`state_${state}`)));
   const field = (name, type = "text") => h("label", null, t(`filter_${name}`), name === "code" ? codeField({ name, value: filter.code || "" }) : h("input", { name, type, value: local(name, filter[name] || ""), spellcheck: "false" }));
-  const undelivered = h("input", { type: "checkbox", name: "callback", checked: filter.callback === "undelivered" });
+  const callback = h("select", { name: "callback" }, ["", "undelivered", "waiting"].map((one) => h("option", { value: one, selected: one === (filter.callback || "") }, t(one ? `filter_${one}` : "any_callback"))));
   const isUsed = Object.values(filter).some(Boolean);
   const element = h(
     "form", { "aria-label": t("filter"), on: { submit: (event) => {
       event.preventDefault();
       apply(element);
     } } },
-    h("fieldset", { class: "states" }, h("legend", null, t("state")), boxes, h("label", { class: "check" }, undelivered, t("filter_callback"))),
+    h("fieldset", { class: "states" }, h("legend", null, t("state")), boxes),
     field("id"), api.session.everybody && field("owner"), field("code"), field("since", "datetime-local"), field("before", "datetime-local"),
+    h("label", null, t("callback"), callback),
     h("div", { class: "row" }, h("button", { class: "main" }, t("filter_apply")), h("a", { class: "button", href: "#/batches" }, t("filter_clear"))),
   );
   // On a phone the list comes first.
@@ -198,7 +199,7 @@ function local(name, text) {
 
 function apply(element) {
   const fields = element.elements;
-  const values = { status: STATES.filter((state) => fields[state].checked).join(","), callback: fields.callback.checked ? "undelivered" : "" };
+  const values = { status: STATES.filter((state) => fields[state].checked).join(","), callback: fields.callback.value };
   for (const name of FIELDS) {
     const text = fields[name]?.value.trim() || "";
     values[name] = text && ["since", "before"].includes(name) ? new Date(text).toISOString() : text;

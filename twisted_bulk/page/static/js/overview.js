@@ -53,13 +53,14 @@ export async function show(place) {
   let settings = ""; // that are shown: the fields stay as they are until these change
   async function state() {
     const since = new Date(Date.now() - RECENT_MS).toISOString();
-    const [undelivered, failed, stats, port] = await Promise.all([
+    const [undelivered, waiting, failed, stats, port] = await Promise.all([
       api.get(`/v1/batches${api.query({ callback: "undelivered", limit: 1, count: true })}`),
+      api.get(`/v1/batches${api.query({ callback: "waiting", limit: 1, count: true })}`),
       api.get(`/v1/batches${api.query({ status: "failed,partial,expired", since: since.slice(0, 13), limit: 1, count: true })}`),
       isAdmin ? api.get("/v1/stats?minutes=60") : null,
       isAdmin ? api.get("/v1/files").catch(() => null) : null,
     ]);
-    put(alerts, alertsOf(undelivered, failed, stats, since.slice(0, 13)));
+    put(alerts, alertsOf(undelivered, waiting, failed, stats, since.slice(0, 13)));
     if (!stats) return;
     put(figures, figuresOf(stats));
     const now = JSON.stringify([stats.parts.settings, port?.rate]);
@@ -102,7 +103,7 @@ function section(title, ...content) {
   return h("section", null, h("h2", null, title), content);
 }
 
-function alertsOf(undelivered, failed, stats, since) {
+function alertsOf(undelivered, waiting, failed, stats, since) {
   const found = [];
   const add = (text, link, kind = "bad") => found.push(h("li", { class: kind }, link ? h("a", { href: link }, text) : text));
   if (stats) {
@@ -114,6 +115,7 @@ function alertsOf(undelivered, failed, stats, since) {
     if (parts.suspects) add(t("alert_suspects", { n: count(parts.suspects) }), null, "warn");
   }
   if (undelivered.count.at_least) add(t("alert_undelivered", { n: undelivered.count.at_least }), "#/batches?callback=undelivered");
+  if (waiting.count.at_least) add(t("alert_waiting", { n: waiting.count.at_least }), "#/batches?callback=waiting", "warn");
   if (failed.count.at_least) add(t("alert_failed", { n: failed.count.at_least }), `#/batches?status=failed,partial,expired&since=${since}`, "warn");
   return found.length ? found : [h("li", { class: "good" }, t("alert_none"))];
 }
