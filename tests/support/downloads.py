@@ -113,7 +113,7 @@ class DownloadTestCase(TestCase):
             reactor,
             guard,
             8,
-            dns_timeout=1,
+            dns_timeout=settings.pop("dns_timeout", 1),
             connect_timeout=1,
             tls=TLSPolicy(authorities, settings.pop("pins", None)),
             find=look_up,

@@ -17,6 +17,7 @@ let view = null; // what is shown: {event, close}
 let turn = 0; // of the views that were begun, the number of the last one
 let isIn = false;
 let isBroken = false; // the view could not be shown
+let hasMoved = false; // from one view to another: a screen reader is told by the focus
 
 // The parts of an address such as `#/batch/ID?status=failed`.
 function route() {
@@ -68,6 +69,11 @@ function signOut() {
   start();
 }
 
+// Say what went wrong, and offer to do it again.
+function broken(place, problem, again) {
+  put(place, h("h1", null, t("does_not_work")), h("p", null, fail(problem)), h("button", { type: "button", on: { click: again } }, t("try_again")));
+}
+
 async function open() {
   if (!isIn) return;
   const { name, rest, query } = route();
@@ -85,13 +91,13 @@ async function open() {
     else made?.close?.();
   } catch (problem) {
     isBroken = mine === turn;
-    if (mine === turn) put(place, h("h1", null, t("does_not_work")), h("p", null, fail(problem)), h("button", { type: "button", on: { click: open } }, t("try_again")));
+    if (mine === turn) broken(place, problem, open);
   }
   const heading = place.querySelector("h1");
   if (mine === turn && heading) {
     document.title = `${heading.textContent} – bulkwav`;
-    if (window.moved) main.focus({ preventScroll: true });
-    window.moved = true;
+    if (hasMoved) main.focus({ preventScroll: true });
+    hasMoved = true;
   }
 }
 
@@ -109,7 +115,7 @@ async function start() {
   try {
     Object.assign(api.session, await api.get("/v1/session"));
   } catch (problem) {
-    if (!["unauthorized", "protected_mode"].includes(problem.code)) put(main, h("h1", null, t("does_not_work")), h("p", null, fail(problem)));
+    if (!["unauthorized", "protected_mode"].includes(problem.code)) broken(main, problem, start);
     return;
   }
   if (!api.may("read")) {

@@ -59,7 +59,9 @@ export function members(id, wanted, retry) {
 
   function turn(change) {
     change();
-    return attempt(load).then(() => undefined);
+    attempt(load).then((well) => {
+      if (!well) back.disabled = on.disabled = false; // it may be tried again
+    });
   }
 
   async function load() {
