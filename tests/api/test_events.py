@@ -58,6 +58,22 @@ class EventsTests(ApiTestCase):
         (job,) = (await self.queue.reserve("w", 1)).jobs
         await self.queue.ack("w", [Ack(job, 0, b"")])
 
+    async def test_filter(self) -> None:
+        """Those that match are told; one that matches no more has left; others are not told of."""
+        queued = await self.read(of="/v1/events?status=queued&id=b")
+        other = await self.read(of="/v1/events?id=c")
+        for reader in (queued, other):
+            self.assertEqual((await reader.until(1))[0][1], "full")
+        await self.queue.prioritise_group("b", 3)
+        self.assertEqual((await queued.until(2))[1][2]["task_id"], "b")
+        await self.queue.reserve("w", 1)
+        self.assertEqual((await queued.until(3))[2][1:], ("left", {"task_id": "b"}))
+        await self.call("POST", "/v1/batches", BATCH | {"task_id": "c"})
+        self.assertEqual((await other.until(2))[1][2]["task_id"], "c")
+        self.assertEqual(len(queued.events), 3)
+        await self.refused(400, "invalid_request", "GET", "/v1/events?status=odd")
+        self.events.feed.end()
+
     async def test_from_begin_to_end(self) -> None:
         """The batch as it stands, each change, and an end; all listeners hear it."""
         readers = [await self.read() for _ in range(3)]

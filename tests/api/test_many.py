@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from typing import Any
 
 import msgspec
@@ -11,11 +12,12 @@ from tests.support.api import BATCH, ApiTestCase
 from tests.support.reactor import reactor
 from twisted_bulk.api.answers import BulkAction, MembersPage, RetryPlan, Session
 from twisted_bulk.api.tokens import Access, parse_tokens
-from twisted_bulk.batch.manifest_file import encode
+from twisted_bulk.batch.manifest_file import RUNNING, encode, note
 from twisted_bulk.batch.member_index import INDEX_FILE, MemberIndex, lines_of
 from twisted_bulk.batch.model import Outcome, PartResult
 from twisted_bulk.batch.names import MANIFEST
 from twisted_bulk.jobs.model import Ack
+from twisted_bulk.management import preflight
 
 URLS = [f"http://{'a' if n % 2 else 'b'}.example/{n}.wav" for n in range(1, 11)]
 
@@ -90,6 +92,17 @@ class ManyTests(ApiTestCase):
         self.assertEqual([one["member"] for one in waiting["members"]], [1, 2, 3, 4])
         waiting = await self.get(f"{path}?status=waiting&cursor={waiting['cursor']}")
         self.assertEqual((len(waiting["members"]), waiting["cursor"]), (6, None))
+        # Some have ended: they are not among those that wait.
+        (job,) = (await self.queue.reserve("w", 1)).jobs
+        workspace = self.folders.enlist()
+        self.addCleanup(workspace.close)
+        ended = [Outcome(URLS[n], "x", "done", "", "", 1, "", 1, 1, member=n + 1) for n in (0, 4)]
+        note(workspace.make_folder(job.id) / RUNNING, ended)
+        waiting = await self.get(f"{path}?status=waiting")
+        self.assertEqual([one["member"] for one in waiting["members"]], [2, 3, 4, 6, 7, 8, 9, 10])
+        self.assertEqual([one["member"] for one in (await self.get(path))["members"]], [1, 5])
+        await self.queue.release("w", [job])
+        shutil.rmtree(workspace.path)
         self.assertEqual((await self.get(path))["members"], [])
         await self.work()
         for query, numbers in (
@@ -259,6 +272,9 @@ class ManyTests(ApiTestCase):
         renamed = found["renamed"][0]["examples"]
         self.assertEqual(renamed, ["x.wav → x (2).wav", "../z → z"])
         self.assertEqual((await self.get("/v1/batches"))["batches"], [])
+        self.patch(preflight, "MAX_CHECKED", 2)
+        _, found, _ = await self.call("POST", "/v1/batches?check=true", body)
+        self.assertEqual((found["total"], found["checked"], found["refused"]), (5, 2, []))
 
     async def test_owners(self) -> None:
         """A token sees and changes its own batches only, also in plans and lists."""

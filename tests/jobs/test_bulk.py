@@ -125,6 +125,22 @@ class BulkTests(QueueTestCase):
         self.assertEqual(len(await self.actions.latest()), 2)
         self.assertEqual([one.id for one in await self.actions.latest("me")], [first])
 
+    async def test_plan_in_steps(self) -> None:
+        """A plan looks at groups with many jobs in several steps: others need the queue, too."""
+        await self.queue.control({"cap": 10_000})
+        await self.submit("a", "b", "c", "d", parts=900)
+        script, steps = self.queue.script, list[str]()
+
+        async def counted(name: str, *words: Any, **more: Any) -> Any:
+            steps.append(name)
+            return await script(name, *words, **more)
+
+        self.patch(self.queue, "script", counted)
+        planned = await self.plan(Action.CANCEL)
+        self.assertEqual(steps.count("bulk_fill"), 2)
+        record = await self.record(planned)
+        self.assertEqual((record.total, record.eligible, record.state), (4, 4, "planned"))
+
     async def test_dropped_while_it_is_made(self) -> None:
         """A plan is never begun in part: not while it is made, nor when its record was dropped."""
         self.patch(bulk, "MAX_LOOKED", 1)

@@ -107,6 +107,20 @@ class GroupIndexTests(QueueTestCase):
             some += len(expected) > 1
         self.assertGreater(some, 20)
 
+    async def test_few_of_a_name(self) -> None:
+        """Groups of a rare name are found by it: in pages, and by their times."""
+        for number in range(40):
+            name = f"rare{number}" if number % 8 == 0 else f"many{number}"
+            await self.submit(name)
+            created = 1000 * number
+            await self.store.command("HSET", f"{self.queue.prefix}g:{name}", "created", created)
+        rare = ["rare32", "rare24", "rare16", "rare8", "rare0"]
+        for limit in (1, 2, 9):
+            self.assertEqual(await self.found(GroupFilter(prefix="rare"), limit), rare)
+        wanted = GroupFilter(prefix="rare", since=8, before=24.5)
+        self.assertEqual(await self.found(wanted), ["rare24", "rare16", "rare8"])
+        self.assertEqual(await self.counted(wanted), 3)
+
     async def test_empty(self) -> None:
         """A queue that never had a group."""
         for wanted in (GroupFilter(), GroupFilter(since=1, before=2, prefix="a")):
@@ -156,6 +170,11 @@ class GroupIndexTests(QueueTestCase):
         await self.calls.nack("n1", job, 0, "503", fatal=True)
         await self.queue.again("g")
         self.assertEqual(await self.found(wanted), [])
+        # What becomes of the job that followed the run before says nothing of this one.
+        await self.calls.revive(job.id)
+        (job,) = (await self.calls.reserve("n1", 1)).jobs
+        await self.calls.nack("n1", job, 0, "503", fatal=True)
+        self.assertEqual(await self.found(wanted), [])
         await self.check()
 
     async def test_of_an_older_version(self) -> None:
@@ -182,14 +201,15 @@ class GroupIndexTests(QueueTestCase):
             await self.end(0, "timeout")
         await self.queue.maintain(3600)
         await self.queue.maintain(3600)
-        await self.submit("g3")
+        for name in ("h1", "h2", "g3"):
+            await self.submit(name)
         command, prefix = self.store.command, self.queue.prefix
         for member in await command("ZRANGE", f"{prefix}names", 0, -1):
             if member.startswith(b"g3"):
                 await command("ZREM", f"{prefix}names", member)
         for _ in range(3):
             await self.queue.maintain(3600)
-        self.assertEqual(len(await command("ZRANGE", f"{prefix}names", 0, -1)), 3)
+        self.assertEqual(len(await command("ZRANGE", f"{prefix}names", 0, -1)), 5)
         for key in ("groups", "gs:failed"):
             await command("ZREM", f"{prefix}{key}", "g1")
         await command("DEL", f"{prefix}g:g1")
