@@ -76,7 +76,7 @@ class CrashPointTests(SynchronousTestCase):
         need("strace")
         crash = CrashPoints()
         self.addCleanup(crash.close)
-        crash.run(every=16)
+        crash.run(every=24)
         self.assertEqual(crash.wrong, [])
         self.assertGreaterEqual(sum(crash.points.values()), 3)
         self.assertTrue(crash.points[f"{WRITE} of other threads"])
@@ -85,7 +85,7 @@ class CrashPointTests(SynchronousTestCase):
         """A disk that is full at one of the writes: the same worker ends with one right zip."""
         crash = CrashPoints(full=True)
         self.addCleanup(crash.close)
-        crash.run(every=4, seconds=15)
+        crash.run(every=4, seconds=10)
         self.assertEqual(crash.wrong, [])
         self.assertGreaterEqual(sum(crash.points.values()), 2)
         self.assertTrue(crash.points[f"{WRITE} refused"])
@@ -150,4 +150,4 @@ class ChaosBodyTests(SynchronousTestCase):
 
     def test_others_go_on(self) -> None:
         """They are refused, take no memory, and nobody waits for them."""
-        self.assertEqual(bodies.run(count=100, length=300_000_000)[1], [])
+        self.assertEqual(bodies.run(count=60, length=300_000_000)[1], [])
