@@ -152,7 +152,7 @@ class HostileTestCase(DownloadTestCase):
     timeout = 60
     settings: dict[str, Any] = {
         "retries": 0, "concurrency": 64, "per_host": 64, "header_timeout": 2 * DEADLINE,
-        "dns_timeout": 2 * DEADLINE,
+        "dns_timeout": 1.5 * DEADLINE,
         "idle_timeout": DEADLINE, "min_speed": 100, "window": DEADLINE, "member_bytes": 10_000_000,
     }  # fmt: skip
 

@@ -81,7 +81,8 @@ class LoadTests(SynchronousTestCase):
         cases += [({"public_url": "ftp://u:s3cr3t@h"}, None), ({}, path)]
         for options, config in cases:
             error = self.assertRaises(ConfigError, load, options, {}, config)
-            self.assertNotRegex(str(error), "s3|cr3t", str(options))
+            said = str(error).replace(path, "")  # a folder of trial's has random letters
+            self.assertNotRegex(said, "s3|cr3t", str(options))
 
     def test_units(self) -> None:
         """k is 1000, Ki 1024; times take a letter."""

@@ -3,7 +3,7 @@
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.chaos import bodies, callbacks, downloads, sameid
-from tests.chaos.bulk import BulkKills
+from tests.chaos.bulk import TOO_FAST, BulkKills
 from tests.chaos.crashpoints import WRITE, CrashPoints
 from tests.chaos.kills import Kills
 from tests.chaos.storm import Count, Storm
@@ -114,9 +114,15 @@ class BulkKillsTests(SynchronousTestCase):
 
     def test_each_once(self) -> None:
         """It goes on to its end, and each batch is tried again once."""
-        chaos = BulkKills(batches=25, members=10)
-        self.addCleanup(chaos.close)
-        self.assertEqual(chaos.run(kills=1), [])
+        for (
+            _
+        ) in "123":  # where the machine is busy, all may be done before it is seen to have begun
+            chaos = BulkKills(batches=45, members=10)
+            self.addCleanup(chaos.close)
+            wrong = chaos.run(kills=1)
+            if wrong != [f"{TOO_FAST} 0 times only"]:
+                break
+        self.assertEqual(wrong, [])
 
 
 class SameIdTests(SynchronousTestCase):
