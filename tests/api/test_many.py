@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from io import BytesIO
 from typing import Any
 
 import msgspec
@@ -16,8 +17,10 @@ from twisted_bulk.batch.manifest_file import RUNNING, encode, note
 from twisted_bulk.batch.member_index import INDEX_FILE, MemberIndex, lines_of
 from twisted_bulk.batch.model import Outcome, PartResult
 from twisted_bulk.batch.names import MANIFEST
+from twisted_bulk.errors import MemberError
 from twisted_bulk.jobs.model import Ack
 from twisted_bulk.management import preflight
+from twisted_bulk.orders.order import read_order
 
 URLS = [f"http://{'a' if n % 2 else 'b'}.example/{n}.wav" for n in range(1, 11)]
 
@@ -272,6 +275,16 @@ class ManyTests(ApiTestCase):
         renamed = found["renamed"][0]["examples"]
         self.assertEqual(renamed, ["x.wav → x (2).wav", "../z → z"])
         self.assertEqual((await self.get("/v1/batches"))["batches"], [])
+
+        # A port may be closed for one of two schemes on one host.
+        def check(host: str, port: int) -> None:
+            if port == 80:
+                raise MemberError("port_refused", "port 80 is closed")
+
+        order = {"download": ["https://h.example/a", "http://h.example/b", "https://h.example/c"]}
+        read = read_order(BytesIO(json.dumps(order).encode()), 9)
+        (closed,) = preflight.preflight(read, 9, check)["refused"]
+        self.assertEqual(closed["examples"], ["http://h.example/b"])
         self.patch(preflight, "MAX_CHECKED", 2)
         _, found, _ = await self.call("POST", "/v1/batches?check=true", body)
         self.assertEqual((found["total"], found["checked"], found["refused"]), (5, 2, []))

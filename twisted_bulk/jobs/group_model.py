@@ -167,7 +167,10 @@ class Changes:
 
 
 def split_after_id(job_id: str) -> tuple[str, str]:
-    """The group's id and the run's name, out of the id of the job that follows them."""
+    """The group's id and the run's name, out of the id of the job that follows them.
+
+    Of the id of one of the group's own jobs, the group's id.
+    """
     group, _, run = job_id.rpartition("@")
     return group, run
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from twisted_bulk.brokers.store import Argument, Store
 from twisted_bulk.errors import NotRetryable, QueueFull, QueueUnavailable
 from twisted_bulk.jobs.group_index import GroupIndex
-from twisted_bulk.jobs.group_model import Group, GroupRecord, Submitted
+from twisted_bulk.jobs.group_model import Group, GroupRecord, Submitted, split_after_id
 from twisted_bulk.jobs.model import Maintained
 from twisted_bulk.jobs.replies import group_record, ms
 from twisted_bulk.jobs.scripted import FULL_RETRY_AFTER, ScriptedQueue
@@ -183,8 +183,9 @@ class GroupQueue(GroupIndex):
 
         The latter are the bytes ``only`` of :meth:`again`. Both may be empty.
         """
-        key = f"{self.prefix}j:{job_id}"
-        previous, only = await self.store.command("HMGET", key, "prev", "only")
+        group_id = split_after_id(job_id)[0]
+        previous = await self.store.command("HGET", f"{self.prefix}j:{job_id}", "prev")
+        only = await self.store.command("HGET", f"{self.prefix}g:{group_id}", "only")
         return previous or b"", only or b""
 
     async def forget(self, group_id: str, tombstone: float = 0) -> None:

@@ -24,7 +24,7 @@ STEP_SECONDS = 1.0  # between two looks for bulk actions that run
 
 
 class Bulk(MultiService):
-    """Plans bulk actions for clients, and does those that run, from any node.
+    """Plans bulk actions for clients, and does those that run. Each node with an API does that.
 
     :param keep: seconds for which a deletion is remembered
     :param deleted: called with the key of a batch after its record was removed
@@ -92,8 +92,8 @@ class Bulk(MultiService):
         :raises NoSuchBulk: there is no plan, or the token may not see it
         """
         await self._record(bulk, name, owner)
-        await self._actions.begin(bulk)
-        log.info("bulk action {bulk} begins", bulk=bulk)
+        if await self._actions.begin(bulk):
+            log.info("bulk action {bulk} runs", bulk=bulk)
         return await self.show(bulk, name, owner)
 
     async def stop(self, bulk: str, name: str, owner: str | None) -> dict[str, Any]:
@@ -124,13 +124,17 @@ class Bulk(MultiService):
         return record
 
     async def _round(self) -> None:
-        for record in await self._actions.running():
-            outcome = Step.MORE
-            while outcome is Step.MORE:
-                outcome, changed = await self._actions.step(record.id, self._keep)
-                if record.action == Action.DELETE:
-                    for key in changed:
-                        self._deleted(key)
+        """Let all that run take steps in turns, for as long as they get on."""
+        running = await self._actions.running()
+        while running and self.running:
+            running = [one for one in running if await self._step(one) is Step.MORE]
+
+    async def _step(self, record: BulkRecord) -> Step:
+        outcome, changed = await self._actions.step(record.id, self._keep)
+        if record.action == Action.DELETE:
+            for key in changed:
+                self._deleted(key)
+        return outcome
 
 
 def _shown(record: BulkRecord) -> dict[str, Any]:

@@ -60,15 +60,16 @@ def preflight(order: Order, part_files: int, check_host: CheckHost) -> dict[str,
     """
     hosts: Counter[str] = Counter()
     seen: set[str] = set()
-    troubles: dict[str, MemberError | None] = {}  # by host: it is the same for all its members
+    troubles: dict[str, MemberError | None] = {}  # by scheme and host: alike for all its members
     refused, duplicates, renamed = _Findings(), _Findings(), _Findings()
     names, most = Names(manifest_of(order.submission)), min(len(order), MAX_CHECKED)
     for number, member in enumerate(_members(order, most)):
         host = host_of(member.url)
         hosts[host] += 1
-        if not host or host not in troubles:
-            troubles[host] = _trouble(member, check_host)
-        trouble = troubles[host]
+        origin = f"{normal(member.url)[:6]}{host}"  # "https:", or "http:/"
+        if not host or origin not in troubles:
+            troubles[origin] = _trouble(member, check_host)
+        trouble = troubles[origin]
         shown = partial(_shown, member, order)
         if trouble is not None:
             refused.add(trouble.code, trouble.detail, shown)

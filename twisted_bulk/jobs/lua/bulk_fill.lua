@@ -18,6 +18,10 @@ end
 local frozen, eligible, cost = call('HGET', key, 'frozen'), 0, 0
 local function take(gid)
   local why = ineligible(action, gid, frozen)
+  if not why and action == 'retry' then
+    local jobs, reply = failed_jobs(gid, {}, nil)
+    if not jobs then why = NOT_AGAIN[reply] end
+  end
   if why then left[why] = (left[why] or 0) + 1 else eligible = eligible + 1 end
   call('ZADD', found, call('HGET', P .. 'g:' .. gid, 'serial'), gid)
   n = n + 1
@@ -26,9 +30,14 @@ local function take(gid)
 end
 local filter, cursor = filter_of(unpack(ARGV, 6, 11)), ''
 if #ARGV > 13 then
-  for i = 14, #ARGV do
-    local known = call('ZSCORE', P .. 'groups', ARGV[i])
-    if known and matches(filter, ARGV[i]) and not call('ZSCORE', found, ARGV[i]) then take(ARGV[i]) end
+  -- The cursor is here how many of the ids were looked at.
+  for i = 14 + tonumber(ARGV[12] == '' and 0 or ARGV[12]), #ARGV do
+    local gid = ARGV[i]
+    local is_new = call('ZSCORE', P .. 'groups', gid) and not call('ZSCORE', found, gid)
+    if is_new and matches(filter, gid) and not take(gid) and i < #ARGV then
+      cursor = whole(i - 13)
+      break
+    end
   end
 else cursor = search(filter, ARGV[12], tonumber(ARGV[13]), take) end
 call('PEXPIRE', found, ARGV[5])

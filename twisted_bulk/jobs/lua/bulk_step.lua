@@ -27,7 +27,7 @@ for _, gid in ipairs(some) do
     local outcome = act(gid)
     if outcome == -2 then why = 'full'
     elseif outcome == 1 then reply[#reply + 1] = gid
-    else why = 'changed' end
+    else why = action == 'retry' and NOT_AGAIN[outcome] or 'changed' end
   end
   if why == 'full' then is_full = true  -- a smaller one may have room
   else

@@ -1,7 +1,7 @@
 -- How many groups match a filter. ARGV: as groups.lua, but for the limit
 -- reply: {how many of those that were looked at, cursor of the others or ''}
 local filter, most, n = filter_of(unpack(ARGV, 1, 6)), tonumber(ARGV[8]), 0
-local keys, size = source_of(filter)
+local keys = source_of(filter)
 local conditions = math.min(#filter.states, 1) + #filter.tags + (filter.owner == '' and 0 or 1)
 -- Where one index answers, it is counted and not searched.
 if conditions <= 1 and filter.prefix == '' and ARGV[7] == '' then

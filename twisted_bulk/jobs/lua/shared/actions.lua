@@ -86,7 +86,6 @@ local function again_group(gid, cap, replaced, wanted, only)
       call('HSET', key, 'prev', job.res, 'prevok', job.ok)
       if job.tags ~= '' then call('HSET', key, 'prevtags', job.tags) end
     end
-    if only ~= '' then call('HSET', key, 'only', only) end
     push_todo_again(job.id)
     backlog(P, job.size)
     call('HINCRBY', g, 'left', 1)
@@ -100,7 +99,8 @@ local function again_group(gid, cap, replaced, wanted, only)
     for tag in string.gmatch(job.tags, '[^,]+') do tags[tag] = true end
   end
   untag_group(gid, jobs, nonce, tags)
-  call('HDEL', g, 'ended', 'started', 'cancelled', 'hopeless')
+  call('HDEL', g, 'ended', 'started', 'cancelled', 'hopeless', 'only')
+  if only ~= '' then call('HSET', g, 'only', only) end
   call('HINCRBY', g, 'runs', 1)
   call('HSET', g, 'queued', whole(now))
   call('HSET', g, 'before', before)  -- its zips stay until this run has ended

@@ -15,9 +15,12 @@
 --   left:<reason>   groups that were not, by the reason; before it runs: that would not be
 --   ended           when it ended or was stopped
 
-local MAX_PLANS = 3      -- of one token that wait to be begun; then the oldest goes
+local MAX_PLANS = 3      -- of one token that are made, or wait to be begun; then the oldest goes
 local MAX_RUNNING = 3    -- of one token
 local MAX_BULKS = 50     -- of one token that are known; then the oldest that does not run goes
+
+local BULK_COST = 200   -- jobs of groups that one step changes at most, but for the last group
+local FILL_COST = 2000  -- jobs of groups that one step of a plan looks at at most, but for the last group
 
 local function drop_bulk(bulk)
   call('UNLINK', P .. 'bk:' .. bulk, P .. 'bi:' .. bulk)
@@ -33,7 +36,7 @@ local function drop_plans(by)
     elseif owner == by and state ~= 'running' then
       known = known + 1
       if state == 'planned' or state == 'finding' then plans = plans + 1 end
-      if known >= MAX_BULKS or (state == 'planned' and plans >= MAX_PLANS) then drop_bulk(bulk) end
+      if known >= MAX_BULKS or (state ~= 'stopped' and state ~= 'done' and plans >= MAX_PLANS) then drop_bulk(bulk) end
     end
   end
 end
@@ -47,10 +50,11 @@ local function running_bulks(by)
   return n
 end
 
-local BULK_COST = 200   -- jobs of groups that one step changes at most, but for the last group
-local FILL_COST = 2000  -- jobs of groups that one step of a plan looks at at most, but for the last group
+-- Why a group is not queued again, by the reply of `again_group`.
+local NOT_AGAIN = {[0] = 'nothing_failed', [-4] = 'members_dropped'}
 
--- Why an action does not change a group, or nil. `frozen`: the moment of the plan.
+-- Why an action does not change a group, or nil. `frozen`: the moment of the plan. For action retry it
+-- does not look at the group's jobs.
 local function ineligible(action, gid, frozen)
   local state, created, ended, queued, after_queue, nonce, runs = unpack(
     call('HMGET', P .. 'g:' .. gid, 'state', 'created', 'ended', 'queued', 'after_queue', 'nonce', 'runs'))
@@ -63,10 +67,6 @@ local function ineligible(action, gid, frozen)
     since = call('HGET', after_queue .. 'j:' .. after_id(gid, nonce, runs), 'end')
   elseif action == 'retry' or action == 'delete' then
     if not ended then return 'not_ended' end
-    if action == 'retry' then
-      local jobs, why = failed_jobs(gid, {}, nil)
-      if not jobs then return why == -4 and 'members_dropped' or 'nothing_failed' end
-    end
   elseif ended then return 'ended' end
   if tonumber(since or 0) > tonumber(frozen) then return 'changed' end
   return nil

@@ -121,5 +121,5 @@ end
 -- Remove the traces of a job's last run, as it is queued again.
 local function clear(id)
   call('HDEL', P .. 'j:' .. id, 'tries', 'free', 'lost', 'solo', 'sunits', 'skept', 'alone', 'wid',
-    'at', 'end', 'ok', 'why', 'err', 'exp', 'units', 'progress', 'fails', 'tags', 'only')
+    'at', 'end', 'ok', 'why', 'err', 'exp', 'units', 'progress', 'fails', 'tags')
 end

@@ -1,8 +1,7 @@
 -- The indexes of groups, and the search in them.
 --
--- A filter is a table: states and tags (lists; any of the states, all tags; empty: any), owner, prefix
--- (each '' : any), since, before
--- (ms of the queue's time, or '').
+-- A filter is a table. states: a list, any of them, empty: every state. tags: a list, all of them.
+-- owner, prefix: '' stands for any. since, before: ms of the queue's time, or ''.
 
 local INDEX = '1'  -- of the field `index` of meta: all groups are in all indexes
 

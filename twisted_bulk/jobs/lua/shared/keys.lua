@@ -66,7 +66,6 @@
 --   fails           a line for each of the last tries that failed: when, and how
 --   dd, win         its digest, and for how long that holds after it was done
 --   prev, prevok, prevtags  its result, its `ok` and its `tags` in the run before
---   only            opaque bytes: which of its units that failed are wanted in this run; absent: all
 --
 -- Fields of a group.
 --   state           queued, running, done, partial, failed, cancelled, expired, deleted
@@ -79,6 +78,7 @@
 --   expired         jobs that expired
 --   cancelled, hopeless   1: it was cancelled; 1: it cannot succeed any more
 --   before          its state before the present run
+--   only            opaque bytes: which of the units that failed are wanted in this run; absent: all
 --   seq             the number of the last report
 --   after_queue, after, after_max   the prefix, payload and tries of the job that follows
 local P = KEYS[1]
