@@ -1,7 +1,6 @@
 """The calls of the API on port 10000, with Klein. Rooms: api/."""
 
 from collections.abc import Callable
-from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -19,6 +18,7 @@ from twisted_bulk.api.messages import (
     posted_order,
     posted_retry,
     read_body,
+    read_query,
 )
 from twisted_bulk.api.openapi import document
 from twisted_bulk.api.operator_calls import OperatorCalls
@@ -27,9 +27,8 @@ from twisted_bulk.errors import BulkError
 from twisted_bulk.http_server.connection_limits import ConnectionLimits
 from twisted_bulk.http_server.klein_resource import KleinResource
 from twisted_bulk.http_server.streamed_body import StreamedBody
-from twisted_bulk.management.batch_filter import Asked
-from twisted_bulk.management.members import AskedMembers
 from twisted_bulk.management.services import Management
+from twisted_bulk.orders.queries import BatchFilter, MembersQuery
 from twisted_bulk.orders.submission import Change
 from twisted_bulk.page.resource import INDEX, page_file
 from twisted_bulk.system.threads import BoundedThreads
@@ -128,7 +127,7 @@ class Api:
         """List batches, newest first."""
         token = self._admission.admit(request, "read")
         limit, cursor = argument(request, "limit", "50"), argument(request, "cursor")
-        asked = Asked.read(partial(argument, request))
+        asked = read_query(request, BatchFilter)
         count = argument(request, "count") == "true"
         return answer_json(
             request, await self._listing.page(asked, limit, cursor, token.owner, count)
@@ -160,7 +159,7 @@ class Api:
     async def all_events(self, request: Request) -> bytes | Resource:
         """Tell the token's batches, or everybody's, at every change."""
         owner = self._admission.admit(request, "read").owner
-        asked = Asked.read(partial(argument, request))
+        asked = read_query(request, BatchFilter)
         listening = self._admission.listening(request)
         return await self._management.events.stream_all(asked, owner, *listening)
 
@@ -192,7 +191,7 @@ class Api:
     async def members(self, request: Request, task_id: str) -> bytes | Resource:
         """Show a batch's members, page by page."""
         key = await self._admit_to(request, "read", task_id)
-        asked = AskedMembers.read(partial(argument, request))
+        asked = read_query(request, MembersQuery)
         record = await self._listing.record(key)
         return answer_json(request, await self._management.members.page(record, asked))
 

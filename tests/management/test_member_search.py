@@ -108,9 +108,9 @@ class MemberSearchTests(SynchronousTestCase):
         failed = Selection(status="failed")
         expected = [one.member for one in self.of(2) if one.status == "failed"]
         self.assertEqual(self.pages(failed, only=2), expected)
-        self.assertEqual(self.search.count_part(self.record, failed, 2), len(expected))
+        self.assertEqual(self.search.count(self.record, failed, only=2).count, len(expected))
         text = Selection(text=f"Call-{SIZE + 1}.")
-        self.assertEqual(self.search.count_part(self.record, text, 2), 1)
+        self.assertEqual(self.search.count(self.record, text, only=2).count, 1)
 
     def test_elsewhere(self) -> None:
         """Parts on other nodes, and results that are gone, are named."""
@@ -121,7 +121,7 @@ class MemberSearchTests(SynchronousTestCase):
         found = self.search.find(others, Selection(), 0, 1000)
         self.assertEqual([one.part for one in found.outcomes], [1] * SIZE)
         self.assertEqual(found.missing, {2: "there", 3: self.folders.node, 4: "far"})
-        self.assertIsNone(self.search.count_part(others, Selection(), 2))
+        self.assertEqual(self.search.count(others, Selection(), only=2).missing, {2: "there"})
 
     def test_of_an_older_version(self) -> None:
         """A file of one line, with a password in a URL: found, and masked."""
@@ -143,6 +143,16 @@ class MemberSearchTests(SynchronousTestCase):
         """Which members of a part have ended."""
         self.assertEqual(len(self.search.ended(self.record, 3, 2 * SIZE)), SIZE)
         self.assertEqual(self.search.ended(self.record, 4, 3 * SIZE), frozenset())
+
+    def test_memory(self) -> None:
+        """Indexes are kept up to a number of bytes; the oldest go."""
+        index = self.search._opened(self.path(1), 0).index
+        self.patch(member_search, "MAX_INDEX_BYTES", index.size + 1)
+        self.pages(Selection())
+        self.assertEqual(len(self.search._indexes), 1)
+
+    def path(self, number: int) -> Path:
+        return self.folders.public / f"b-{number:032x}" / MANIFEST
 
     def test_more_is_written(self) -> None:
         """A part that runs is read again when it has gone on."""

@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Callable
 from http import HTTPStatus
 from tempfile import SpooledTemporaryFile
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import msgspec
 from twisted.logger import Logger
@@ -39,6 +39,8 @@ from twisted_bulk.orders.outline import BOM
 from twisted_bulk.orders.submission import Retry
 
 log = Logger()
+
+_Query = TypeVar("_Query", bound=msgspec.Struct)
 
 #: Bytes of the body of a call other than a POST of a batch (more is 413), and of an answer that is
 #: sent at once.
@@ -189,6 +191,12 @@ def argument(request: Request, name: str, default: str = "") -> str:
     """The last value of a query parameter."""
     values: list[bytes] = (request.args or {}).get(name.encode(), [])
     return values[-1].decode("utf-8", "replace") if values else default
+
+
+def read_query(request: Request, kind: type[_Query]) -> _Query:
+    """The query parameters that a type of structs has as fields of text."""
+    known = msgspec.structs.fields(kind)
+    return kind(**{one.name: argument(request, one.name, one.default) for one in known})
 
 
 def answer_error(request: Request, error: Exception, count: Callable[[Request], object]) -> bytes:

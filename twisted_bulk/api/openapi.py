@@ -24,6 +24,7 @@ from twisted_bulk.api.answers import (
     Session,
 )
 from twisted_bulk.errors import BulkError, catalogue
+from twisted_bulk.orders.queries import BatchFilter, MembersQuery
 from twisted_bulk.orders.submission import (
     BulkOrder,
     Change,
@@ -57,8 +58,8 @@ class Html:
     """An answer for a browser."""
 
 
-FILTER = ("status", "id", "owner", "code", "since", "before", "callback")
-MEMBERS = ("status", "code", "host", "text", "part", "limit", "cursor", "count", "full")
+FILTER = BatchFilter.__struct_fields__
+MEMBERS = MembersQuery.__struct_fields__
 
 
 ONE = "/v1/batches/{task_id}"

@@ -17,6 +17,7 @@ from twisted_bulk.system.urls import host_of
 
 INDEX_FILE = "members.index"
 VERSION = 1
+GROUP_BYTES = 400  # of memory that a group takes, beside the positions in it
 
 Key = tuple[str, str, str]  # status, code, host
 
@@ -98,6 +99,11 @@ class MemberIndex:
         return msgspec.msgpack.encode(
             _File(VERSION, _bytes(self.numbers), _bytes(self.offsets), groups)
         )
+
+    @property
+    def size(self) -> int:
+        """About how many bytes of memory it takes."""
+        return 12 * len(self.numbers) + GROUP_BYTES * len(self.groups)
 
     def select(self, wanted: Selection) -> "array[int] | range | list[int]":
         """Positions of the members that meet the conditions but for ``text``, in order."""

@@ -2,5 +2,5 @@
 
 It knows nothing of HTTP.
 
-For others: batch_filter.Asked, bulk.Bulk, intake.Intake, members.AskedMembers, services.
+For others: bulk.Bulk, intake.Intake, services.
 """

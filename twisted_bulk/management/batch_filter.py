@@ -1,13 +1,14 @@
-"""The filter of a list of batches, read from the parameters of a query. Pure."""
+"""The filter of a list of batches, checked, and applied to what is shown. Pure."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 from twisted_bulk.errors import InvalidRequest
 from twisted_bulk.jobs.group_index import AFTER_FAILED, AFTER_TRYING, GroupFilter
 from twisted_bulk.jobs.group_model import GROUP_STATES
+from twisted_bulk.orders.queries import BatchFilter
 
 #: What a batch's id, and a token's name, may have; also the beginning of one.
 _WORD = re.compile(r"[A-Za-z0-9._~-]{0,128}")
@@ -17,34 +18,7 @@ _SECONDS = re.compile(r"[0-9]{1,11}(\.[0-9]{1,6})?")
 CALLBACKS = {"undelivered": AFTER_FAILED, "waiting": AFTER_TRYING}
 
 
-class Asked(NamedTuple):
-    """The parameters of a query, as they came; an empty one holds for every batch.
-
-    :param status: states, with commas between them
-    :param id: how the id begins
-    :param owner: name of a token
-    :param code: of a failed member, or of a part that failed
-    :param since: created then or later: seconds since 1970, or as ISO 8601 has it
-    :param before: created before then
-    :param callback: ``undelivered``: its last callback was given up; ``waiting``: it could not be
-        delivered yet
-    """
-
-    status: str = ""
-    id: str = ""
-    owner: str = ""
-    code: str = ""
-    since: str = ""
-    before: str = ""
-    callback: str = ""
-
-    @classmethod
-    def read(cls, argument: Callable[[str], str]) -> "Asked":
-        """By a function that returns a parameter's value by its name."""
-        return cls(*(argument(name) for name in cls._fields))
-
-
-def batch_filter(asked: Asked, owner: str | None) -> GroupFilter | None:
+def batch_filter(asked: BatchFilter, owner: str | None) -> GroupFilter | None:
     """The filter; None: no batch can match, as it asks for batches that the token may not see.
 
     :param owner: the token whose batches are listed; None: everybody's

@@ -13,7 +13,7 @@ from twisted_bulk.errors import InvalidRequest, NoSuchBatch, NoSuchBulk
 from twisted_bulk.jobs.bulk import MAX_GROUPS, Action, BulkActions, BulkRecord, Step
 from twisted_bulk.jobs.group_index import EVERY_GROUP
 from twisted_bulk.jobs.groups import GroupQueue
-from twisted_bulk.management.batch_filter import Asked, batch_filter
+from twisted_bulk.management.batch_filter import batch_filter
 from twisted_bulk.management.listing import Listing
 from twisted_bulk.orders.submission import BulkOrder
 from twisted_bulk.system.periodic import Periodic
@@ -58,10 +58,7 @@ class Bulk(MultiService):
             raise InvalidRequest("filter, batches: expected one of them")
         if (order.priority is None) == (Action(order.action) is Action.PRIORITY):
             raise InvalidRequest("priority: goes with the action priority")
-        asked = order.filter
-        wanted = EVERY_GROUP if asked is None else batch_filter(
-            Asked(**{field: getattr(asked, field) for field in Asked._fields}), owner
-        )  # fmt: skip
+        wanted = EVERY_GROUP if order.filter is None else batch_filter(order.filter, owner)
         if wanted is None:
             raise InvalidRequest("owner: this token does not see its batches")
         keys = await self._keys(order.batches, name, owner is None)

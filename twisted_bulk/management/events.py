@@ -14,8 +14,9 @@ from twisted_bulk.events.feed import ALL, Feed
 from twisted_bulk.jobs.group_index import EVERY_GROUP, GroupFilter
 from twisted_bulk.jobs.group_model import ENDED
 from twisted_bulk.jobs.groups import GroupQueue
-from twisted_bulk.management.batch_filter import Asked, batch_filter, meets
+from twisted_bulk.management.batch_filter import batch_filter, meets
 from twisted_bulk.management.listing import Listing
+from twisted_bulk.orders.queries import BatchFilter
 
 MAX_MISSED = 200  # batches that a client missed and is told; more are an event ``full``
 MAX_DIGITS = 15  # of a Last-Event-ID; another one counts as none
@@ -80,7 +81,7 @@ class BatchEvents:
         return stream
 
     async def stream_all(
-        self, asked: Asked, owner: str | None, seen: str, may_go_on: Callable[[], bool]
+        self, asked: BatchFilter, owner: str | None, seen: str, may_go_on: Callable[[], bool]
     ) -> EventStream:
         """The changes of the batches of a filter from now on, or since ``seen``.
 

@@ -16,8 +16,9 @@ from twisted_bulk.jobs.groups import GroupQueue
 from twisted_bulk.jobs.model import Stats
 from twisted_bulk.jobs.quiet_hours import Hours
 from twisted_bulk.jobs.stats import job_eta, waits_for
-from twisted_bulk.management.batch_filter import Asked, batch_filter
+from twisted_bulk.management.batch_filter import batch_filter
 from twisted_bulk.management.counts import Counts
+from twisted_bulk.orders.queries import BatchFilter
 
 MAX_PAGE = 100  # batches in one answer
 MAX_PAGE_BYTES = 1_000_000  # of an answer; the cursor leads to the batches that have no room in it
@@ -121,7 +122,12 @@ class Listing:
         return round(eta + self._hours.closed_for(time.time()), 1)
 
     async def page(
-        self, asked: Asked, limit: str, cursor: str, owner: str | None = None, count: bool = False
+        self,
+        asked: BatchFilter,
+        limit: str,
+        cursor: str,
+        owner: str | None = None,
+        count: bool = False,
     ) -> dict[str, Any]:
         """Batches, newest first, as ``{"batches", "cursor"}``.
 

@@ -26,7 +26,7 @@ from twisted_bulk.management.result_files import (
 )
 from twisted_bulk.storage.folders import DataFolders
 
-MAX_INDEXES = 256  # that are kept in memory, of about 80 KB each; then the oldest goes
+MAX_INDEX_BYTES = 64_000_000  # of indexes that are kept in memory; then the oldest goes
 
 
 @dataclass
@@ -63,55 +63,54 @@ class MemberSearch:
         :param most: how many; beyond them the cursor leads on
         :param only: the number of a part, from 1; 0: all parts
         """
-        found, looked = Found(), TextSearch(wanted)
+        found = Found()
+        for member, outcome in self._matching(record, wanted, after, only, found):
+            if len(found.outcomes) == most:
+                found.cursor = member - 1
+                break
+            found.outcomes.append(_with_number(outcome, member))
+        return found
+
+    def count(
+        self, record: GroupRecord, wanted: Selection, after: int = 0, *, only: int = 0
+    ) -> Found:
+        """Count members that have ended; of those with a text some, and the cursor leads on.
+
+        :param after: the number of a member, which a selection with a text goes on behind
+        :param only: as for :meth:`find`
+        """
+        found = Found()
+        if wanted.text:
+            found.count = sum(1 for _ in self._matching(record, wanted, after, only, found))
+            return found
+        for number, first, part in parts_after(record, 0, only):
+            place = self._place(record, number, first, part, found)
+            found.count += place.index.count(wanted) if place else 0
+        return found
+
+    def _matching(
+        self, record: GroupRecord, wanted: Selection, after: int, only: int, found: Found
+    ) -> Iterator[tuple[int, Outcome]]:
+        """Members that match, with their numbers, for as long as this call may look for a text.
+
+        When it may not any more, ``found.cursor`` leads on.
+        """
+        looked = TextSearch(wanted)
         for number, first, part in parts_after(record, after, only):
             place = self._place(record, number, first, part, found)
             if place is None:
                 continue
             if looked.enough and first > after:
                 found.cursor = first
-                return found
+                return
             for position in looked.through(place, _from(place.index, wanted, after)):
                 member = place.index.numbers[position]
-                if len(found.outcomes) == most or (looked.enough and looked.lines >= MIN_LINES):
+                if looked.enough and looked.lines >= MIN_LINES:
                     found.cursor = member - 1
-                    return found
+                    return
                 outcome = looked.match(place.line(position))
                 if outcome is not None:
-                    found.outcomes.append(_with_number(outcome, member))
-        return found
-
-    def count(self, record: GroupRecord, wanted: Selection, after: int = 0) -> Found:
-        """Count members that have ended; of those with a text some, and the cursor leads on.
-
-        :param after: as the cursor of the call before
-        """
-        found, looked = Found(), TextSearch(wanted)
-        for number, first, part in parts_after(record, after):
-            place = self._place(record, number, first, part, found)
-            if place is None:
-                continue
-            if not wanted.text:
-                found.count += place.index.count(wanted)
-                continue
-            if looked.enough:
-                found.cursor = first
-                return found
-            positions = looked.through(place, place.index.select(wanted))
-            found.count += sum(looked.match(place.line(at)) is not None for at in positions)
-        return found
-
-    def count_part(self, record: GroupRecord, wanted: Selection, number: int) -> int | None:
-        """How many members of part ``number`` are meant; None: its results are not here."""
-        first = sum(part.size for part in record.parts[: number - 1])
-        place = self._place(record, number, first, record.parts[number - 1], Found())
-        if place is None:
-            return None
-        looked = TextSearch(wanted)
-        positions = looked.through(place, place.index.select(wanted))
-        if not wanted.text:
-            return len(positions)
-        return sum(looked.match(place.line(at)) is not None for at in positions)
+                    yield member, outcome
 
     def ended(self, record: GroupRecord, number: int, first: int) -> frozenset[int]:
         """The numbers of the members of a part that have ended.
@@ -158,8 +157,9 @@ class MemberSearch:
             index = index_of(path, text, first)
         with self._lock:
             self._indexes[key] = index
-            while len(self._indexes) > MAX_INDEXES:
-                self._indexes.popitem(last=False)
+            size = sum(one.size for one in self._indexes.values())
+            while size > MAX_INDEX_BYTES:
+                size -= self._indexes.popitem(last=False)[1].size
         return ResultFile(text, index)
 
 

@@ -1,8 +1,7 @@
 """The members of a batch as the API shows them: a page, a count, those that wait."""
 
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -10,7 +9,7 @@ import msgspec
 from twisted.internet.interfaces import IReactorTime
 
 from twisted_bulk.batch.masks import show
-from twisted_bulk.batch.model import Outcome, PartSpec, unpack_members
+from twisted_bulk.batch.model import PartSpec, unpack_members
 from twisted_bulk.batch.selection import STATUSES, Selection
 from twisted_bulk.errors import InvalidRequest
 from twisted_bulk.jobs.group_model import GroupRecord
@@ -18,6 +17,7 @@ from twisted_bulk.jobs.groups import GroupQueue
 from twisted_bulk.management.counts import Counts
 from twisted_bulk.management.manifest import part_number
 from twisted_bulk.management.member_search import MemberSearch, parts_after
+from twisted_bulk.orders.queries import MembersQuery
 from twisted_bulk.system.threads import BoundedThreads
 
 MAX_PAGE = 200  # members in one answer
@@ -26,42 +26,6 @@ MAX_SHOWN = 300  # characters of a URL, a name and a detail; ``full`` shows all 
 MAX_SEARCHES = 2  # threads that search at once: they compete with the reactor's thread
 MAX_WAITING = 100  # searches that wait for a thread; more are 503
 WAITING = "waiting"  # the status of members that have not ended
-
-
-@dataclass(frozen=True)
-class AskedMembers:
-    """The parameters of a query, as they came; an empty one holds for every member.
-
-    :param full: ``true``: texts are not cut; then a page has one member
-    """
-
-    status: str = ""
-    code: str = ""
-    host: str = ""
-    text: str = ""
-    part: str = ""
-    limit: str = "100"
-    cursor: str = ""
-    count: str = ""
-    full: str = ""
-
-    @classmethod
-    def read(cls, argument: Callable[[str, str], str]) -> "AskedMembers":
-        """By a function that returns a parameter's value by its name and its default."""
-        return cls(*(argument(one.name, str(one.default)) for one in fields(cls)))
-
-    @property
-    def selection(self) -> Selection:
-        """The members that are meant, but for those of other parts.
-
-        :raises InvalidRequest: names the parameter
-        """
-        if self.status not in ("", *STATUSES):
-            raise InvalidRequest(f"status: expected one of {', '.join(STATUSES)}, {WAITING}")
-        for name in ("code", "host", "text"):
-            if len(getattr(self, name)) > MAX_TEXT:
-                raise InvalidRequest(f"{name}: more than {MAX_TEXT} characters")
-        return Selection(status=self.status, code=self.code, host=self.host, text=self.text)
 
 
 class Members:
@@ -73,7 +37,7 @@ class Members:
         self._counts = Counts(clock)
         self._threads = BoundedThreads(MAX_SEARCHES, MAX_WAITING, "members are searched")
 
-    async def page(self, record: GroupRecord, asked: AskedMembers) -> dict[str, Any]:
+    async def page(self, record: GroupRecord, asked: MembersQuery) -> dict[str, Any]:
         """Members in their order, as ``{"run", "members", "cursor", "missing", "whole"}``.
 
         There may be fewer than ``limit`` though more follow. ``run``: of the batch. ``missing``:
@@ -82,19 +46,17 @@ class Members:
 
         :raises InvalidRequest: names the parameter
         """
-        limit, cursor = _limit(asked), _cursor(asked.cursor)
+        limit, cursor, full = _limit(asked), _cursor(asked.cursor), asked.full == "true"
         only = part_number(record, asked.part)
         if asked.status == WAITING:
-            full = asked.full == "true"
             shown, after = await self._waiting(record, cursor, limit, only, full)
             missing = list[dict[str, Any]]()
         else:
-            wanted = asked.selection
+            wanted = _selection(asked)
             found = await self._threads.run(
                 lambda: self._search.find(record, wanted, cursor, limit, only=only)
             )
-            full = asked.full == "true"
-            shown = [_shown(one, full) for one in found.outcomes]
+            shown = [_cut(msgspec.to_builtins(one), full) for one in found.outcomes]
             after, missing = found.cursor, _missing(found.missing)
         page: dict[str, Any] = {
             "run": record.runs + 1, "members": shown, "cursor": str(after) if after else None,
@@ -114,11 +76,22 @@ class Members:
         counted: dict[int, int] = {}
         for number, part in enumerate(record.parts, 1):
             if part.result and part.ok < part.size:
-                search = partial(self._search.count_part, record, wanted, number)
-                found = await self._threads.run(search)
+                found = await self._count_all(record, wanted, number)
                 if found is not None:
                     counted[number] = found
         return counted
+
+    async def _count_all(self, record: GroupRecord, wanted: Selection, number: int) -> int | None:
+        """How many members of one part are meant; None: its results are on another node."""
+        count, after = 0, 0
+        while True:
+            some = partial(self._search.count, record, wanted, after, only=number)
+            found = await self._threads.run(some)
+            if found.missing:
+                return None
+            count, after = count + found.count, found.cursor
+            if not after:
+                return count
 
     async def _count(self, record: GroupRecord, wanted: Selection) -> dict[str, Any]:
         async def some(cursor: str) -> tuple[int, str]:
@@ -158,14 +131,13 @@ class Members:
         found: list[dict[str, Any]] = []
         for number, member in enumerate(unpack_members(packed), spec.first + 1):
             if len(found) < room and number > after and number not in ended:
-                url = show(member.url, spec.show_urls)
-                texts: dict[str, Any] = {"url": url, "name": member.name, "cut": False}
-                texts |= {} if full else _cut(texts)
-                found.append({"member": number, "status": WAITING, "part": spec.part} | texts)
+                one = {"member": number, "status": WAITING, "part": spec.part, "name": member.name}
+                one["url"] = show(member.url, spec.show_urls)
+                found.append(_cut(one, full))
         return found
 
 
-def _limit(asked: AskedMembers) -> int:
+def _limit(asked: MembersQuery) -> int:
     if not re.fullmatch(r"[0-9]{1,6}", asked.limit) or not 1 <= int(asked.limit) <= MAX_PAGE:
         raise InvalidRequest(f"limit: expected 1 to {MAX_PAGE}")
     return 1 if asked.full == "true" else int(asked.limit)
@@ -177,17 +149,24 @@ def _cursor(text: str) -> int:
     return int(text or 0)
 
 
-def _shown(outcome: Outcome, full: bool) -> dict[str, Any]:
-    shown: dict[str, Any] = msgspec.to_builtins(outcome)
-    return {**shown, "cut": False} | ({} if full else _cut(shown))
+def _selection(asked: MembersQuery) -> Selection:
+    """The members that are meant, but for those of other parts.
+
+    :raises InvalidRequest: names the parameter
+    """
+    if asked.status not in ("", *STATUSES):
+        raise InvalidRequest(f"status: expected one of {', '.join(STATUSES)}, {WAITING}")
+    for name in ("code", "host", "text"):
+        if len(getattr(asked, name)) > MAX_TEXT:
+            raise InvalidRequest(f"{name}: more than {MAX_TEXT} characters")
+    return Selection(status=asked.status, code=asked.code, host=asked.host, text=asked.text)
 
 
-def _cut(shown: dict[str, Any]) -> dict[str, Any]:
-    """Long texts, cut; ``cut`` says that some are."""
+def _cut(shown: dict[str, Any], full: bool) -> dict[str, Any]:
+    """A member with long texts cut, unless ``full`` is asked; its ``cut`` says whether some are."""
     long = [name for name in ("url", "name", "detail") if len(shown.get(name, "")) > MAX_SHOWN]
-    cut: dict[str, Any] = {name: f"{shown[name][: MAX_SHOWN - 1]}…" for name in long}
-    rest = {name: shown[name] for name in ("url", "name") if name not in cut}
-    return {**rest, **cut, "cut": bool(long)}
+    cut = {name: f"{shown[name][: MAX_SHOWN - 1]}…" for name in long if not full}
+    return {**shown, **cut, "cut": bool(cut)}
 
 
 def _whole(record: GroupRecord) -> Iterator[dict[str, Any]]:

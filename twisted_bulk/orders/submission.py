@@ -11,6 +11,7 @@ from twisted_bulk.batch.model import Member, Mode
 from twisted_bulk.batch.names import MANIFEST, segment
 from twisted_bulk.batch.selection import Selection
 from twisted_bulk.errors import InvalidRequest
+from twisted_bulk.orders.queries import BatchFilter
 from twisted_bulk.system import urls
 
 MAX_PARTS = 10_000  # of a batch; more is 400
@@ -105,21 +106,8 @@ class Retry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     run: int | None = None
 
 
-Word = Annotated[str, msgspec.Meta(max_length=128)]
 #: An id of a batch, with or without the name of its token before it.
 BatchName = Annotated[str, msgspec.Meta(max_length=200)]
-
-
-class BatchFilter(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Batches that meet all conditions that are given, as the parameters of the list say."""
-
-    status: Word = ""
-    id: Word = ""
-    owner: Word = ""
-    code: Word = ""
-    since: Word = ""
-    before: Word = ""
-    callback: Word = ""
 
 
 class BulkOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
