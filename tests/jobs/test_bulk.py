@@ -140,6 +140,12 @@ class BulkTests(QueueTestCase):
         self.assertEqual(steps.count("bulk_fill"), 2)
         record = await self.record(planned)
         self.assertEqual((record.total, record.eligible, record.state), (4, 4, "planned"))
+        # So it is where the groups are selected by their ids.
+        steps.clear()
+        planned = await self.plan(Action.CANCEL, EVERY_GROUP, "", *"abcda")
+        self.assertEqual(steps.count("bulk_fill"), 2)
+        record = await self.record(planned)
+        self.assertEqual((record.total, record.eligible, record.state), (4, 4, "planned"))
 
     async def test_dropped_while_it_is_made(self) -> None:
         """A plan is never begun in part: not while it is made, nor when its record was dropped."""
@@ -272,6 +278,16 @@ class BulkTests(QueueTestCase):
             await self.plan(Action.CANCEL)
         self.assertLessEqual(len([key for key in await self.keys() if ":bk:" in key]), 55)
         self.assertEqual(len(await self.actions.latest("other")), 1)
+
+    async def test_broken_plans(self) -> None:
+        """Of plans whose client went away while they were made no more stay than of others."""
+        self.patch(bulk, "MAX_LOOKED", 1)
+        await self.submit("a", "b", "c")
+        words = ["cancel", "", "me", 60_000, *EVERY_GROUP.words, "", 1]
+        for number in range(9):
+            await self.queue.script("bulk_fill", f"p{number}", *words)
+        states = [one.state for one in await self.actions.latest()]
+        self.assertEqual(states, ["finding"] * 3)
 
     async def test_too_many(self) -> None:
         """A plan for too many groups is none."""
