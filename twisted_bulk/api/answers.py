@@ -141,7 +141,7 @@ class LeftBatches(Answer):
 
 
 class BulkAction(Answer):
-    """Something that is done with many batches; ``eligible`` of ``total`` would be changed."""
+    """A bulk action: it found ``total`` batches, and would change ``eligible`` of them."""
 
     id: str
     action: Literal["cancel", "retry", "delete", "priority", "notify"]
@@ -157,7 +157,7 @@ class BulkAction(Answer):
 
 
 class BulkActions(Answer):
-    """The latest of them."""
+    """The latest bulk actions."""
 
     bulk: list[BulkAction]
 

@@ -39,7 +39,7 @@ class BulkCalls:
 
     @app.route("/v1/bulk/<bulk>", methods=["GET"])
     async def show(self, request: Request, bulk: str) -> bytes | Resource:
-        """Show one."""
+        """Show one bulk action."""
         token = self._admission.admit(request, "read")
         return answer_json(request, await self._bulk.show(bulk, token.name, token.owner))
 

@@ -19,7 +19,7 @@ from twisted_bulk.management.intake import Intake
 from twisted_bulk.orders.submission import Control, Rates
 
 MAX_MINUTES = 120  # of the queue's events in one answer
-DEFAULT_MINUTES = "6"
+DEFAULT_MINUTES = "6"  # the present one, and the five by which rates are measured
 
 
 class OperatorCalls:
@@ -59,7 +59,11 @@ class OperatorCalls:
         """Show what this client may do, and at which rate it is served."""
         token = self._admission.admit(request, "")
         rate = self._port.shown()["rate"] if self._port is not None else None
-        shown = {"name": token.name, "scopes": sorted(token.scopes), "everybody": not token.owner}
+        shown = {
+            "name": token.name,
+            "scopes": sorted(token.scopes),
+            "everybody": token.owner is None,
+        }
         return answer_json(request, shown | {"rate": rate, "version": __version__})
 
     @app.route("/v1/stats", methods=["GET"])

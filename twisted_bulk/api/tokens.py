@@ -177,7 +177,8 @@ def _check_page(request: BoundedRequest) -> None:
         raise CrossSite("a page of another site may not change anything here")
 
 
-#: Headers that browsers send, and other programs rarely do; a page cannot keep its browser from it.
+#: Headers that browsers send, and other programs rarely do. A page cannot stop its browser from
+#: sending them.
 _OF_BROWSERS = ("Origin", "Sec-Fetch-Site", "Sec-Fetch-Mode", "Accept-Language")
 
 

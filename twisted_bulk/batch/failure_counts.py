@@ -22,7 +22,8 @@ class FailureCounts:
     def largest(self, most: int) -> list[Group]:
         """The groups with the most members, the largest first.
 
-        The others are added up: one group for each code, without a host. These are beyond ``most``.
+        The others are added up: one group for each code, without a host. So there may be as many
+        groups more than ``most`` as there are codes.
         """
         ordered = sorted(self._counts.items(), key=lambda item: (-item[1], item[0]))
         groups = [(code, host, members) for (code, host), members in ordered[:most]]

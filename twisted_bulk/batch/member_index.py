@@ -51,7 +51,8 @@ _line = msgspec.json.Decoder(_Line | None)
 class MemberIndex:
     """Where each member's line is, in the order of the members.
 
-    ``numbers``: of the members, from 1 in the batch. ``offsets``: where their lines begin.
+    ``numbers``: of the members, from 1 in the batch; of 32 bits. ``offsets``: where their lines
+    begin; of 64 bits.
     ``groups``: positions in these two, by status, code and host.
     """
 
@@ -73,7 +74,7 @@ class MemberIndex:
             if line is not None:  # an older version of the program wrote no numbers
                 found.append((line.member or first + place, offset, line))
         found.sort(key=lambda one: one[0])
-        index = cls(array("I", (one[0] for one in found)), array("I", (one[1] for one in found)))
+        index = cls(array("I", (one[0] for one in found)), array("Q", (one[1] for one in found)))
         for position, (_, _, line) in enumerate(found):
             key = (line.status, line.code, host_of(line.url))
             index.groups.setdefault(key, array("I")).append(position)
@@ -88,7 +89,7 @@ class MemberIndex:
         file = msgspec.msgpack.decode(data, type=_File)
         if file.version != VERSION:
             raise ValueError(f"version {file.version}")
-        index = cls(_numbers(file.numbers), _numbers(file.offsets))
+        index = cls(_numbers(file.numbers), _numbers(file.offsets, "Q"))
         for group in file.groups:
             index.groups[group.status, group.code, group.host] = _numbers(group.positions)
         return index
@@ -103,7 +104,7 @@ class MemberIndex:
     @property
     def size(self) -> int:
         """About how many bytes of memory it takes."""
-        return 12 * len(self.numbers) + GROUP_BYTES * len(self.groups)
+        return 16 * len(self.numbers) + GROUP_BYTES * len(self.groups)
 
     def select(self, wanted: Selection) -> "array[int] | range | list[int]":
         """Positions of the members that meet the conditions but for ``text``, in order."""
@@ -146,13 +147,13 @@ def lines_of(text: "bytes | mmap.mmap") -> Iterator[tuple[int, bytes]]:
 
 def _bytes(numbers: "array[int]") -> bytes:
     if sys.byteorder == "big":
-        numbers = array("I", numbers)
+        numbers = numbers[:]
         numbers.byteswap()
     return numbers.tobytes()
 
 
-def _numbers(data: bytes) -> "array[int]":
-    numbers = array("I")
+def _numbers(data: bytes, kind: str = "I") -> "array[int]":
+    numbers: array[int] = array(kind)
     numbers.frombytes(data)
     if sys.byteorder == "big":
         numbers.byteswap()

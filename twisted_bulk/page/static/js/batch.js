@@ -15,7 +15,7 @@ export async function show(place, [id], filter) {
   const path = (more = "") => api.batchPath(id, more);
   let batch = await api.get(path());
   const bar = new Bar();
-  const state = h("span"), how = h("p", { class: "how" }), facts = h("dl", { class: "facts" });
+  const state = h("span"), how = h("p"), facts = h("dl", { class: "facts" });
   const actions = h("div", { class: "actions" }), links = h("section"), groups = h("section"), callback = h("section");
   const listed = members(id, filter, api.may("submit") ? (only) => retrySome(batch, path, refresh, only) : null);
   put(

@@ -23,7 +23,7 @@ export async function show(place, rest, filter) {
   const every = h("input", { type: "checkbox", "aria-label": t("select_page"), on: { change: () => choosePage(every.checked) } });
   const list = table(t("batches"), may ? [{ title: every, class: "box" }, ...columns] : columns, []);
   const total = h("p", { class: "count", role: "status" });
-  const news = h("div", { class: "news" });
+  const news = h("div");
   const bar = h("div", { class: "actions", role: "group", "aria-label": t("actions") });
   const more = button(t("more"), () => load(), { class: "more" });
   put(place, h("h1", null, t("batches")), form(filter), total, may && bar, news, list.element, more);

@@ -83,7 +83,7 @@ async function open() {
   view = null;
   header(name === "batch" ? "batches" : name);
   const make = (name !== "new" || api.may("submit")) && Object.hasOwn(VIEWS, name) && (name !== "batch" || rest[0]) ? VIEWS[name] : overview;
-  const place = h("div", { class: "view" });
+  const place = h("div");
   put(main, place);
   try {
     const made = await make(place, rest, query);

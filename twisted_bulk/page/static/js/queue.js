@@ -12,7 +12,7 @@ export function controls(parts, port, changed) {
   const isPaused = settings.paused || settings.stop;
   const pause = button(isPaused ? t("resume") : t("pause"), () => set({ paused: isPaused ? null : true, stop: isPaused ? null : undefined }, t(isPaused ? "resumed" : "paused")), { class: isPaused && "main" });
   return h(
-    "div", { class: "row controls" }, pause,
+    "div", { class: "row" }, pause,
     number("max_doing", t("max_doing"), settings.max_doing ?? "", { min: "1", placeholder: t("no_limit") }, (value) => set({ max_doing: value }, t("saved"))),
     port && number("rate", t("rate_kb"), port.rate / 1000, { min: "0", step: "any", required: true }, (value) => attempt(() => api.patch("/v1/files", { rate: Math.round(value * 1000) }), t("saved")).then((well) => well && changed())),
   );
