@@ -52,7 +52,8 @@ class MemberSearch:
     def __init__(self, folders: DataFolders) -> None:
         self._folders = folders
         self._indexes: OrderedDict[tuple[Path, int], MemberIndex] = OrderedDict()
-        self._lock = threading.Lock()  # of these: several threads search
+        self._kept_bytes = 0  # of these
+        self._lock = threading.Lock()  # of both: several threads search
 
     def find(
         self, record: GroupRecord, wanted: Selection, after: int, most: int, *, only: int = 0
@@ -152,14 +153,17 @@ class MemberSearch:
         text = text_of(path)
         key = (path, len(text))
         with self._lock:
-            index = self._indexes.pop(key, None)
-        if index is None:
-            index = index_of(path, text, first)
+            index = self._indexes.get(key)
+            if index is not None:
+                self._indexes.move_to_end(key)
+                return ResultFile(text, index)
+        index = index_of(path, text, first)
         with self._lock:
-            self._indexes[key] = index
-            size = sum(one.size for one in self._indexes.values())
-            while size > MAX_INDEX_BYTES:
-                size -= self._indexes.popitem(last=False)[1].size
+            if key not in self._indexes:  # another thread may have made it, too
+                self._indexes[key] = index
+                self._kept_bytes += index.size
+            while self._kept_bytes > MAX_INDEX_BYTES:
+                self._kept_bytes -= self._indexes.popitem(last=False)[1].size
         return ResultFile(text, index)
 
 
