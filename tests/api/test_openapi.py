@@ -4,9 +4,7 @@ import json
 import re
 from typing import Any
 
-import msgspec
-
-from tests.support.api import BATCH, ApiTestCase
+from tests.support.api import BATCH, ApiTestCase, decoded
 from twisted_bulk.api.answers import Accepted, Batch, Known, Page
 from twisted_bulk.api.bulk_calls import BulkCalls
 from twisted_bulk.api.openapi import CALLS, document
@@ -36,7 +34,7 @@ class DocumentTests(ApiTestCase):
         """The answer is of this type, to the last key."""
         status, answer, _ = await self.call(method, path, body)
         self.assertLess(status, 300)
-        msgspec.json.decode(json.dumps(answer), type=kind)
+        decoded(kind, answer)
 
     async def test_answers(self) -> None:
         """Real ones are of the types that it names."""

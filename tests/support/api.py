@@ -5,6 +5,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from treq.client import HTTPClient
 from twisted.web.client import Agent
 
@@ -22,6 +23,24 @@ from twisted_bulk.storage.folders import DataFolders
 from twisted_bulk.web import Api
 
 MAX_BODY = 20_000_000
+
+
+def decoded(kind: Any, answer: Any) -> Any:
+    """An answer as a client has it; every field of it must be one of its type's."""
+    found = msgspec.convert(answer, kind)
+    _check_fields(found, answer)
+    return found
+
+
+def _check_fields(found: Any, answer: Any) -> None:
+    if isinstance(found, msgspec.Struct):
+        unknown = set(answer) - set(found.__struct_fields__)
+        assert not unknown, f"{type(found).__name__} has no {unknown}"
+        for name in answer:
+            _check_fields(getattr(found, name), answer[name])
+    if isinstance(found, list):
+        for one, sent in zip(found, answer, strict=True):
+            _check_fields(one, sent)
 
 
 BATCH = {"task_id": "b", "download": ["http://h.example/a.wav", "http://h.example/b.wav"]}

@@ -11,7 +11,7 @@ from twisted.trial.unittest import SkipTest
 
 from tests.support import thread_server
 from tests.support.daemon_case import DaemonTestCase
-from twisted_bulk.demo import recording
+from twisted_bulk.commands.demo import recording
 
 try:
     import axe_playwright_python

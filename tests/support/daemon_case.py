@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support import thread_server
 from tests.support.daemon import Daemon
-from twisted_bulk.demo import recording
+from twisted_bulk.commands.demo import recording
 
 NAMES = (
     "force-13566401479-717-20180306-143129-1520317889.321216_2.wav",

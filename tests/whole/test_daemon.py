@@ -20,7 +20,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.support.daemon import Daemon, SharingDaemon, environment
 from tests.support.daemon_case import NAMES, DaemonTestCase, Source, until
 from tests.support.redis_servers import RedisServer, free_port
-from twisted_bulk.demo import recording
+from twisted_bulk.commands.demo import recording
 
 
 class MainTests(DaemonTestCase):
@@ -465,7 +465,7 @@ class DemoTests(SynchronousTestCase):
 
     def test_demo(self) -> None:
         """It runs through and leaves nothing behind."""
-        run = "import sys; from twisted_bulk.client import main; sys.exit(main(['demo']))"
+        run = "import sys; from twisted_bulk.commands.main import main; sys.exit(main(['demo']))"
         place = self.mktemp()
         os.mkdir(place)
         done = subprocess.run(

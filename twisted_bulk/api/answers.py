@@ -1,4 +1,7 @@
-"""The answers of the API, as types. They describe it, and tests decode real answers with them."""
+"""The answers of the API, as types: the API's description is made from them, and clients decode
+answers with them. Fields that a client does not know are left out, so that it can be older than its
+server.
+"""
 
 from typing import Any, Literal
 
@@ -7,8 +10,8 @@ import msgspec
 Status = Literal["queued", "running", "done", "partial", "failed", "cancelled", "expired"]
 
 
-class Answer(msgspec.Struct, forbid_unknown_fields=True):
-    """What is answered; nothing else is in it."""
+class Answer(msgspec.Struct):
+    """What is answered."""
 
 
 class Part(Answer):
@@ -107,15 +110,92 @@ class WholePart(Answer):
     detail: str
 
 
+class MemberOutcome(Answer, omit_defaults=True):
+    """A member: how it ended, or ``status`` ``waiting``. ``cut``: a long text is not whole."""
+
+    member: int
+    url: str
+    name: str
+    status: Literal["done", "unverified", "failed", "waiting"]
+    part: int
+    code: str = ""
+    detail: str = ""
+    bytes: int = 0
+    sha256: str = ""
+    attempts: int = 0
+    volume: int = 1
+    type: str = ""
+    encoding: str = ""
+    warning: str = ""
+    cut: bool = False
+
+
 class MembersPage(Answer):
     """Members of a batch, and where the next page begins."""
 
     run: int
-    members: list[dict[str, Any]]
+    members: list[MemberOutcome]
     cursor: str | None
     missing: list[Missing]
     whole: list[WholePart]
     count: Count | msgspec.UnsetType = msgspec.UNSET
+
+
+class Reason(Answer):
+    """Why something cannot be done."""
+
+    code: str
+    detail: str
+
+
+class HostCount(Answer):
+    """How many members a host has."""
+
+    host: str
+    members: int
+
+
+class Finding(Answer):
+    """What is said of some members, with up to 5 examples."""
+
+    code: str
+    detail: str
+    members: int
+    examples: list[str]
+
+
+class ProbeFailure(Answer):
+    """Members that were asked for their size and did not answer well."""
+
+    code: str
+    members: int
+    example: str
+
+
+class Probe(Answer):
+    """What asking some members for their sizes told; ``bytes`` and the seconds are estimates."""
+
+    asked: int
+    sized: int
+    failures: list[ProbeFailure]
+    bytes: int | None
+    fetch_seconds: float | None
+    download_seconds: float | None
+
+
+class Preflight(Answer):
+    """What would become of a batch."""
+
+    callback: Reason | None
+    total: int
+    checked: int
+    parts: int
+    hosts: list[HostCount]
+    more_hosts: int
+    refused: list[Finding]
+    duplicates: list[Finding]
+    renamed: list[Finding]
+    probe: Probe | msgspec.UnsetType = msgspec.UNSET
 
 
 class LeftMembers(Answer):

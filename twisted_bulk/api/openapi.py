@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from twisted_bulk import __version__
+from twisted_bulk.api import answers
 from twisted_bulk.api.answers import (
     Accepted,
     Batch,
@@ -120,7 +121,9 @@ def document() -> dict[str, Any]:
     kinds = [kind for call in CALLS for kind in (call.body, *call.answers.values())]
     types = [NamedMember, Problem, *(one for one in dict.fromkeys(kinds) if _is_named(one))]
     _, schemas = msgspec.json.schema_components(types, ref_template=REF)
-    for schema in schemas.values():
+    for name, schema in schemas.items():
+        if issubclass(getattr(answers, name, Submission), answers.Answer):
+            schema["additionalProperties"] = False
         schema["description"] = schema.get("description", "").partition("\n\n")[0]
     # A string that is no URL is a member that fails with bad_url, so a pattern would be wrong.
     url = {"type": "string"}
@@ -174,10 +177,10 @@ def _is_named(kind: Any) -> bool:
 
 
 def _responses(call: Call) -> dict[str, Any]:
-    answers: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     for status, kind in call.answers.items():
         if kind is None:
-            answers[str(status)] = {"description": "there is nothing to tell"}
+            found[str(status)] = {"description": "there is nothing to tell"}
             continue
         if kind in MEDIA:
             content: dict[str, Any] = {MEDIA[kind]: {"schema": {"type": "string"}}}
@@ -186,7 +189,7 @@ def _responses(call: Call) -> dict[str, Any]:
             if _is_named(kind):
                 schema = {"$ref": REF.format(name=kind.__name__)}
             content = {JSON: {"schema": schema}}
-        answers[str(status)] = {"description": "done", "content": content}
+        found[str(status)] = {"description": "done", "content": content}
     problem = {"schema": {"$ref": REF.format(name="Problem")}}
     codes: dict[int, list[str]] = {}
     for error in catalogue():
@@ -195,10 +198,10 @@ def _responses(call: Call) -> dict[str, Any]:
         if error_of(call, status):
             text = ", ".join(sorted(names))
             content = {"application/problem+json": problem}
-            answers[str(status)] = {"description": text, "content": content}
+            found[str(status)] = {"description": text, "content": content}
     if call.method == "get":
-        answers["304"] = {"description": "as `If-None-Match` says, it has not changed"}
-    return answers
+        found["304"] = {"description": "as `If-None-Match` says, it has not changed"}
+    return found
 
 
 def error_of(call: Call, status: int) -> bool:

@@ -5,6 +5,7 @@ batch with one dead URL, prints the callbacks, downloads the zip and checks it. 
 server and removes the folder.
 """
 
+import argparse
 import hashlib
 import io
 import json
@@ -21,10 +22,13 @@ import urllib.request
 import wave
 import zipfile
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from twisted_bulk.commands.exits import DONE, FAILED, CommandError
+from twisted_bulk.commands.output import Form, Output
 from twisted_bulk.system.process import RUN_TWISTD
 
 RECORDINGS = 36
@@ -105,7 +109,7 @@ def _until(done: Callable[[], Any], what: str) -> Any:
         except OSError:
             pass
         time.sleep(0.1)
-    raise SystemExit(f"demo: {what} took longer than {MAX_STEP_SECONDS:g} s")
+    raise CommandError(f"{what} took longer than {MAX_STEP_SECONDS:g} s", FAILED, "demo")
 
 
 def _start(folder: Path, intake: int, files: int) -> subprocess.Popen[bytes]:
@@ -128,7 +132,7 @@ def _fetch(link: str) -> bytes:
     took = time.monotonic() - began
     print(f"   {len(data):,} bytes in {took:.1f} s: {len(data) / took:,.0f} bytes a second")
     if hashlib.sha256(data).hexdigest() != etag:
-        raise SystemExit("demo: the zip is not what its ETag says")
+        raise CommandError("the zip is not what its ETag says", FAILED, "demo")
     return data
 
 
@@ -142,7 +146,7 @@ def _check(data: bytes, files: dict[str, bytes]) -> None:
         if line["status"] == "failed":
             print(f"   the manifest names what is missing: {line['url']} ({line['code']})")
     if same != len(files) or len(manifest) != len(files) + 1:
-        raise SystemExit("demo: something is missing")
+        raise CommandError("something is missing", FAILED, "demo")
 
 
 def _watch(folder: Path) -> None:
@@ -175,10 +179,14 @@ def _watch(folder: Path) -> None:
         web.server_close()
 
 
-def run() -> int:
+def demo(options: argparse.Namespace, output: Output) -> int:
     """Run the demo; returns the exit status."""
     began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="bulkwav-demo-") as folder:
+    told = sys.stderr if output.form is not Form.TEXT else sys.stdout
+    with tempfile.TemporaryDirectory(prefix="bulkwav-demo-") as folder, redirect_stdout(told):
         _watch(Path(folder))
-    print(f"-> all in {time.monotonic() - began:.0f} s. Yours: twistd -n bulkwav")
-    return 0
+        seconds = time.monotonic() - began
+        print(f"-> all in {seconds:.0f} s. Yours: twistd -n bulkwav")
+    if output.is_json:
+        output.document({"recordings": RECORDINGS, "seconds": round(seconds, 1)})
+    return DONE

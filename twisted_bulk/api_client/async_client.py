@@ -1,0 +1,227 @@
+"""A client for programs with a Twisted reactor: it sends with treq, and never blocks."""
+
+from collections import deque
+from collections.abc import AsyncGenerator, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from treq.client import HTTPClient
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import (
+    ConnectError,
+    ConnectingCancelledError,
+    ConnectionRefusedError,
+    DNSLookupError,
+)
+from twisted.internet.protocol import Protocol
+from twisted.internet.task import deferLater
+from twisted.python.failure import Failure
+from twisted.web.client import Agent, HTTPConnectionPool, ResponseDone
+from twisted.web.http import PotentialDataLoss
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import IAgent
+
+from twisted_bulk.api.answers import Batch
+from twisted_bulk.api_client import download
+from twisted_bulk.api_client.calls import Calls
+from twisted_bulk.api_client.failures import NotBulkwav, Unreachable
+from twisted_bulk.api_client.session import Session
+
+MAX_WAITING_BYTES = 256 * 1024  # of a body that nobody has taken yet; then its server waits
+UNSENT = (ConnectError, ConnectingCancelledError, DNSLookupError)  # no server got the request
+TIMEOUT = 60.0  # seconds for a connection, and for each silence of the server
+
+
+class _Body(Protocol):
+    """Receives a body, and waits while its pieces are not taken."""
+
+    def __init__(self) -> None:
+        self._pieces: deque[bytes] = deque()
+        self._size = 0
+        self._ended: Failure | None = None
+        self._waiting: Deferred[None] | None = None
+
+    def dataReceived(self, data: bytes) -> None:
+        self._pieces.append(data)
+        self._size += len(data)
+        if self._size > MAX_WAITING_BYTES:
+            self.transport.pauseProducing()  # type: ignore[union-attr]
+        self._wake()
+
+    def connectionLost(self, reason: Failure = Failure(ResponseDone())) -> None:  # noqa: B008
+        self._ended = reason
+        self._wake()
+
+    def _wake(self) -> None:
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None and not waiting.called:
+            waiting.callback(None)
+
+    async def take(self, clock: Any) -> bytes:
+        """The next piece; empty at the end.
+
+        :raises Unreachable: the connection broke, or nothing came for :data:`TIMEOUT`
+        """
+        while not self._pieces:
+            if self._ended is not None:
+                if self._ended.check(ResponseDone, PotentialDataLoss):
+                    return b""
+                raise Unreachable("the connection broke")
+            self._waiting = Deferred()
+            timer = clock.callLater(TIMEOUT, self._late, self._waiting)
+            try:
+                await self._waiting
+            finally:
+                if timer.active():
+                    timer.cancel()
+        piece = self._pieces.popleft()
+        self._size -= len(piece)
+        if not self._pieces and self._ended is None:
+            self.transport.resumeProducing()  # type: ignore[union-attr]
+        return piece
+
+    def _late(self, waiting: Deferred[None]) -> None:
+        waiting.errback(Unreachable("no answer in time"))
+
+    def close(self) -> None:
+        """End the connection, if the body has not come whole."""
+        if self._ended is None and self.transport is not None:
+            self.transport.loseConnection()
+
+
+class AsyncAnswer:
+    """See :class:`~twisted_bulk.api_client.transport.Answer`."""
+
+    def __init__(self, response: Any, clock: Any) -> None:
+        self._response = response
+        self._clock = clock
+        self._body = _Body()
+        self.status: int = response.code
+        response.deliverBody(self._body)
+
+    def header(self, name: str) -> str:
+        """The value of a header, or empty."""
+        values = self._response.headers.getRawHeaders(name)
+        return values[-1] if values else ""
+
+    async def read(self, most: int) -> bytes:
+        """The whole body, of ``most`` bytes."""
+        body = bytearray()
+        async for piece in self.pieces():
+            body += piece
+            if len(body) > most:
+                self.close()
+                raise NotBulkwav(f"the answer has more than {most} bytes")
+        return bytes(body)
+
+    async def pieces(self) -> AsyncGenerator[bytes, None]:
+        """The body, piece by piece."""
+        try:
+            while piece := await self._body.take(self._clock):
+                yield piece
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """End the connection if the body has not been read."""
+        self._body.close()
+
+
+class AsyncTransport:
+    """See :class:`~twisted_bulk.api_client.transport.Transport`."""
+
+    def __init__(self, reactor: Any, agent: IAgent) -> None:
+        self._reactor = reactor
+        self._client = HTTPClient(agent)
+
+    async def send(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None
+    ) -> AsyncAnswer:
+        """Send one request."""
+        server = urlsplit(url).netloc
+        try:
+            response = await self._client.request(
+                method,
+                url,
+                headers=Headers({name: [value] for name, value in headers.items()}),
+                data=body,
+                timeout=TIMEOUT,
+                unbuffered=True,
+                allow_redirects=False,
+            )
+        except CancelledError:
+            raise
+        except Exception as error:  # of the connection, of TLS, of the response
+            is_sent = not isinstance(error, UNSENT)
+            raise Unreachable(f"{server}: {_reason(error)}", is_sent) from None
+        return AsyncAnswer(response, self._reactor)
+
+    async def pause(self, seconds: float) -> None:
+        """Wait."""
+        await deferLater(self._reactor, seconds)
+
+    def now(self) -> float:
+        """Seconds on a clock that nobody sets."""
+        return float(self._reactor.seconds())
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, DNSLookupError):
+        return "the name cannot be resolved"
+    if isinstance(error, ConnectionRefusedError):
+        return "connection refused"
+    inner = getattr(error, "reasons", None)
+    if inner:
+        error = inner[0].value
+    return f"{type(error).__name__}: {error}"[:200]
+
+
+class AsyncClient(Calls):
+    """Calls a bulkwav; see :class:`~twisted_bulk.api_client.calls.Calls` for what it can.
+
+    :param server: as ``https://bulkwav.example:10000``
+    :param token: a bearer token, or empty
+    :param patience: seconds for which a call is repeated that failed in a way that may pass
+    :param reactor: None: the global one
+    :param agent: what connects; None: one that trusts the system's certificates
+    :raises ValueError: ``server`` is no URL
+    """
+
+    def __init__(
+        self,
+        server: str,
+        token: str = "",
+        *,
+        patience: float = 10.0,
+        reactor: Any = None,
+        agent: IAgent | None = None,
+    ) -> None:
+        if reactor is None:
+            from twisted.internet import reactor
+        self._pool: HTTPConnectionPool | None = None
+        if agent is None:
+            self._pool = HTTPConnectionPool(reactor)
+            agent = Agent(reactor, connectTimeout=TIMEOUT, pool=self._pool)
+        super().__init__(Session(AsyncTransport(reactor, agent), server, token, patience))
+
+    async def download(
+        self,
+        task_id: str,
+        folder: str | Path = ".",
+        *,
+        progress: download.OnBytes = lambda now: None,
+        patience: float = 600.0,
+        force: bool = False,
+    ) -> list[Path]:
+        """Fetch all zips of a batch; see :func:`twisted_bulk.api_client.download.fetch`."""
+        batch: Batch = await self.batch(task_id)
+        return await download.fetch(
+            self.session.transport, batch, Path(folder), patience=patience, force=force,
+            progress=progress,
+        )  # fmt: skip
+
+    async def close(self) -> None:
+        """Close the connections that are kept."""
+        if self._pool is not None:
+            await self._pool.closeCachedConnections()

@@ -1,0 +1,4 @@
+"""The command ``bulkwav``: what users of a server do from a shell.
+
+For others: main.main.
+"""
