@@ -27,7 +27,9 @@ from twisted_bulk.errors import BulkError
 from twisted_bulk.http_server.connection_limits import ConnectionLimits
 from twisted_bulk.http_server.klein_resource import KleinResource
 from twisted_bulk.http_server.streamed_body import StreamedBody
+from twisted_bulk.management.probing import probes, sample
 from twisted_bulk.management.services import Management
+from twisted_bulk.orders.order import Order
 from twisted_bulk.orders.queries import BatchFilter, MembersQuery
 from twisted_bulk.orders.submission import Change
 from twisted_bulk.page.resource import INDEX, page_file
@@ -110,8 +112,7 @@ class Api:
         is_small, read = posted_order(request, self._max_urls, self._max_body)
         order = read() if is_small else await self._threads.run(read)
         if argument(request, "check") == "true":
-            check = self._management.preflight
-            return answer_json(request, await self._checking.run(check, order))
+            return answer_json(request, await self._checked(order, argument(request, "probe")))
         ticket = await self._intake.submit(order, token.name)
         where = f"/v1/batches/{ticket.task_id}"
         request.setHeader("Location", where)
@@ -121,6 +122,15 @@ class Api:
         answer = {"task_id": ticket.task_id, "status": "queued", "total": len(order)}
         answer |= {"position": ticket.position, "self": where}
         return answer_json(request, answer, HTTPStatus.ACCEPTED)
+
+    async def _checked(self, order: Order, probe: str) -> dict[str, Any]:
+        """What would become of an order; the sources of some members are asked if it is wanted."""
+        count = probes(probe)
+        found = await self._checking.run(self._management.preflight, order)
+        if count:
+            members = await self._checking.run(sample, order, count)
+            found["probe"] = await self._management.probing.probe(order, members)
+        return found
 
     @app.route("/v1/batches", methods=["GET"])
     async def batches(self, request: Request) -> bytes | Resource:

@@ -11,7 +11,8 @@ from twisted.internet.task import deferLater
 
 from tests.support.api import BATCH, ApiTestCase, decoded
 from tests.support.reactor import reactor
-from twisted_bulk.api.answers import BulkAction, MembersPage, RetryPlan, Session
+from twisted_bulk.api.answers import MembersPage, Session
+from twisted_bulk.api.plans import BulkAction, Preflight, RetryPlan
 from twisted_bulk.api.tokens import Access, parse_tokens
 from twisted_bulk.batch.manifest_file import RUNNING, encode, note
 from twisted_bulk.batch.member_index import INDEX_FILE, MemberIndex, lines_of
@@ -19,7 +20,8 @@ from twisted_bulk.batch.model import Outcome, PartResult
 from twisted_bulk.batch.names import MANIFEST
 from twisted_bulk.errors import MemberError
 from twisted_bulk.jobs.model import Ack
-from twisted_bulk.management import preflight
+from twisted_bulk.management import probing
+from twisted_bulk.orders import preflight
 from twisted_bulk.orders.order import read_order
 
 URLS = [f"http://{'a' if n % 2 else 'b'}.example/{n}.wav" for n in range(1, 11)]
@@ -288,6 +290,26 @@ class ManyTests(ApiTestCase):
         self.patch(preflight, "MAX_CHECKED", 2)
         _, found, _ = await self.call("POST", "/v1/batches?check=true", body)
         self.assertEqual((found["total"], found["checked"], found["refused"]), (5, 2, []))
+
+    async def test_probe(self) -> None:
+        """Some members tell their sizes, and the rest is estimated."""
+        urls = [f"http://{'ab'[n % 2]}.example/{n}" for n in range(10)]
+        self.sizes = dict.fromkeys(urls[:8], 2000)
+        self.sizes |= {urls[8]: MemberError("http_error", "404"), urls[9]: None}
+        path = "/v1/batches?check=true&probe="
+        _, found, _ = await self.call("POST", f"{path}1000", {"download": urls})
+        decoded(Preflight, found)
+        probe = found["probe"]
+        failure = {"code": "http_error", "members": 1, "example": f"{urls[8]}: 404"}
+        self.assertEqual((probe["asked"], probe["sized"], probe["failures"]), (10, 8, [failure]))
+        self.assertEqual((probe["bytes"], probe["download_seconds"]), (18_000, 0.1))
+        self.assertIsNone(probe["fetch_seconds"])  # nothing was fetched lately
+        _, found, _ = await self.call("POST", f"{path}2", {"download": urls})
+        self.assertEqual((found["probe"]["asked"], found["probe"]["bytes"]), (2, 20_000))
+        for wrong in ("0", "1001", "x", "-1", "9" * 30):
+            await self.refused(400, "invalid_request", "POST", path + wrong, {"download": urls})
+        self.management.probing._running = probing.MAX_CHECKS
+        await self.refused(503, "unavailable", "POST", f"{path}2", {"download": urls})
 
     async def test_owners(self) -> None:
         """A token sees and changes its own batches only, also in plans and lists."""

@@ -10,12 +10,12 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_bulk.errors import ConfigError
 from twisted_bulk.node.child_roles import child_settings
+from twisted_bulk.node.outgoing import make_agent
 from twisted_bulk.node.quarantine import Quarantine
 from twisted_bulk.node.sources import load
 from twisted_bulk.node.values import Role
 from twisted_bulk.node.wiring import Wiring
 from twisted_bulk.node.worker_processes import WorkerProcesses
-from twisted_bulk.node.worker_role import make_agent
 from twisted_bulk.service import build
 
 CERTIFICATE = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
@@ -45,7 +45,7 @@ class WiringTests(SynchronousTestCase):
         """The broker starts first and the API last: they stop in the reverse order."""
         started = self.build()
         self.assertEqual(started[0], "SqliteStore")
-        self.assertEqual(started[-4:], ["Janitor", "Feed", "Bulk", "Listener"])
+        self.assertEqual(started[-5:], ["Janitor", "GuardedAgent", "Feed", "Bulk", "Listener"])
         self.assertLess(started.index("Downloader"), started.index("Runner"))
         self.assertEqual(started.count("Runner"), 2)
         self.assertNotIn("Quarantine", started)

@@ -12,8 +12,10 @@ from twisted.web.client import Agent
 from tests.support.reactor import reactor
 from tests.support.redis_servers import RedisTestCase
 from twisted_bulk.api.tokens import Access
+from twisted_bulk.batch.model import Member
 from twisted_bulk.brokers.redis import Redis
 from twisted_bulk.dialing.guard import Guard
+from twisted_bulk.errors import MemberError
 from twisted_bulk.http_server.site import BoundedSite
 from twisted_bulk.jobs.groups import GroupQueue
 from twisted_bulk.jobs.scripted import ScriptedQueue
@@ -55,12 +57,13 @@ class ApiTestCase(RedisTestCase):
 
     def serve(self, redis: Redis, request_rate: int = 0, access: Access | None = None) -> None:
         self.deleted: list[str] = []
+        self.sizes: dict[str, int | MemberError | None] = {}  # by URL, as sources tell them
         self.queue = GroupQueue(redis, "parts", 200_000, ScriptedQueue(redis, "calls"))
         self.folders = DataFolders(Path(tempfile.mkdtemp(prefix="bw")))
         self.management = manage(
             self.queue, self.folders, reactor, link_base=lambda: "http://l", part_files=10_000,
             compress="auto", callback_tries=8, keep=60, check_host=Guard().check_unresolved,
-            deleted=self.deleted.append,
+            ask_size=self.ask_size, rate=lambda: 200_000, deleted=self.deleted.append,
         )  # fmt: skip
         self.events = self.management.events
         for service in (self.events.feed, self.management.bulk):
@@ -80,6 +83,13 @@ class ApiTestCase(RedisTestCase):
         self.addCleanup(port.stopListening)
         self.port = port.getHost().port
         self.client = HTTPClient(Agent(reactor))
+
+    async def ask_size(self, member: Member, headers: dict[str, str]) -> int | None:
+        """The size of a member: its number in its name, or what ``sizes`` has."""
+        found = self.sizes.get(member.url, 1000)
+        if isinstance(found, MemberError):
+            raise found
+        return found
 
     async def call(
         self, method: str, path: str, body: Any = None, **headers: str

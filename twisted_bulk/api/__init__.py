@@ -1,5 +1,5 @@
 """The API behind :mod:`twisted_bulk.web`: who may call, calls and their bodies, the description.
 
-For others: answers, admission.Admission, bulk_calls.BulkCalls, file_port.FilePort, messages,
+For others: answers, plans, admission.Admission, bulk_calls.BulkCalls, file_port.FilePort, messages,
 openapi.document, operator_calls.OperatorCalls, tokens.
 """

@@ -6,24 +6,23 @@ Made from the types of requests and answers. Pure.
 import functools
 import inspect
 import re
-from typing import Any, NamedTuple
+from types import UnionType
+from typing import Any, NamedTuple, get_args
 
 import msgspec
 
 from twisted_bulk import __version__
-from twisted_bulk.api import answers
 from twisted_bulk.api.answers import (
     Accepted,
+    Answer,
     Batch,
-    BulkAction,
-    BulkActions,
     Known,
     MembersPage,
     Page,
     Problem,
-    RetryPlan,
     Session,
 )
+from twisted_bulk.api.plans import BulkAction, BulkActions, Preflight, RetryPlan
 from twisted_bulk.errors import BulkError, catalogue
 from twisted_bulk.orders.queries import BatchFilter, MembersQuery
 from twisted_bulk.orders.submission import (
@@ -68,9 +67,10 @@ BULK = "/v1/bulk/{bulk}"
 CALLS = (
     Call("get", "/", "The page for people", None, {200: Html}),
     Call("get", "/page/{name}", "Its files", None, {200: Html}),
-    Call("post", "/v1/batches", "Take a batch in", Submission, {202: Accepted, 200: Known},
-         ("check",)),
-    Call("post", "/", "The same", Submission, {202: Accepted, 200: Known}, ("check",)),
+    Call("post", "/v1/batches", "Take a batch in", Submission,
+         {202: Accepted, 200: Known | Preflight}, ("check", "probe")),
+    Call("post", "/", "The same", Submission, {202: Accepted, 200: Known | Preflight},
+         ("check", "probe")),
     Call("get", "/v1/batches", "List batches, newest first", None, {200: Page},
          (*FILTER, "limit", "cursor", "count")),
     Call("delete", "/v1/batches", "Cancel all that are queued or running; to be called twice", None,
@@ -118,11 +118,14 @@ MEDIA = {
 @functools.cache
 def document() -> dict[str, Any]:
     """The whole of it."""
-    kinds = [kind for call in CALLS for kind in (call.body, *call.answers.values())]
+    kinds = [
+        one for call in CALLS for kind in (call.body, *call.answers.values()) for one in _each(kind)
+    ]
     types = [NamedMember, Problem, *(one for one in dict.fromkeys(kinds) if _is_named(one))]
     _, schemas = msgspec.json.schema_components(types, ref_template=REF)
+    answers = {one.__name__ for one in Answer.__subclasses__()} | {Known.__name__}
     for name, schema in schemas.items():
-        if issubclass(getattr(answers, name, Submission), answers.Answer):
+        if name in answers:
             schema["additionalProperties"] = False
         schema["description"] = schema.get("description", "").partition("\n\n")[0]
     # A string that is no URL is a member that fails with bad_url, so a pattern would be wrong.
@@ -172,6 +175,11 @@ def _operation(call: Call) -> dict[str, Any]:
     return found
 
 
+def _each(kind: Any) -> tuple[Any, ...]:
+    """A type, or those of which it is one."""
+    return get_args(kind) if isinstance(kind, UnionType) else (kind,)
+
+
 def _is_named(kind: Any) -> bool:
     return inspect.isclass(kind) and issubclass(kind, msgspec.Struct)
 
@@ -185,9 +193,11 @@ def _responses(call: Call) -> dict[str, Any]:
         if kind in MEDIA:
             content: dict[str, Any] = {MEDIA[kind]: {"schema": {"type": "string"}}}
         else:
-            schema = {"type": "object"}
-            if _is_named(kind):
-                schema = {"$ref": REF.format(name=kind.__name__)}
+            some: list[dict[str, Any]] = [
+                {"$ref": REF.format(name=one.__name__)} if _is_named(one) else {"type": "object"}
+                for one in _each(kind)
+            ]
+            schema = {"anyOf": some} if len(some) > 1 else some[0]
             content = {JSON: {"schema": schema}}
         found[str(status)] = {"description": "done", "content": content}
     problem = {"schema": {"$ref": REF.format(name="Problem")}}

@@ -8,20 +8,11 @@ from urllib.parse import quote
 
 import msgspec
 
-from twisted_bulk.api.answers import (
-    Accepted,
-    Batch,
-    BulkAction,
-    Known,
-    MemberOutcome,
-    MembersPage,
-    Page,
-    Preflight,
-    RetryPlan,
-)
+from twisted_bulk.api.answers import Accepted, Batch, Known, MemberOutcome, MembersPage, Page
 from twisted_bulk.api.answers import (
     Session as SessionAnswer,
 )
+from twisted_bulk.api.plans import BulkAction, Preflight, RetryPlan
 from twisted_bulk.api_client.events import ENDED, batch_events
 from twisted_bulk.api_client.failures import NotBulkwav, WaitTimeout
 from twisted_bulk.api_client.fields import BatchConditions, MemberConditions, OrderFields

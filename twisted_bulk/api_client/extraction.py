@@ -2,50 +2,62 @@
 
 import json
 import os
+import re
 import zipfile
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from twisted_bulk.api_client.failures import DownloadFailed
 
 PIECE_BYTES = 1 << 20
-MANIFEST = "manifest.json"  # the name of a manifest of which there may be one in each zip
+MANIFEST_KEYS = {"url", "status", "code", "sha256"}  # of each of its lines, and others
+MAX_MANIFEST_BYTES = 256 << 20  # of one that is read
 
 
 def extract(zips: Sequence[Path], folder: Path, *, force: bool = False) -> int:
     """Unpack zips; returns how many files they have, without their manifests.
 
     A file that is there already and is the one of the zip stays. The manifests of all zips become
-    one.
+    one, which replaces an earlier one.
 
     :param force: other files of these names are replaced
     :raises DownloadFailed: a file of this name is there, and is another one; nothing was unpacked
     """
     with ExitStack() as stack:
         archives = [stack.enter_context(zipfile.ZipFile(path)) for path in zips]
-        files = [(archive, one) for archive in archives for one in _files(archive)]
+        files = list[tuple[zipfile.ZipFile, zipfile.ZipInfo]]()
+        manifests: dict[str, list[dict[str, Any]]] = {}
+        for archive in archives:
+            found = [one for one in archive.infolist() if not one.is_dir()]
+            lines = _manifest(archive, found[-1]) if found else None
+            if lines is not None:  # it is the last one of its zip
+                name = re.sub(r"\.part[0-9]+(?=\.json$)", "", found.pop().filename)
+                manifests.setdefault(name, []).extend(lines)
+            files += [(archive, one) for one in found]
         # All are looked at before the first one is written.
-        missing = [pair for pair in files if _is_missing(pair[1], folder, force)]
-        for archive, one in missing:
+        for archive, one in [pair for pair in files if _is_missing(pair[1], folder, force)]:
             _write(archive, one, _target(folder, one.filename))
-        manifest = [
-            line
-            for archive in archives
-            if MANIFEST in archive.namelist()
-            for line in json.loads(archive.read(MANIFEST))
-        ]
-    if manifest:
-        text = json.dumps(manifest, ensure_ascii=False, indent=1)
-        (folder / MANIFEST).write_text(text, encoding="utf-8")
+    for name, lines in manifests.items():
+        text = json.dumps(lines, ensure_ascii=False, indent=1)
+        _target(folder, name).write_text(text, encoding="utf-8")
     return len(files)
 
 
-def _files(archive: zipfile.ZipFile) -> Iterable[zipfile.ZipInfo]:
-    for one in archive.infolist():
-        if not one.is_dir() and one.filename != MANIFEST:
-            yield one
+def _manifest(archive: zipfile.ZipFile, one: zipfile.ZipInfo) -> list[dict[str, Any]] | None:
+    """The lines of a manifest; None: this file is none."""
+    if not one.filename.endswith(".json") or one.file_size > MAX_MANIFEST_BYTES:
+        return None
+    try:
+        found = json.loads(archive.read(one))
+    except ValueError:
+        return None
+    if not isinstance(found, list) or not found:
+        return None
+    is_one = all(isinstance(line, dict) and line.keys() >= MANIFEST_KEYS for line in found)
+    return found if is_one else None
 
 
 def _is_missing(one: zipfile.ZipInfo, folder: Path, force: bool) -> bool:

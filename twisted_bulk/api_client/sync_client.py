@@ -4,16 +4,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Unpack
 
-from twisted_bulk.api.answers import (
-    Accepted,
-    Batch,
-    BulkAction,
-    Known,
-    MemberOutcome,
-    Preflight,
-    RetryPlan,
-)
+from twisted_bulk.api.answers import Accepted, Batch, Known, MemberOutcome
 from twisted_bulk.api.answers import Session as SessionAnswer
+from twisted_bulk.api.plans import BulkAction, Preflight, RetryPlan
 from twisted_bulk.api_client import download
 from twisted_bulk.api_client.blocking import BlockingTransport
 from twisted_bulk.api_client.calls import (

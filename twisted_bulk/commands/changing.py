@@ -5,7 +5,8 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
-from twisted_bulk.api.answers import Batch, BulkAction
+from twisted_bulk.api.answers import Batch
+from twisted_bulk.api.plans import BulkAction
 from twisted_bulk.api_client.failures import ClientError
 from twisted_bulk.api_client.sync_client import Client
 from twisted_bulk.commands.exits import DONE, FAILED, CommandError, command_error

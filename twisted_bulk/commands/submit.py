@@ -5,7 +5,8 @@ from typing import Any
 
 import msgspec
 
-from twisted_bulk.api.answers import Accepted, Preflight
+from twisted_bulk.api.answers import Accepted
+from twisted_bulk.api.plans import Preflight
 from twisted_bulk.api_client.sync_client import Client
 from twisted_bulk.commands.exits import DONE, FAILED, PARTIAL, CommandError, outcome
 from twisted_bulk.commands.fetching import fetch

@@ -2,5 +2,5 @@
 
 It knows nothing of HTTP.
 
-For others: bulk.Bulk, intake.Intake, services.
+For others: bulk.Bulk, intake.Intake, probing.probes, probing.sample, services.
 """

@@ -15,10 +15,11 @@ from twisted_bulk.management.listing import Listing
 from twisted_bulk.management.manifest import Manifests
 from twisted_bulk.management.member_search import MemberSearch
 from twisted_bulk.management.members import Members
-from twisted_bulk.management.preflight import CheckHost, preflight
+from twisted_bulk.management.probing import AskSize, Probing
 from twisted_bulk.management.retries import Retries
 from twisted_bulk.orders.grouping import Grouping
 from twisted_bulk.orders.order import Order
+from twisted_bulk.orders.preflight import CheckHost, preflight
 from twisted_bulk.storage.folders import DataFolders
 
 
@@ -27,7 +28,7 @@ class Management:
     """What the API can do with batches.
 
     ``bulk``, and ``feed`` of ``events``, are services that must run. ``preflight`` tells what would
-    become of an order, and blocks.
+    become of an order, and blocks; ``probing`` asks its sources.
     """
 
     intake: Intake
@@ -37,6 +38,7 @@ class Management:
     bulk: Bulk
     events: BatchEvents
     preflight: Callable[[Order], dict[str, Any]]
+    probing: Probing
 
 
 def manage(
@@ -50,6 +52,8 @@ def manage(
     callback_tries: int,
     keep: float,
     check_host: CheckHost,
+    ask_size: AskSize,
+    rate: Callable[[], int | None] = lambda: None,
     deleted: Callable[[str], object] = lambda batch: None,
     check: Callable[[], object] = lambda: None,
     claim: Callable[[int], object] = lambda size: None,
@@ -64,6 +68,8 @@ def manage(
     :param callback_tries: attempts at a last callback
     :param keep: seconds for which a deletion is remembered
     :param check_host: raises MemberError if no connection to a host and port may be made
+    :param ask_size: asks a member's source for its size
+    :param rate: returns bytes a second at which this node serves a client; 0 or None: no number
     :param deleted: called with the key of a batch after its record was removed
     :param check: raises an error if no batch can be taken in now
     :param claim: asks for room in the queue for so many bytes; raises an error if there is none
@@ -90,4 +96,5 @@ def manage(
         Bulk(queue, listing, clock, keep, deleted),
         BatchEvents(listing, queue, clock),
         lambda order: preflight(order, part_files, check_host),
+        Probing(queue, ask_size, clock, rate),
     )  # fmt: skip

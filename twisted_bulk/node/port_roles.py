@@ -3,6 +3,7 @@
 from urllib.parse import urlsplit
 
 from twisted_bulk.api.tokens import Access
+from twisted_bulk.downloads.probe import Prober
 from twisted_bulk.errors import ConfigError
 from twisted_bulk.files.resource import Files
 from twisted_bulk.files.status import FilePort
@@ -12,6 +13,7 @@ from twisted_bulk.http_server.connection_limits import ConnectionLimits
 from twisted_bulk.http_server.site import MAX_CONNECTIONS, MAX_CONNECTIONS_OF_CLIENT, BoundedSite
 from twisted_bulk.jobs.quiet_hours import ALWAYS
 from twisted_bulk.management.services import Management, manage
+from twisted_bulk.node.outgoing import make_agent
 from twisted_bulk.node.values import Role
 from twisted_bulk.node.wiring import Wiring
 from twisted_bulk.notify.last_callbacks import MAX_TRIES
@@ -19,6 +21,7 @@ from twisted_bulk.notify.signer import load_signer
 from twisted_bulk.throttle import Throttle
 from twisted_bulk.web import Api
 
+PROBE_SECONDS = 10.0  # for a member's source to tell its size
 MAX_FILES_BODY = 64 * 1024  # bytes of a request's body to the file port, which uses none
 
 
@@ -54,7 +57,10 @@ def add_intake(wiring: Wiring, file_port: FilePort | None) -> None:
     :raises ConfigError: a setting cannot be used
     """
     settings = wiring.settings
-    management = _management(wiring)
+    agent = make_agent(wiring)
+    wiring.add(agent)
+    prober = Prober(agent, wiring.reactor, PROBE_SECONDS, settings.max_redirects)
+    management = _management(wiring, prober, file_port)
     public = urlsplit(settings.public_url).hostname or ""
     feed = management.events.feed
     wiring.add(feed)
@@ -80,7 +86,7 @@ def add_intake(wiring: Wiring, file_port: FilePort | None) -> None:
     wiring.listen("intake", settings.intake, site)
 
 
-def _management(wiring: Wiring) -> Management:
+def _management(wiring: Wiring, prober: Prober, file_port: FilePort | None) -> Management:
     settings, memory = wiring.settings, wiring.memory
     return manage(
         wiring.parts,
@@ -92,6 +98,8 @@ def _management(wiring: Wiring) -> Management:
         callback_tries=MAX_TRIES,
         keep=settings.keep,
         check_host=wiring.guard.check_unresolved,
+        ask_size=prober.size,
+        rate=lambda: file_port.shown()["rate"] if file_port is not None else None,
         deleted=wiring.janitor.note_change,
         check=wiring.space.check,
         claim=memory.claim if memory is not None else lambda size: None,

@@ -1,29 +1,22 @@
 """The role ``worker``: downloads parts, makes their zips, sends callbacks."""
 
 import hashlib
-import re
 import socket
-from pathlib import Path
 
-from OpenSSL import SSL, crypto
 from twisted.application.service import Service
-from twisted.internet.ssl import Certificate
 
 from twisted_bulk.archive.pack_threads import PackThreads
 from twisted_bulk.consumer.runner import Runner
 from twisted_bulk.consumer.slots import PartSlots, Slots
-from twisted_bulk.dialing.proxy import parse_proxy
-from twisted_bulk.dialing.tls import TLSPolicy
 from twisted_bulk.download import Downloader
 from twisted_bulk.downloads.attempt import Fetcher
 from twisted_bulk.downloads.body import BodyLimits
 from twisted_bulk.downloads.host_backoff import HostBackoff
 from twisted_bulk.downloads.limits import Limits, SharedLimits
-from twisted_bulk.errors import ConfigError
-from twisted_bulk.http_client.agent import GuardedAgent, UnkeptAgent
-from twisted_bulk.http_client.pool import MAX_IDLE
+from twisted_bulk.http_client.agent import UnkeptAgent
 from twisted_bulk.jobs.cluster import Cluster
 from twisted_bulk.jobs.model import Alone
+from twisted_bulk.node.outgoing import make_agent
 from twisted_bulk.node.wiring import Wiring
 from twisted_bulk.notify.notifier import Notifier
 from twisted_bulk.notify.sender import Sender
@@ -31,7 +24,6 @@ from twisted_bulk.notify.signer import load_signer
 from twisted_bulk.parts.maker import PartMaker
 from twisted_bulk.storage.workspace import Workspace
 
-PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 PACK_THREADS = 2  # that compress and write members
 MAX_CALLBACKS = 200  # last callbacks on their way at once
 MAX_CALLBACKS_HELD = 2000  # last callbacks taken from the queue, those that wait included
@@ -179,41 +171,6 @@ class WorkerRole:
         if self._settings.quarantine:
             return Alone.WATCHED
         return Alone.NO if self._wiring.store.store.capabilities.processes else Alone.YES
-
-
-def make_agent(wiring: Wiring) -> GuardedAgent:
-    """The HTTP client of all outgoing requests of a node.
-
-    :raises ConfigError: a setting cannot be used
-    """
-    settings = wiring.settings
-    return GuardedAgent(
-        wiring.reactor,
-        wiring.guard,
-        settings.per_host,
-        dns_timeout=settings.dns_timeout,
-        connect_timeout=settings.connect_timeout,
-        tls=TLSPolicy(_authorities(settings.ca), settings.trust),
-        proxy=parse_proxy(settings.proxy) if settings.proxy else None,
-        idle=min(MAX_IDLE, wiring.shares.idle),
-    )
-
-
-def _authorities(path: str) -> list[crypto.X509]:
-    """The certificates in a file; an empty path has none.
-
-    :raises ConfigError: the file cannot be read, or has none
-    """
-    if not path:
-        return []
-    try:
-        found = PEM.findall(Path(path).read_bytes())
-        authorities = [Certificate.loadPEM(each).original for each in found]
-    except (OSError, SSL.Error, crypto.Error) as error:
-        raise ConfigError(f"ca: cannot use {path}: {error}") from None
-    if not authorities:
-        raise ConfigError(f"ca: {path} has no certificate in PEM form")
-    return authorities
 
 
 class _Closing(Service):
