@@ -24,7 +24,7 @@ from twisted.internet.task import react
 
 from tests.support.redis_servers import RedisServer, ask, free_port
 from twisted_bulk.jobs.model import Ack, Work
-from twisted_bulk.queue import open_queue
+from twisted_bulk.queue import call, open_queue
 
 PEERS = ("bulkwav", "celery", "rq", "dramatiq", "arq")
 UNITS = {
@@ -135,7 +135,7 @@ async def depth(reactor: Any, url: str, waiting: int) -> None:
 
     await measure()
     empty = await measure()
-    await queue.publisher.push_many({"n": n} for n in range(waiting))
+    await queue.publisher.push_many(call(n=n) for n in range(waiting))
     full = await measure()
     for what in empty:
         was, now = (1000 * quantile(spent[what], 0.99) for spent in (empty, full))

@@ -1,21 +1,48 @@
-"""Opens a job queue by its URL, for users of the library. Rooms: jobs/, brokers/, consumer/."""
+"""Queues for functions of your own, for users of the library. Rooms: calls/, consumer/, jobs/,
+brokers/.
+"""
 
 from collections.abc import Callable, Collection
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
 
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
+from twisted.internet.task import deferLater
 
-from twisted_bulk.brokers.embedded import Embedded
-from twisted_bulk.brokers.redis import Connection, connection
 from twisted_bulk.brokers.sqlite import MEMORY, SqliteStore
 from twisted_bulk.brokers.store import DEADLINE, Argument, Capabilities, Script, Store
+from twisted_bulk.calls.arguments import call
+from twisted_bulk.calls.declarations import BadArguments
+from twisted_bulk.calls.publisher import CallFailed, NoSuchCall, Publisher
+from twisted_bulk.calls.sync_publisher import SyncPublisher
+from twisted_bulk.consumer.consumer import Consumer
+from twisted_bulk.consumer.registry import Functions
+from twisted_bulk.consumer.task import Backoff, Fatal, GiveBack, Retry
 from twisted_bulk.errors import ConfigError, QueueUnavailable
 from twisted_bulk.jobs.protocol import JobQueue
 from twisted_bulk.jobs.scripted import ScriptedQueue
 
-__all__ = ["JobQueue", "StoreService", "open_queue", "store_service"]
+__all__ = [
+    "Backoff",
+    "BadArguments",
+    "CallFailed",
+    "CallQueue",
+    "Consumer",
+    "Fatal",
+    "Functions",
+    "GiveBack",
+    "JobQueue",
+    "NoSuchCall",
+    "Publisher",
+    "Retry",
+    "StoreService",
+    "SyncPublisher",
+    "call",
+    "open_queue",
+    "store_service",
+]
 
 
 class StoreService(Protocol):
@@ -78,6 +105,10 @@ class LazyStore:
         """See :class:`~twisted_bulk.brokers.store.Store`."""
         return await self._started().command(*arguments, deadline=deadline)
 
+    async def pause(self, seconds: float) -> None:
+        """See :class:`~twisted_bulk.brokers.store.Store`."""
+        await deferLater(self._reactor, seconds)
+
     def listen(self, channel: str, heard: Callable[[], object]) -> None:
         """See :class:`~twisted_bulk.brokers.store.Store`."""
         self._started().listen(channel, heard)
@@ -106,6 +137,10 @@ def store_service(reactor: Any, url: str, folder: Path, memory: int = 0) -> Stor
     :param memory: bytes that an embedded server may use for data; 0: no limit
     :raises ConfigError: there is no broker for the URL
     """
+    # Imported here: txredisapi installs the global reactor, and a SyncPublisher needs none.
+    from twisted_bulk.brokers.embedded import Embedded
+    from twisted_bulk.brokers.redis import Connection, connection
+
     parts = urlsplit(url)
     if url == "embedded":
         return Embedded(reactor, folder, memory)
@@ -118,9 +153,16 @@ def store_service(reactor: Any, url: str, folder: Path, memory: int = 0) -> Stor
     raise ConfigError(f"broker: {parts.scheme or url}: there is no such broker")
 
 
-def open_queue(
-    reactor: Any, url: str, name: str = "default", *, cap: int = 500_000
-) -> ScriptedQueue:
+class CallQueue(ScriptedQueue):
+    """A queue of function calls."""
+
+    @cached_property
+    def publisher(self) -> Publisher:
+        """Queues calls."""
+        return Publisher(self)
+
+
+def open_queue(reactor: Any, url: str, name: str = "default", *, cap: int = 500_000) -> CallQueue:
     """The queue ``name`` of a broker. The first call of the queue connects to the broker.
 
     :param url: ``embedded:FOLDER`` (starts a Valkey server), ``redis://...``, ``rediss://...``,
@@ -131,4 +173,4 @@ def open_queue(
     folder = Path("bulkwav-data/redis")
     if url.startswith("embedded:"):
         url, folder = "embedded", Path(url.removeprefix("embedded:")).absolute()
-    return ScriptedQueue(LazyStore(reactor, store_service(reactor, url, folder)), name, cap)
+    return CallQueue(LazyStore(reactor, store_service(reactor, url, folder)), name, cap)

@@ -9,7 +9,7 @@ from twisted.internet.task import deferLater, react
 
 from bench.peers import record
 from twisted_bulk.consumer.consumer import Consumer
-from twisted_bulk.queue import open_queue
+from twisted_bulk.queue import call, open_queue
 
 
 async def function(n: int | None = None, sent: float | None = None) -> None:
@@ -27,7 +27,7 @@ async def run(reactor: Any, what: str, count: int) -> None:
         for n in range(count):
             await publisher.push(n=n)
     elif what == "bulk":
-        await publisher.push_many({"n": n} for n in range(count))
+        await publisher.push_many(call(n=n) for n in range(count))
     elif what == "latency":
         for n in range(count):
             await deferLater(reactor, 0.15 + 0.0137 * (n % 11))

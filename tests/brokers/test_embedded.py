@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from tests.support.eventually import eventually
 from tests.support.reactor import reactor
 from tests.support.redis_servers import need
-from twisted_bulk.brokers.embedded import MAX_SOCKET_PATH, Embedded, socket_path
+from twisted_bulk.brokers.embedded import Embedded
 from twisted_bulk.brokers.server_program import (
     Program,
     can_read,
@@ -22,6 +22,7 @@ from twisted_bulk.brokers.server_program import (
     flags,
     version_of,
 )
+from twisted_bulk.brokers.server_socket import MAX_SOCKET_PATH, socket_path
 from twisted_bulk.errors import ConfigError, QueueUnavailable
 
 

@@ -26,7 +26,7 @@ from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 from tests.chaos.storm import LAUNCH
 from tests.support.daemon import Daemon, environment
 from tests.support.thread_server import Handler, Server
-from twisted_bulk.brokers.embedded import socket_path
+from twisted_bulk.brokers.server_socket import socket_path
 
 FAILURES = 9  # K is one of so many, from 0 on
 LEASE = 3.0

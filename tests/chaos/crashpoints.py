@@ -24,7 +24,7 @@ from pathlib import Path
 from tests.chaos.storm import MEMBERS, StormSource, content
 from tests.support.daemon import Daemon, command, environment
 from tests.support.redis_servers import ask, need
-from twisted_bulk.brokers.embedded import socket_path
+from twisted_bulk.brokers.server_socket import socket_path
 
 #: What archives are written with; write() is used for pipes as well, which never fill a disk.
 WRITE = "pwritev2"

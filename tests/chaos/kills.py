@@ -32,7 +32,7 @@ from tests.chaos.storm import LAUNCH, content
 from tests.support.daemon import Daemon, descendants, environment
 from tests.support.redis_servers import RedisServer
 from tests.support.thread_server import Handler, Server
-from twisted_bulk.brokers.embedded import socket_path
+from twisted_bulk.brokers.server_socket import socket_path
 
 MEMBERS = 6
 SLOWEST = 0.6  # seconds that a member takes at most

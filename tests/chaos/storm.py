@@ -25,7 +25,7 @@ from tests.chaos.proxy import Proxy
 from tests.support.daemon import Daemon, environment
 from tests.support.redis_servers import ask
 from tests.support.thread_server import Handler, Server
-from twisted_bulk.brokers.embedded import socket_path
+from twisted_bulk.brokers.server_socket import socket_path
 
 MEMBERS = 3
 PARTS = "bw:{bulkwav}:parts:"

@@ -23,16 +23,17 @@ from tests.support.daemon import ROOT
 from tests.support.processes import alive
 from tests.support.reactor import reactor
 from tests.support.redis_servers import ask
-from twisted_bulk.brokers.embedded import socket_path
+from twisted_bulk.brokers.server_socket import socket_path
+from twisted_bulk.calls.arguments import call
+from twisted_bulk.calls.declarations import BadArguments
+from twisted_bulk.calls.publisher import Publisher
 from twisted_bulk.consumer import opening, reserve_policy, runner
 from twisted_bulk.consumer.acks import AckBuffer
 from twisted_bulk.consumer.consumer import Consumer
 from twisted_bulk.consumer.task import Backoff
 from twisted_bulk.errors import QueueUnavailable
 from twisted_bulk.jobs.model import JobRecord
-from twisted_bulk.jobs.publisher import decode, encode
-from twisted_bulk.jobs.scripted import ScriptedQueue
-from twisted_bulk.queue import open_queue
+from twisted_bulk.queue import CallQueue, open_queue
 
 
 class ConsumerTestCase(Broker):
@@ -41,7 +42,7 @@ class ConsumerTestCase(Broker):
     async def setUp(self) -> None:  # type: ignore[override]
         await super().setUp()
         self.patch(runner, "BEAT_SECONDS", 0.05)
-        self.queue = ScriptedQueue(self.store, "q")
+        self.queue = CallQueue(self.store, "q")
 
     def consume(self, function: Callable[..., Any], **options: Any) -> Consumer:
         given: dict[str, Any] = {"drain": 0.1, "backoff": Backoff(0.01)}
@@ -103,7 +104,7 @@ class FunctionTests(OnMemory, ConsumerTestCase):
             return threading.current_thread() is threading.main_thread()
 
         self.assertIs(await self.call(function, "x"), False)
-        self.queue = ScriptedQueue(self.store, "other")
+        self.queue = CallQueue(self.store, "other")
         self.assertIs(await self.call(function, "x", threads=False), True)
 
     async def test_process(self) -> None:
@@ -161,7 +162,7 @@ class FunctionTests(OnMemory, ConsumerTestCase):
         """What was raised is in the record, from wherever."""
         record = await self.fails(functions.fail, "no luck")
         self.assertEqual(record.error, "ValueError: no luck")
-        self.queue = ScriptedQueue(self.store, "processes")
+        self.queue = CallQueue(self.store, "processes")
         record = await self.fails(functions.fail, "no luck", processes=True)
         self.assertIn("ValueError: no luck", record.error)
 
@@ -170,24 +171,26 @@ class FunctionTests(OnMemory, ConsumerTestCase):
         record = await self.fails(functions.die, 3, processes=True)
         self.assertIn("exit code 3", record.error)
 
-    async def test_too_many_parameters(self) -> None:
-        """A call that does not fit the function fails, as do two parameters without names."""
-        record = await self.fails(functions.add, "x")
-        self.assertIn("TypeError", record.error)
-        with self.assertRaises(TypeError):
-            await self.queue.publisher.push(1, 2)
+    async def test_bad_arguments(self) -> None:
+        """Arguments that do not fit fail at once, without a further try; later they are refused."""
+        queued = await self.queue.publisher.push(1, 2, 3)  # nobody has declared the function yet
+        self.consume(functions.add)
+        record = await self.ended(queued.id)
+        self.assertEqual((record.state, record.why, record.tries), ("dead", "fatal", 1))
+        self.assertIn("bad_arguments: the function: too many positional", record.error)
+        self.assertEqual(self.flushLoggedErrors(), [])
+        publisher = Publisher(self.queue)  # which has read nothing before
+        for misfit in (call(1, 2, 3), call(), call(1, c=2), call(1, a=1)):
+            with self.assertRaises(BadArguments):
+                await publisher.push_many([misfit])
+        with self.assertRaisesRegex(TypeError, "object"):
+            await publisher.push(object())
+        self.assertEqual((await self.queue.stats()).counts["dead"], 1)
 
     def test_no_name(self) -> None:
         """A function that no process could import is refused at once."""
         with self.assertRaisesRegex(ValueError, "no name to import"):
             Consumer(self.queue, lambda x: x, reactor, processes=True)
-
-    def test_parameters(self) -> None:
-        """They come back as they were; their order does not matter."""
-        self.assertEqual(decode(encode(([1],), {})), ([[1]], {}))
-        self.assertEqual(decode(encode(({"a": 1},), {})), ([{"a": 1}], {}))
-        self.assertEqual(decode(encode((), {"a": 1})), ([], {"a": 1}))
-        self.assertEqual(encode((), {"a": 1, "b": 2}), encode((), {"b": 2, "a": 1}))
 
 
 class TimeoutTests(OnMemory, ConsumerTestCase):

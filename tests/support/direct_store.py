@@ -11,7 +11,7 @@ import hiredis
 from twisted.internet.defer import Deferred
 
 from tests.support.redis_servers import shared_redis
-from twisted_bulk.brokers.sqlite import MEMORY, _Database, _word
+from twisted_bulk.brokers.sqlite import MEMORY, Database, word
 from twisted_bulk.brokers.store import Capabilities, Script
 
 T = TypeVar("T")
@@ -38,10 +38,13 @@ class Direct:
         raise NotImplementedError
 
     async def command(self, *arguments: Any, deadline: float = 0) -> Any:
-        return self.send([_word(word) for word in arguments])
+        return self.send([word(one) for one in arguments])
 
     async def run(self, script: Script, key: str, *arguments: Any, deadline: float = 0) -> Any:
-        return self.send([b"EVAL", script.source, b"1", *map(_word, (key, *arguments))])
+        return self.send([b"EVAL", script.source, b"1", *map(word, (key, *arguments))])
+
+    async def pause(self, seconds: float) -> None:
+        time.sleep(seconds)
 
     def listen(self, channel: str, heard: Callable[[], object]) -> None:
         pass
@@ -78,13 +81,13 @@ class DirectSqlite(Direct):
     """A database on the caller's thread."""
 
     def __init__(self, path: str = MEMORY) -> None:
-        self._database = _Database(path, time.time)
+        self._database = Database(path, time.time)
 
     def send(self, words: list[bytes]) -> Any:
         return self._database.command(words)
 
     async def run(self, script: Script, key: str, *arguments: Any, deadline: float = 0) -> Any:
-        return self._database.run(script, key.encode(), [_word(word) for word in arguments])
+        return self._database.run(script, key.encode(), [word(one) for one in arguments])
 
     def close(self) -> None:
         self._database.close()
@@ -97,7 +100,7 @@ class DirectFile(DirectSqlite):
         self._folder = tempfile.TemporaryDirectory()
         path = str(Path(self._folder.name) / "queue.db")
         super().__init__(path)
-        self._other = _Database(path, time.time)
+        self._other = Database(path, time.time)
 
     def _swap(self) -> None:
         self._database, self._other = self._other, self._database

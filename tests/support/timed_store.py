@@ -1,7 +1,7 @@
 """A store whose clock stands where the test puts it."""
 
 from tests.support.direct_store import DirectSqlite
-from twisted_bulk.brokers.sqlite import MEMORY, _Database
+from twisted_bulk.brokers.sqlite import MEMORY, Database
 
 
 class Timed(DirectSqlite):
@@ -9,4 +9,4 @@ class Timed(DirectSqlite):
 
     def __init__(self) -> None:
         self.now = 1_800_000_000.0
-        self._database = _Database(MEMORY, lambda: self.now)
+        self._database = Database(MEMORY, lambda: self.now)

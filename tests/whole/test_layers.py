@@ -22,7 +22,8 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "brokers": (),
     "storage": (),
     "jobs": ("brokers",),
-    "consumer": ("jobs",),
+    "calls": ("brokers", "jobs"),
+    "consumer": ("calls", "jobs"),
     "batch": ("jobs",),
     "dialing": (),
     "http_client": ("dialing",),
@@ -42,7 +43,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "api": ("http_server", "management", "orders"),
     "page": ("http_server",),
     "web": ("api", "http_server", "management", "orders", "page"),
-    "queue": ("brokers", "jobs"),
+    "queue": ("brokers", "calls", "consumer", "jobs"),
     "node": (
         *("api", "archive", "brokers", "consumer", "dialing", "download", "downloads", "files"),
         *("http_client", "http_server", "jobs", "management", "notify", "parts", "queue"),

@@ -11,11 +11,8 @@ daemon that started it, however that ends; another daemon, if there is one, then
 
 import contextlib
 import fcntl
-import hashlib
 import os
-import stat
 import sys
-import tempfile
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -34,14 +31,13 @@ from twisted.python.failure import Failure
 from twisted_bulk.brokers.redis import Redis
 from twisted_bulk.brokers.redis_url import Address
 from twisted_bulk.brokers.server_program import choose, flags, note_writer
-from twisted_bulk.errors import ConfigError, QueueUnavailable
+from twisted_bulk.brokers.server_socket import socket_path
+from twisted_bulk.errors import QueueUnavailable
 from twisted_bulk.system import disk
 from twisted_bulk.system.periodic import pause_after
 
 log = Logger()
 
-#: Bytes of a socket's path. sockaddr_un has 108 on Linux and 104 elsewhere, with the final zero.
-MAX_SOCKET_PATH = 103
 RESTART_PAUSES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)  # seconds before a start, by failures in a row
 STOP_SECONDS = 10.0  # that a stop waits for the server's end; then it says so, and goes on
 ADOPTED_LOOK_SECONDS = 0.5  # between looks whether another daemon's server has ended
@@ -56,26 +52,6 @@ if sys.platform == "linux":
         sys.exit("the daemon has ended")
 os.execv(sys.argv[2], sys.argv[2:])
 """
-
-
-def socket_path(folder: Path) -> Path:
-    """Where the server of ``folder`` listens: there, or in a short private folder.
-
-    :raises ConfigError: the private folder exists and is not ours alone
-    """
-    path = folder / "redis.sock"
-    if len(os.fsencode(path)) <= MAX_SOCKET_PATH:
-        return path
-    digest = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:16]
-    name = f"bulkwav-{os.getuid()}-{digest}"
-    short = Path(tempfile.gettempdir()) / name
-    if len(os.fsencode(short / "redis.sock")) > MAX_SOCKET_PATH:
-        short = Path("/tmp") / name
-    short.mkdir(mode=0o700, exist_ok=True)
-    about = short.lstat()
-    if not stat.S_ISDIR(about.st_mode) or about.st_uid != os.getuid() or about.st_mode & 0o077:
-        raise ConfigError(f"data: {folder} is too long for a socket, and {short} is not private")
-    return short / "redis.sock"
 
 
 class _Server(ProcessProtocol):

@@ -7,7 +7,6 @@ converted. MULTI, pipelines and blocking commands, which take a connection out o
 used.
 """
 
-import re
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -21,6 +20,7 @@ from twisted.logger import Logger
 
 from twisted_bulk.brokers.redis_connection import Factory, ListenerFactory
 from twisted_bulk.brokers.redis_endpoint import endpoint
+from twisted_bulk.brokers.redis_errors import trouble_of
 from twisted_bulk.brokers.redis_url import Address, parse_redis_url
 from twisted_bulk.brokers.store import DEADLINE, Argument, Capabilities, Script
 from twisted_bulk.errors import QueueFull, QueueUnavailable
@@ -30,8 +30,6 @@ log = Logger()
 CHECK_SECONDS = 1.0  # before the settings of a server that did not answer are asked for again
 REPLICATION_SECONDS = 1.0  # that a write may take to its replicas; then QueueUnavailable
 OLDEST_VERSION = (6, 2)  # of Redis; an older one gets a warning
-#: Errors that may pass by themselves. Redis 6.2 puts a script's error behind words of its own.
-_TROUBLE = re.compile(r"(?:^|-)(OOM|LOADING|BUSY|READONLY|MASTERDOWN|MISCONF|NOREPLICAS)\b")
 
 
 def _checked(argument: Argument) -> Argument:
@@ -85,6 +83,10 @@ class Redis:
             self._clock.callLater(0, self._listeners.startConnecting, self._endpoint)
         self._listeners.heard.setdefault(channel, []).append(heard)
 
+    async def pause(self, seconds: float) -> None:
+        """Wait."""
+        await deferLater(self._clock, seconds)
+
     def attend(self, leave: Callable[[], Deferred[None]]) -> None:
         """Do nothing: this store is only closed by its service."""
 
@@ -113,11 +115,11 @@ class Redis:
         except txredisapi.ConnectionError as error:
             raise QueueUnavailable(f"{self.where}: {error}") from None
         except txredisapi.ResponseError as error:
-            trouble = _TROUBLE.search(str(error))
-            if trouble and trouble[1] == "OOM":
+            trouble = trouble_of(str(error))
+            if trouble == "OOM":
                 raise QueueFull(f"{self.where} has no memory left") from None
             if trouble:
-                if trouble[1] in ("READONLY", "NOREPLICAS"):
+                if trouble in ("READONLY", "NOREPLICAS"):
                     self._reconnect()  # it is not the master any more
                 raise QueueUnavailable(f"{self.where}: {error}") from None
             raise

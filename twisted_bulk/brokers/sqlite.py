@@ -14,6 +14,7 @@ from typing import Any
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as DeadlinePassed
+from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 
@@ -37,7 +38,7 @@ def _lua() -> Any:
     return LuaRuntime(encoding=None, register_eval=False, register_builtins=False)
 
 
-class _Database:
+class Database:
     """The connection and its Lua, to be used by one thread at a time."""
 
     def __init__(self, path: str, now: Callable[[], float]) -> None:
@@ -127,7 +128,7 @@ class SqliteStore(Service):
         self._reactor = reactor
         self._path = path
         self._now = now
-        self._database: _Database | None = None
+        self._database: Database | None = None
         self._pool: ThreadPool | None = None
         self._listeners: dict[bytes, list[Callable[[], object]]] = {}
         shared = path != MEMORY
@@ -166,12 +167,12 @@ class SqliteStore(Service):
         running = deferToThreadPool(self._reactor, self._pool, action)
         return await running.addTimeout(deadline, self._reactor)
 
-    def _do(self, action: Callable[[_Database], Any]) -> tuple[Any, set[bytes]]:
+    def _do(self, action: Callable[[Database], Any]) -> tuple[Any, set[bytes]]:
         if self._database is None:
-            self._database = _Database(self._path, self._now)
+            self._database = Database(self._path, self._now)
         return action(self._database), self._database.heard()
 
-    async def _transact(self, action: Callable[[_Database], Any], deadline: float) -> Any:
+    async def _transact(self, action: Callable[[Database], Any], deadline: float) -> Any:
         if not self.running:
             raise QueueUnavailable(f"{self.where} is not open")
         try:
@@ -191,13 +192,17 @@ class SqliteStore(Service):
         self, script: Script, key: str, *arguments: Argument, deadline: float = DEADLINE
     ) -> Any:
         """Run ``script`` with ``key`` as its only key."""
-        words = [_word(argument) for argument in arguments]
+        words = [word(argument) for argument in arguments]
         return await self._transact(lambda db: db.run(script, key.encode(), words), deadline)
 
     async def command(self, *arguments: Argument, deadline: float = DEADLINE) -> Any:
         """Run one Redis command."""
-        words = [_word(argument) for argument in arguments]
+        words = [word(argument) for argument in arguments]
         return await self._transact(lambda db: db.command(words), deadline)
+
+    async def pause(self, seconds: float) -> None:
+        """Wait."""
+        await deferLater(self._reactor, seconds)
 
     def listen(self, channel: str, heard: Callable[[], object]) -> None:
         """Call ``heard`` after a message of this process; other processes' are not noticed."""
@@ -207,7 +212,7 @@ class SqliteStore(Service):
         """Nothing: only its service closes it."""
 
 
-def _word(argument: Argument) -> bytes:
+def word(argument: Argument) -> bytes:
     if isinstance(argument, bytes):
         return argument
     return str(argument).encode()

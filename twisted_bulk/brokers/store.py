@@ -62,6 +62,9 @@ class Store(Protocol):
     async def command(self, *arguments: Argument, deadline: float = DEADLINE) -> Any:
         """Run one Redis command."""
 
+    async def pause(self, seconds: float) -> None:
+        """Wait; a store that blocks its caller's thread blocks it."""
+
     def listen(self, channel: str, heard: Callable[[], object]) -> None:
         """Call ``heard`` soon after a message on ``channel``: a hint, which may be lost."""
 

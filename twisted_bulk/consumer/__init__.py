@@ -1,4 +1,4 @@
 """Workers: they take jobs from a queue and run a function on each.
 
-For others: consumer.Consumer, runner.Runner, task, slots, acks.adopt.
+For others: consumer.Consumer, registry.Functions, runner.Runner, task, slots, acks.adopt.
 """

@@ -21,7 +21,7 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from twisted_bulk.jobs.publisher import decode, encode_value
+from twisted_bulk.calls.arguments import decode, encode_value
 from twisted_bulk.system.child_process import ChildProcess
 
 LENGTH = struct.Struct(">I")  # stands before each request and each reply
@@ -166,8 +166,8 @@ def _listen(requests: "SimpleQueue[bytes]") -> None:
 
 def _answer(function: Callable[..., Any], payload: bytes) -> bytes:
     try:
-        one, many = decode(payload)
-        return b"+" + encode_value(function(*one, **many))
+        asked = decode(payload)
+        return b"+" + encode_value(function(*asked.args, **asked.kwargs))
     except Exception as error:
         return b"-" + f"{type(error).__name__}: {error}"[:ERROR_LENGTH].encode()
 

@@ -4,39 +4,45 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
+from twisted_bulk.calls.publisher import Publisher
 from twisted_bulk.consumer.acks import adopt
 from twisted_bulk.consumer.functions import FunctionCaller
-from twisted_bulk.consumer.runner import DEFAULT_BACKOFF, Runner
+from twisted_bulk.consumer.periodic_calls import PeriodicCalls
+from twisted_bulk.consumer.registry import Functions, functions_of
+from twisted_bulk.consumer.runner import Runner
 from twisted_bulk.consumer.slots import Slots
-from twisted_bulk.consumer.task import Backoff
+from twisted_bulk.consumer.task import Backoff, Policy
 from twisted_bulk.errors import Unavailable
 from twisted_bulk.jobs import quiet_hours as hours
 from twisted_bulk.jobs.model import Alone
 from twisted_bulk.jobs.protocol import JobQueue
-from twisted_bulk.jobs.publisher import Publisher
 from twisted_bulk.system.periodic import Periodic
 from twisted_bulk.system.process import new_worker_id
 
 log = Logger()
 
+DEFAULT_BACKOFF = Backoff()
 MAINTAIN_SECONDS = 1.0  # between rounds of housekeeping in the queue
 
 
 class Consumer(Runner):
-    """Calls ``function`` with the parameters of each job: one, or several by name.
+    """Calls a function with the arguments of each job.
 
     A coroutine function, or one whose annotation says that it returns a Deferred, runs in the
     reactor's thread; any other function runs in a thread, or with ``processes`` in a child process.
 
+    :param functions: one function, or several with their names and options
     :param slots: calls at once in this process
-    :param threads: True: in threads; False: in the reactor's thread; None: as its kind says
-    :param processes: run it in child processes
-    :param timeout: seconds that a call may take; 0: any time
+    :param threads: of one function: True: in threads; False: in the reactor's thread; None: as its
+        kind says
+    :param processes: of one function: run it in child processes
+    :param timeout: seconds that a call may take; 0: any time; a function may have its own
     :param no_run: when nothing is begun, as :mod:`twisted_bulk.jobs.quiet_hours` reads it
-    :param backoff: the pause before a failed call is tried again
+    :param backoff: the pause before a failed call is tried again; a function may have its own
     :param max_doing: calls at once in all processes; set for all when this one starts, and changed
         by ``queue.control`` at any time
     :param qps: calls that begin a second in all processes; set in the same way
@@ -49,7 +55,7 @@ class Consumer(Runner):
     def __init__(
         self,
         queue: JobQueue,
-        function: Callable[..., Any],
+        functions: Callable[..., Any] | Functions,
         reactor: Any,
         *,
         slots: int = 8,
@@ -65,9 +71,15 @@ class Consumer(Runner):
         keep_count: int = 100_000,
         drain: float = 30,
     ) -> None:
-        self._calls = FunctionCaller(
-            function, reactor, slots=slots, threads=threads, processes=processes, freed=self.wake
-        )
+        if isinstance(functions, Functions) and (threads is not None or processes):
+            raise ValueError("threads and processes stand beside each function")
+        found = functions_of(functions, threads=threads, processes=processes)
+        self._declared = {
+            name: msgspec.json.encode(one.declaration) for name, one in found.by_name.items()
+        }
+        self._periodic = PeriodicCalls(queue, found.periodic)
+        policy = Policy(timeout, backoff)
+        self._calls = FunctionCaller(found, reactor, slots=slots, policy=policy, freed=self.wake)
         given = {"max_doing": max_doing, "qps": qps}
         self._shared = {name: value for name, value in given.items() if value is not None}
         self._folder = Path(spool) if spool else None
@@ -80,9 +92,8 @@ class Consumer(Runner):
             slots=Slots(slots),
             alone=Alone.YES,
             drain=drain,
-            timeout=timeout,
+            policy=self._calls.policy,
             hours=hours.parse_hours(no_run),
-            backoff=backoff,
             spool=self._folder,
         )
         self._maintaining = Periodic(
@@ -91,8 +102,8 @@ class Consumer(Runner):
 
     @property
     def publisher(self) -> Publisher:
-        """Queues calls of the function."""
-        return self._queue.publisher
+        """Queues calls of the functions."""
+        return Publisher(self._queue)
 
     def startService(self) -> None:
         self._calls.startService()
@@ -113,6 +124,7 @@ class Consumer(Runner):
                 await adopt(self._queue, self._folder)
             except OSError as error:  # the jobs of these results are done again
                 log.error("results of earlier processes cannot be read: {error}", error=error)
+        await self._queue.declare(self._declared)
         await self._queue.control(self._shared)
 
     async def empty(self, seconds: float = 0) -> None:
@@ -129,3 +141,4 @@ class Consumer(Runner):
 
     async def _maintain(self) -> None:
         await self._queue.maintain(*self._kept)
+        await self._periodic.look()

@@ -9,7 +9,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from twisted_bulk.consumer.acks import AckBuffer
-from twisted_bulk.consumer.task import Backoff, Fatal, Function, GiveBack, Result, Retry, Task
+from twisted_bulk.consumer.task import Fatal, Function, GiveBack, Policy, Result, Retry, Task
 from twisted_bulk.errors import Unavailable
 from twisted_bulk.jobs.model import Ack, Job
 from twisted_bulk.jobs.protocol import JobQueue
@@ -25,8 +25,7 @@ class Execution:
     """Runs ``function`` on the jobs of one worker.
 
     :param worker: id of this process
-    :param timeout: seconds that the function may take; 0: any time
-    :param backoff: the pause before a failed job is tried again
+    :param policy: of the attempts at a job
     :param acks: takes the ends of jobs that are done
     :param doubt: called when the queue may hold a job for this worker that the worker gave back
     """
@@ -38,8 +37,7 @@ class Execution:
         clock: IReactorTime,
         *,
         worker: str,
-        timeout: float,
-        backoff: Backoff,
+        policy: Callable[[Job], Policy],
         acks: AckBuffer,
         doubt: Callable[[], object],
     ) -> None:
@@ -47,8 +45,7 @@ class Execution:
         self._function = function
         self._clock = clock
         self._worker = worker
-        self._timeout = timeout
-        self._backoff = backoff
+        self._policy = policy
         self._acks = acks
         self._doubt = doubt
 
@@ -57,13 +54,13 @@ class Execution:
 
         :raises CancelledError: the task was cancelled
         """
-        job = task.job
+        job, policy = task.job, self._policy(task.job)
         try:
-            result = await self._call(task)
+            result = await self._call(task, policy.timeout)
         except CancelledError as error:
             if task.cancelled:
                 raise
-            await self._nack(job, brief(error), self._backoff(job.attempt))
+            await self._nack(job, brief(error), policy.backoff(job.attempt))
         except GiveBack as back:
             if not back.delay:
                 log.warn("job {job} is given back: {why}", job=job.id, why=back)
@@ -74,24 +71,24 @@ class Execution:
         except Fatal as fatal:
             await self._nack(job, str(fatal), 0.0, fatal=True)
         except DeadlinePassed:
-            log.warn("job {job} took longer than {s} s", job=job.id, s=self._timeout)
-            late = f"took longer than {self._timeout:g} s"
-            await self._nack(job, late, self._backoff(job.attempt))
+            log.warn("job {job} took longer than {s} s", job=job.id, s=policy.timeout)
+            late = f"took longer than {policy.timeout:g} s"
+            await self._nack(job, late, policy.backoff(job.attempt))
         except Exception as error:
             log.failure("job {job} failed, attempt {attempt}", job=job.id, attempt=job.attempt)
-            await self._nack(job, brief(error), self._backoff(job.attempt))
+            await self._nack(job, brief(error), policy.backoff(job.attempt))
         else:
             task.over = True
             await self._acks.add(Ack(job, result.ok, result.data, result.tags), result.undo)
 
-    async def _call(self, task: Task) -> Result:
-        if not self._timeout:
+    async def _call(self, task: Task, timeout: float) -> Result:
+        if not timeout:
             return await self._function(task)
 
         async def call() -> Result:
             return await self._function(task)
 
-        return await Deferred.fromCoroutine(call()).addTimeout(self._timeout, self._clock)
+        return await Deferred.fromCoroutine(call()).addTimeout(timeout, self._clock)
 
     async def _release(self, job: Job, delay: float) -> None:
         try:

@@ -9,11 +9,19 @@ from typing import Any, get_type_hints
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
 
+from twisted_bulk.calls.arguments import Call, decode, encode_value
+from twisted_bulk.calls.declarations import BadArguments
 from twisted_bulk.consumer.child_processes import ChildPool
-from twisted_bulk.consumer.task import Result, Task
-from twisted_bulk.jobs.publisher import decode, encode_value
+from twisted_bulk.consumer.registry import Functions, Registered
+from twisted_bulk.consumer.task import Fatal, GiveBack, Policy, Result, Task
+from twisted_bulk.jobs.model import Job
+
+log = Logger()
+
+UNKNOWN_SECONDS = 5.0  # before a call whose function is not here is looked at again
 
 
 def is_async(function: Callable[..., Any]) -> bool:
@@ -29,43 +37,51 @@ def is_async(function: Callable[..., Any]) -> bool:
     return isinstance(origin, type) and issubclass(origin, Deferred | Awaitable)
 
 
+def _policy(one: Registered, default: Policy) -> Policy:
+    timeout = default.timeout if one.timeout is None else one.timeout
+    return Policy(timeout, one.backoff or default.backoff)
+
+
 class FunctionCaller(Service):
-    """Decodes a job's parameters and calls ``function`` with them.
+    """Calls the function that a job names, with the arguments that it has.
 
     It runs in the reactor's thread if :func:`is_async`, else in one of ``slots`` threads, or in
     child processes. Cancelling stops a coroutine and kills a process. A thread cannot be stopped:
     its value is dropped, and its slot is taken until it ends (``left`` counts these).
 
-    :param threads: True: in threads; False: not; None: as :func:`is_async` says
-    :param processes: in child processes
+    A job whose arguments do not fit fails for good. One whose function is not among ``functions``
+    is given back: a consumer of another version may have it.
+
+    :param policy: of the functions that have none of their own
     :param freed: called when a slot of a thread that was left is free again
     """
 
     def __init__(
         self,
-        function: Callable[..., Any],
+        functions: Functions,
         reactor: Any,
         *,
         slots: int,
-        threads: bool | None = None,
-        processes: bool = False,
+        policy: Policy,
         freed: Callable[[], object] = lambda: None,
     ) -> None:
-        self._function = function
+        self._functions = functions.by_name
+        self._policies = {one.name: _policy(one, policy) for one in self._functions.values()}
+        self._default = policy
         self._freed = freed
         self.left = 0
         self._reactor = reactor
-        self._pool: ChildPool | None = None
-        self._threads: ThreadPool | None = None
-        if processes:
-            self._pool = ChildPool(reactor, function)
-        elif threads or (threads is None and not is_async(function)):
-            self._threads = ThreadPool(0, slots, "calls")
+        self._pools = {
+            one.name: ChildPool(reactor, one.function)
+            for one in self._functions.values()
+            if one.processes
+        }
+        self._threads = ThreadPool(0, slots, "calls")
+        self._unknown: set[str] = set()
 
     def startService(self) -> None:
         super().startService()
-        if self._threads is not None:
-            self._threads.start()
+        self._threads.start()
 
     def stopService(self) -> Deferred[None]:
         """Kill the processes; threads that still run are not waited for."""
@@ -73,21 +89,50 @@ class FunctionCaller(Service):
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
-        if self._threads is not None:
-            self._reactor.callInThread(self._threads.stop)
-        if self._pool is not None:
-            await self._pool.stopService()
+        self._reactor.callInThread(self._threads.stop)
+        for pool in self._pools.values():
+            await pool.stopService()
+
+    def policy(self, job: Job) -> Policy:
+        """Of the attempts at a job."""
+        if len(self._policies) == 1:
+            return next(iter(self._policies.values()))
+        try:
+            return self._policies.get(decode(job.payload).function, self._default)
+        except ValueError:
+            return self._default
 
     async def __call__(self, task: Task) -> Result:
-        payload = task.job.payload
-        if self._pool is not None:
-            return Result(data=await self._pool.call(payload))
-        one, many = decode(payload)
-        if self._threads is not None:
-            value = await self._in_thread(self._threads, partial(self._function, *one, **many))
-        else:
-            value = await maybeDeferred(self._function, *one, **many)
+        try:
+            asked = decode(task.job.payload)
+        except ValueError as error:
+            raise Fatal(f"not a call: {error}") from None
+        found = self._find(asked.function)
+        try:
+            found.declaration.check(found.name, Call(tuple(asked.args), asked.kwargs))
+        except BadArguments as error:
+            raise Fatal(f"bad_arguments: {error}") from None
+        if found.name in self._pools:
+            return Result(data=await self._pools[found.name].call(task.job.payload))
+        call = partial(found.function, *asked.args, **asked.kwargs)
+        is_threaded = not is_async(found.function) if found.threads is None else found.threads
+        value = await (self._in_thread(self._threads, call) if is_threaded else maybeDeferred(call))
         return Result(data=encode_value(value))
+
+    def _find(self, name: str) -> Registered:
+        """The function of a job; without a name it is the only one.
+
+        :raises GiveBack: it is not here
+        """
+        found = self._functions.get(name)
+        if found is None and not name and len(self._functions) == 1:
+            (found,) = self._functions.values()
+        if found is None:
+            if name not in self._unknown:
+                self._unknown.add(name)
+                log.warn("calls of {name!r} are given back: there is no such function", name=name)
+            raise GiveBack(f"there is no function {name!r} here", UNKNOWN_SECONDS)
+        return found
 
     async def _in_thread(self, threads: ThreadPool, call: Callable[[], Any]) -> Any:
         cancelled, over = Event(), False

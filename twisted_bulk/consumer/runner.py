@@ -16,7 +16,7 @@ from twisted_bulk.consumer.reserve_policy import ReservePolicy, sleep_after
 from twisted_bulk.consumer.reserver import Reserver
 from twisted_bulk.consumer.sleeper import Sleeper
 from twisted_bulk.consumer.slots import Slots
-from twisted_bulk.consumer.task import Backoff, Function, Task
+from twisted_bulk.consumer.task import Function, Policy, Task
 from twisted_bulk.errors import Unavailable
 from twisted_bulk.jobs.model import BEAT_SECONDS, Alone, Job, Supply
 from twisted_bulk.jobs.protocol import JobQueue
@@ -26,17 +26,17 @@ from twisted_bulk.system.periodic import Periodic, pause_after
 log = Logger()
 
 LEAVE_SECONDS = 2.0  # that a stop waits for the queue; then jobs stay leased until that runs out
-DEFAULT_BACKOFF = Backoff()
+DEFAULT_POLICY = Policy()
 _REASONS = {Supply.PAUSED: "paused", Supply.STOP: "stopped"}  # as users see them
 
 
 class Runner(Service):
     """Runs ``function`` on jobs of ``queue``, as many at once as ``slots`` has room for.
 
-    A job that raises :class:`Retry`, breaks or takes longer than ``timeout`` is tried again later.
-    One that raises :class:`Fatal` is not. One that was cancelled, or whose lease was lost, is
-    cancelled within a heartbeat. While the queue is stopped (:meth:`JobQueue.control`) all jobs are
-    given back, and none is taken.
+    A job that raises :class:`Retry`, breaks or takes longer than its policy allows is tried again
+    later. One that raises :class:`Fatal` is not. One that was cancelled, or whose lease was lost,
+    is cancelled within a heartbeat. While the queue is stopped (:meth:`JobQueue.control`) all jobs
+    are given back, and none is taken.
 
     ``ended`` fires when the service has stopped and takes no more jobs.
 
@@ -44,9 +44,8 @@ class Runner(Service):
     :param drain: seconds that a stop waits for running jobs before it gives them back
     :param alone: what it does about suspects: takes none; takes one when it has no other job
         (``YES``); takes nothing else at all (``WATCHED``)
-    :param timeout: seconds that the function may take; 0: any time
+    :param policy: of the attempts at a job
     :param hours: when nothing is begun
-    :param backoff: the pause before a failed job is tried again
     :param spool: folder for results that come while the queue is away; None: memory
     :param able: the reason why nothing can be begun here now, or empty
     """
@@ -61,9 +60,8 @@ class Runner(Service):
         slots: Slots,
         drain: float,
         alone: Alone = Alone.NO,
-        timeout: float = 0,
+        policy: Callable[[Job], Policy] = lambda job: DEFAULT_POLICY,
         hours: Hours = ALWAYS,
-        backoff: Backoff = DEFAULT_BACKOFF,
         spool: Path | None = None,
         able: Callable[[], str] = lambda: "",
     ) -> None:
@@ -78,7 +76,7 @@ class Runner(Service):
             lambda: self.occupied(),
         )  # fmt: skip
         self._execution = Execution(
-            queue, function, clock, worker=worker, timeout=timeout, backoff=backoff,
+            queue, function, clock, worker=worker, policy=policy,
             acks=self._acks, doubt=self._reserver.doubt,
         )  # fmt: skip
         self._tasks: dict[str, Task] = {}

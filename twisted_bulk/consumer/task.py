@@ -43,6 +43,18 @@ class Backoff:
         return min(self.cap, self.base * 2.0 ** min(attempt - 1, 60)) * random.uniform(0.75, 1.25)
 
 
+@dataclass(frozen=True)
+class Policy:
+    """How the attempts at one job go.
+
+    :param timeout: seconds that the function may take; 0: any time
+    :param backoff: the pause before the next attempt
+    """
+
+    timeout: float = 0.0
+    backoff: Backoff = Backoff()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Result:
     """The result of a job's function.

@@ -7,10 +7,10 @@ from enum import IntEnum, StrEnum
 
 from twisted_bulk.brokers.store import Argument
 from twisted_bulk.errors import Unavailable
+from twisted_bulk.jobs.call_scripts import FULL_RETRY_AFTER
 from twisted_bulk.jobs.group_index import MAX_LOOKED, GroupFilter
 from twisted_bulk.jobs.groups import LONG_DEADLINE, GroupQueue
 from twisted_bulk.jobs.replies import fields, ms, when
-from twisted_bulk.jobs.scripted import FULL_RETRY_AFTER
 
 PLAN_SECONDS = 900.0  # for which a plan is kept that nobody begins
 KEEP_SECONDS = 7 * 86400.0  # for which the record is kept after the end

@@ -6,11 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from twisted_bulk.brokers.store import Argument, Store
 from twisted_bulk.errors import NotRetryable, QueueFull, QueueUnavailable
+from twisted_bulk.jobs.call_scripts import FULL_RETRY_AFTER
 from twisted_bulk.jobs.group_index import GroupIndex
 from twisted_bulk.jobs.group_model import Group, GroupRecord, Submitted, split_after_id
 from twisted_bulk.jobs.model import Maintained
 from twisted_bulk.jobs.replies import group_record, ms
-from twisted_bulk.jobs.scripted import FULL_RETRY_AFTER, ScriptedQueue
+from twisted_bulk.jobs.scripted import ScriptedQueue
 
 #: Seconds that an attachment stays before its group is submitted; then the server removes it.
 ATTACHMENT_SECONDS = 600

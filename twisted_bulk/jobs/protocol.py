@@ -20,7 +20,6 @@ from twisted_bulk.jobs.model import (
     Stats,
     Work,
 )
-from twisted_bulk.jobs.publisher import Publisher
 
 
 class JobQueue(Protocol):
@@ -37,10 +36,6 @@ class JobQueue(Protocol):
     @property
     def capabilities(self) -> Capabilities:
         """The features that the broker has."""
-
-    @property
-    def publisher(self) -> Publisher:
-        """A publisher of function calls into this queue."""
 
     async def enqueue(self, work: Sequence[Work]) -> list[Queued]:
         """Queue jobs, up to 500 in one step.
@@ -152,6 +147,35 @@ class JobQueue(Protocol):
         :param keep: seconds after which the record of an ended job is deleted
         :param count: how many records of ended jobs are kept; older ones are deleted
         """
+
+    async def declare(self, functions: Mapping[str, bytes]) -> None:
+        """Tell what consumers declare of their functions, by name."""
+
+    async def declared(self) -> dict[str, bytes]:
+        """All that :meth:`declare` was told."""
+
+    async def last_times(self, periodic: Mapping[str, str]) -> tuple[float, list[float]]:
+        """When calls at fixed times were queued last.
+
+        One that is new counts from now; one whose line has changed, from a moment ago.
+
+        :param periodic: their lines, by name
+        :returns: the time of the queue's server, and of each the last time; seconds since 1970
+        """
+
+    async def enqueue_due(
+        self, name: str, line: str, before: float, due: float, work: Work
+    ) -> bool:
+        """Queue a call at a fixed time; exactly one of all processes that try it succeeds.
+
+        :param before: the last time, as :meth:`last_times` told it
+        :param due: its time, which becomes the last one
+        :returns: False: another process was first
+        :raises QueueFull: the queue has reached its cap; the call stays due
+        """
+
+    async def pause(self, seconds: float) -> None:
+        """Wait; a queue that blocks its caller's thread blocks it."""
 
     def listen(self, heard: Callable[[], object]) -> None:
         """Call ``heard`` when a job can be taken. The broker may leave out a call."""

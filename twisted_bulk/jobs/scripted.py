@@ -2,14 +2,13 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
-from typing import Any
 
 from twisted.internet.defer import Deferred
 
 from twisted_bulk.brokers.store import Argument, Capabilities, Store
 from twisted_bulk.errors import ConfigError, QueueFull
 from twisted_bulk.jobs import replies
+from twisted_bulk.jobs.call_scripts import FULL_RETRY_AFTER, CallScripts, words_of
 from twisted_bulk.jobs.model import (
     LEASE_SECONDS,
     RATE_MINUTES,
@@ -25,9 +24,7 @@ from twisted_bulk.jobs.model import (
     Stats,
     Work,
 )
-from twisted_bulk.jobs.publisher import Publisher
-from twisted_bulk.jobs.replies import PREFIX, ms
-from twisted_bulk.jobs.scripts import SCRIPTS
+from twisted_bulk.jobs.replies import ms
 
 BATCH_SIZE = 500  # jobs in one call of a script; more are cut into several calls
 RESERVE_BYTES = 8 << 20  # of payloads in one reply; further jobs wait for the next call
@@ -35,7 +32,6 @@ RELEASE_SECONDS = 2.0  # for giving jobs back: a stop must not wait long for a s
 WORKER_DEAD_SECONDS = 600.0  # without a heartbeat; then a worker without jobs is dropped
 MAINTAIN_LIMIT = 1000  # jobs of each kind that one round of housekeeping handles
 MAX_SHOWN_WORKERS = 1000  # in ``stats``; those with the oldest heartbeats are left out
-FULL_RETRY_AFTER = 30  # seconds for a client that is refused because the queue is full
 MAX_SHOWN_JOBS = 100  # of one worker in ``stats``; a worker with more is shown without jobs
 
 
@@ -47,7 +43,7 @@ def _setting(name: str, value: float | bool) -> str:
     return str(value) if isinstance(value, int) else f"{value:.15g}"
 
 
-class ScriptedQueue:
+class ScriptedQueue(CallScripts):
     """One queue. Each step is one script, which the store runs as one transaction.
 
     The methods without a docstring are described in :class:`~twisted_bulk.jobs.protocol.JobQueue`.
@@ -63,10 +59,7 @@ class ScriptedQueue:
         cap: int = 2_000_000,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.name = name
-        self.prefix = f"{PREFIX}{name}:"
-        self.store = store
-        self.cap = cap
+        super().__init__(store, name, cap)
         self._monotonic = monotonic
         # The queue's time (ms) and our monotonic clock (s) at the last `maintain`.
         self._ticked = (0, 0.0)
@@ -76,15 +69,6 @@ class ScriptedQueue:
         """As the store says."""
         return self.store.capabilities
 
-    @cached_property
-    def publisher(self) -> Publisher:
-        """Puts function calls into this queue."""
-        return Publisher(self)
-
-    async def script(self, name: str, *arguments: Argument, deadline: float = 10.0) -> Any:
-        """Run the script ``name`` on this queue; returns its reply."""
-        return await self.store.run(SCRIPTS[name], self.prefix, *arguments, deadline=deadline)
-
     async def enqueue(self, work: Sequence[Work]) -> list[Queued]:
         queued: list[Queued] = []
         for begin in range(0, len(work), BATCH_SIZE):
@@ -92,10 +76,7 @@ class ScriptedQueue:
         return queued
 
     async def _enqueue(self, work: Sequence[Work]) -> list[Queued]:
-        words: list[Argument] = []
-        for w in work:
-            words += (w.id, w.priority, int(w.first), ms(w.delay), ms(w.expires))
-            words += (w.tries, w.losses, w.size, w.digest, ms(w.window), w.payload)
+        words = [word for one in work for word in words_of(one)]
         replies = await self.script("enqueue", self.cap, *words)
         if -2 in replies:
             raise QueueFull("as much is waiting as may", FULL_RETRY_AFTER)

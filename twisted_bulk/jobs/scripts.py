@@ -22,8 +22,16 @@ _SHARED = (
 
 
 def _load(name: str) -> Script:
-    promises = name in ("enqueue", "submit", "revive", "again", "bulk_state", "bulk_step")
-    produces = f"local PRODUCES = {str(name in ('enqueue', 'submit')).lower()}\n"
+    promises = name in (
+        "enqueue",
+        "cron_due",
+        "submit",
+        "revive",
+        "again",
+        "bulk_state",
+        "bulk_step",
+    )
+    produces = f"local PRODUCES = {str(name in ('enqueue', 'cron_due', 'submit')).lower()}\n"
     shared = "".join((_FOLDER / "shared" / f"{each}.lua").read_text() for each in _SHARED)
     return Script(produces + shared + (_FOLDER / f"{name}.lua").read_text(), promises)
 
@@ -34,7 +42,7 @@ SCRIPTS = {
         *("enqueue", "reserve", "beat", "ack", "nack", "release", "reclaim", "cancel"),
         *("prioritise", "revive", "trim", "dead", "maintain", "job", "stats", "control"),
         *("submit", "group", "groups", "running", "forget", "again", "drop_members"),
-        *("claim_names", "changes", "count_groups"),
+        *("claim_names", "changes", "count_groups", "cron", "cron_due"),
         *("bulk_fill", "bulk_drop", "bulk_state", "bulk_step", "bulks"),
         *("claim_report", "release_report", "share", "report_hosts"),
     )

@@ -19,6 +19,8 @@
 --   w:<worker>      SET     the jobs that one worker process has
 --   wk              ZSET    worker -> when it was heard last
 --   waits           HASH    worker -> why it takes no job now
+--   fn              HASH    function -> what its consumers declare of it (JSON)
+--   cron            HASH    call at fixed times -> the last time at which it was queued (ms), its line
 --   cfg             HASH    live settings: stop, paused, max_doing, qps, cap
 --   meta            HASH    seq, lseq, gseq: serial numbers; backlog: units that have not ended;
 --                           cseq: number of the last change; cgone: of the last one that is in

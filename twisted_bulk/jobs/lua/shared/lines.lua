@@ -85,3 +85,22 @@ local function add(Q, id, job)
   backlog(Q, job.size or 1)
   count(Q, 'enqueued', 1)
 end
+
+-- Queue the job of the words behind ARGV[b]: id prio first due_in_ms expires_in_ms max maxlost size
+-- digest window_ms payload. `left`: units that may still be queued.
+-- returns 1 queued | 0 this id is known | -2 there is no room | the id of the job with this digest
+local function enqueue(b, left)
+  local function at(ms) if tonumber(ms) > 0 then return whole(now + tonumber(ms)) end return '0' end
+  local id, size, digest = ARGV[b + 1], tonumber(ARGV[b + 8]), ARGV[b + 9]
+  if call('EXISTS', P .. 'j:' .. id) == 1 then return 0 end
+  local twin = digest ~= '' and call('GET', P .. 'dd:' .. digest)
+  if twin then
+    count(P, 'duplicate', 1)
+    return twin
+  end
+  if size > left then return -2 end
+  add(P, id, {prio = ARGV[b + 2], first = ARGV[b + 3], due = at(ARGV[b + 4]), exp = at(ARGV[b + 5]),
+    max = ARGV[b + 6], maxlost = ARGV[b + 7], size = ARGV[b + 8], dd = digest,
+    win = ARGV[b + 10], payload = ARGV[b + 11]})
+  return 1
+end

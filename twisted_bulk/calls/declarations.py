@@ -1,0 +1,115 @@
+"""What the consumers of a queue have declared: the parameters and the options of each function.
+
+A consumer writes it into the queue when it starts. So a publisher in another process refuses
+arguments that cannot fit, and uses the options that stand beside the function.
+"""
+
+import difflib
+import inspect
+from collections.abc import Callable, Mapping
+from time import monotonic
+from typing import Any
+
+import msgspec
+
+from twisted_bulk.calls.arguments import Call
+from twisted_bulk.jobs.protocol import JobQueue
+
+KEPT_SECONDS = 30.0  # that declarations are kept by a publisher before they are read again
+#: The options of a call that a publisher or a function may have, see ``Work``.
+OPTIONS = ("priority", "first", "delay", "expires", "tries", "losses", "unique", "window")
+
+
+class BadArguments(TypeError):
+    """The arguments of a call do not fit its function, or no consumer has this function."""
+
+
+class Declaration(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One function.
+
+    :param parameters: name, kind (as in ``inspect``) and whether it has a default; None: unknown
+    :param options: those of its calls
+    """
+
+    parameters: tuple[tuple[str, int, bool], ...] | None = None
+    options: dict[str, Any] = {}
+
+    def check(self, name: str, asked: Call) -> None:
+        """:raises BadArguments: the arguments do not fit"""
+        if self.parameters is None:
+            return
+        kinds = list(inspect._ParameterKind)
+        fitting = inspect.Signature(
+            [
+                inspect.Parameter(one, kinds[kind], default=None if has_default else inspect._empty)
+                for one, kind, has_default in self.parameters
+            ]
+        )
+        try:
+            fitting.bind(*asked.args, **asked.kwargs)
+        except TypeError as error:
+            raise BadArguments(f"{name or 'the function'}: {error}") from None
+
+
+def declare(function: Callable[..., Any], options: Mapping[str, Any]) -> Declaration:
+    """The declaration of a function.
+
+    :raises TypeError: there is no such option
+    """
+    unknown = options.keys() - set(OPTIONS)
+    if unknown:
+        raise TypeError(f"{sorted(unknown)[0]} is no option of a call")
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # a builtin may not tell
+        return Declaration(None, dict(options))
+    told = [(one.name, int(one.kind), one.default is not inspect._empty) for one in parameters]
+    return Declaration(tuple(told), dict(options))
+
+
+class Declarations:
+    """The declarations of one queue, as a publisher sees them."""
+
+    def __init__(self, queue: JobQueue) -> None:
+        self._queue = queue
+        self._known: dict[str, Declaration] = {}
+        self._read = -KEPT_SECONDS
+
+    async def find(self, name: str, asked: Call | None) -> Declaration:
+        """The declaration of a function; an empty one where nobody has declared any.
+
+        :param asked: is checked, if it is given
+        :raises BadArguments: the arguments do not fit, or others are declared and this one is not
+        """
+        if monotonic() - self._read > KEPT_SECONDS:
+            await self._refresh()
+        try:
+            return self._checked(name, asked)
+        except BadArguments:
+            # A consumer of a newer version may have started since.
+            await self._refresh()
+            return self._checked(name, asked)
+
+    async def _refresh(self) -> None:
+        found = await self._queue.declared()
+        self._known = {
+            name: msgspec.json.decode(text, type=Declaration) for name, text in found.items()
+        }
+        self._read = monotonic()
+
+    def _checked(self, name: str, asked: Call | None) -> Declaration:
+        found = self._known.get(name)
+        if found is None and not name and len(self._known) == 1:
+            (found,) = self._known.values()
+        if found is None:
+            if not self._known:
+                return Declaration()
+            if not name:
+                some = min(self._known)
+                raise BadArguments(f"which function? publisher.options(function={some!r})")
+            close = difflib.get_close_matches(name, self._known, 1)
+            meant = f"; did you mean {close[0]!r}?" if close else f"; there is {min(self._known)!r}"
+            raise BadArguments(f"no consumer of this queue has a function {name!r}{meant}")
+        if asked is not None:
+            found.check(name, asked)
+        return found
