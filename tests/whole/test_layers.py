@@ -52,7 +52,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "service": ("node",),
     "plugins": (),
     "api_client": ("api",),
-    "commands": ("api", "api_client"),
+    "commands": ("api", "api_client", "queue"),
     "client": ("api_client",),
 }
 

@@ -15,18 +15,19 @@ async def batch_events(session: Session, path: str, patience: float) -> AsyncGen
     """A batch as it stands, then at every change, until it has ended.
 
     :param path: of its stream
-    :param patience: seconds for which a lost stream is opened anew
+    :param patience: seconds for which a stream that was lost is opened anew; the first one only for
+        as long as the session repeats calls
     :raises Refused: the batch is not there, or not any more
     :raises Unreachable: the server was away for too long
     """
     transport = session.transport
-    seen, tries, since = "", 0, transport.now()
+    seen, tries, since, allowed = "", 0, transport.now(), session.patience
     while True:
         error: Refused | Unreachable = Unreachable("the stream of events ended")
         try:
             async with aclosing(_stream(session, path, seen)) as stream:
                 async for event in stream:
-                    seen, tries, since = event.id, 0, transport.now()
+                    seen, tries, since, allowed = event.id, 0, transport.now(), patience
                     if event.kind == "deleted":
                         raise Refused(404, "no_such_batch", "the batch was deleted")
                     if event.kind == "batch":
@@ -37,7 +38,7 @@ async def batch_events(session: Session, path: str, patience: float) -> AsyncGen
         except (Refused, Unreachable) as failure:
             error = failure
         pause = pause_after(error, tries)
-        if pause is None or transport.now() + pause > since + patience:
+        if pause is None or transport.now() + pause > since + allowed:
             raise error
         tries += 1
         await transport.pause(pause)

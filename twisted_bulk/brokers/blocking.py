@@ -57,6 +57,7 @@ class BlockingRedis(BlockingStore):
         self._timeout = timeout
         self._replicas = address.replicas
         self._client = _client(address, timeout)
+        self._client.response_callbacks.clear()  # replies are wanted as they are
 
     async def run(
         self, script: Script, key: str, *arguments: Argument, deadline: float = DEADLINE

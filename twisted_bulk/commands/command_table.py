@@ -12,7 +12,7 @@ from twisted_bulk.commands.exits import DONE, CommandError
 from twisted_bulk.commands.inputs import FORMATS
 from twisted_bulk.commands.output import Output
 from twisted_bulk.commands.parser import FILE, FOLDER, Command, Parser, make_parser, positive
-from twisted_bulk.commands.worker import add_worker, work
+from twisted_bulk.commands.worker import work
 
 SHELLS = ("bash", "zsh", "fish")
 
@@ -140,6 +140,23 @@ def _add_top(parser: Parser) -> None:
     parser.add_argument("--times", type=positive, default=0, metavar="N", help="(default: no end)")
 
 
+def _add_worker(parser: Parser) -> None:
+    add = parser.add_argument
+    add("target", metavar="MODULE:NAME", help="a function, or a `Functions` with several")
+    add("--queue", metavar="URL", default="", help="redis://HOST, embedded:DIR, sqlite:///FILE ...")
+    add("--name", default="default", help="of the queue (default: default)")
+    add("--slots", type=positive, default=8, metavar="N", help="calls at once (default: 8)")
+    add("--timeout", type=float, default=0.0, metavar="S", help="seconds that a call may take")
+    add("--processes", action="store_true", help="run the function in child processes")
+    add("--max-doing", type=positive, metavar="N", help="calls at once in all workers")
+    add("--qps", type=float, metavar="N", help="calls begun a second in all workers")
+    add("--no-run", default="", metavar="TIMES", help="when nothing is begun: 22:00-06:00")
+    _complete(parser, "--spool", FOLDER, default="", metavar="DIR",
+              help="keep results there while the queue is away")  # fmt: skip
+    add("--drain", type=float, default=30.0, metavar="S", help="that a stop waits (default: 30)")
+    add("--until-empty", action="store_true", help="end when nothing is left to do")
+
+
 def _add_completion(parser: Parser) -> None:
     parser.add_argument("shell", choices=SHELLS)
 
@@ -181,7 +198,7 @@ COMMANDS: Sequence[Command] = (
     Command("top", "show the queue and the running batches, live", operating.top,
             ("top", "top --json"), _add_top),
     Command("worker", "run your own functions on a queue", work,
-            ("worker jobs:resize --queue redis://localhost/0 --name images",), add_worker, True),
+            ("worker jobs:resize --queue redis://localhost/0 --name images",), _add_worker, True),
     Command("demo", "see the whole system work, without a network", demo, is_local=True),
     Command("completion", "print the completion for a shell", _completion,
             ("completion bash > ~/.local/share/bash-completion/completions/bulkwav",),

@@ -25,7 +25,7 @@ from twisted_bulk.commands.parser import make_parser, parse
 
 DEFAULT_SERVER = "http://localhost:10000"
 MAX_TOKEN_BYTES = 4096  # of a file with a token; a larger file is another one
-PATIENCE = 3.0  # seconds for which one call is repeated
+PATIENCE = 1.0  # seconds for which one call is repeated
 
 
 def connect(options: argparse.Namespace) -> Client:

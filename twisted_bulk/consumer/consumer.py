@@ -101,6 +101,11 @@ class Consumer(Runner):
         )
 
     @property
+    def queue(self) -> JobQueue:
+        """The queue that it works on."""
+        return self._queue
+
+    @property
     def publisher(self) -> Publisher:
         """Queues calls of the functions."""
         return Publisher(self._queue)

@@ -1,6 +1,7 @@
 """Asks for the size of a member's file, without fetching it."""
 
 import re
+from contextlib import suppress
 
 from treq.client import HTTPClient
 from twisted.internet.defer import CancelledError
@@ -12,6 +13,7 @@ from twisted_bulk.batch.model import Member
 from twisted_bulk.downloads.attempt import NO_COOKIES
 from twisted_bulk.errors import MemberError
 from twisted_bulk.http_client.agent import plain
+from twisted_bulk.http_client.connection import StaleConnection
 from twisted_bulk.http_client.discard import drop
 from twisted_bulk.http_client.headers import spelled
 from twisted_bulk.http_client.redirects import Hop, first, following
@@ -24,6 +26,7 @@ from twisted_bulk.http_client.response import (
     whole_length,
 )
 
+MAX_STALE = 8  # kept connections of one question that turn out to be closed
 ONE_BYTE = {"Range": "bytes=0-0"}
 
 
@@ -66,12 +69,19 @@ class Prober:
         """The headers of the final response, after redirects."""
         hop = first(member.url, headers | member.headers, self._clock.seconds())
         while True:
-            response = await self._request(method, hop)
+            response = await self._insist(method, hop)
             await drop(response, self._clock)
             new = following(hop, response, self._max_redirects, self._clock.seconds())
             if new is None:
                 return response
             hop = new
+
+    async def _insist(self, method: str, hop: Hop) -> IResponse:
+        """An answer; asked again where a kept connection turns out to be closed."""
+        for _ in range(MAX_STALE):
+            with suppress(StaleConnection):
+                return await self._request(method, hop)
+        raise MemberError("connection_lost", "kept connections are closed again and again")
 
     async def _request(self, method: str, hop: Hop) -> IResponse:
         def late(*_: object) -> Failure:
@@ -84,7 +94,7 @@ class Prober:
             )  # fmt: skip
             asked.addTimeout(self._timeout, self._clock, late)
             response: IResponse = await asked
-        except (MemberError, CancelledError):
+        except (MemberError, CancelledError, StaleConnection):
             raise
         except Exception as problem:
             if is_cancelled(problem):

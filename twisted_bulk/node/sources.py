@@ -12,6 +12,11 @@ from twisted_bulk.node.settings import KEYS, SECRET_KEYS, Settings
 
 SECTION = "bulkwav"  # of the file
 PREFIX = "BULKWAV_"  # of environment variables
+#: Variables that are no keys: the name of the file, and what the command `bulkwav` reads.
+OTHERS = (
+    *("BULKWAV_CONFIG", "BULKWAV_SERVER", "BULKWAV_TOKEN", "BULKWAV_TOKEN_FILE"),
+    "BULKWAV_QUEUE",
+)
 
 
 def _from_file(path: str) -> dict[str, tuple[str, str]]:
@@ -47,7 +52,7 @@ def load(
     config = config or environ.get("BULKWAV_CONFIG")
     given = _from_file(config) if config else {}
     for name, value in environ.items():
-        if name.startswith(PREFIX) and name != "BULKWAV_CONFIG":
+        if name.startswith(PREFIX) and name not in OTHERS:
             given[name.removeprefix(PREFIX).lower()] = (value, f"in the environment ({name})")
     for key, value in options.items():
         given[key] = (value, f"on the command line (--{key.replace('_', '-')})")

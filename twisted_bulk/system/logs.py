@@ -43,17 +43,19 @@ _CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029]")
 class LogFile:
     """A log file. When another program moves it away, a new file is opened.
 
-    :param path: of the file; ``-`` is the standard output
+    :param path: of the file; ``-`` is ``standard``
+    :param standard: None: the standard output
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, standard: IO[str] | None = None) -> None:
         self._path = path
+        self._standard = standard
         self.looked = 0.0
         self._file = self._open()
 
     def _open(self) -> IO[str]:
         if self._path == "-":
-            return sys.stdout
+            return self._standard or sys.stdout
         return open(self._path, "a", buffering=1, encoding="utf-8", errors="backslashreplace")
 
     def _is_there(self) -> bool:

@@ -1,0 +1,1 @@
+"""Tests of twisted_bulk/api_client/."""
