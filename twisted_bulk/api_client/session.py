@@ -11,6 +11,7 @@ from twisted_bulk.api.answers import Problem
 from twisted_bulk.api_client.failures import ClientError, NotBulkwav, Refused, Unreachable
 from twisted_bulk.api_client.transport import Answer, Transport
 
+DEFAULT_PORT = 10000  # of a server that is named by its host alone
 MAX_ANSWER_BYTES = 256 << 20  # of one answer that is read whole
 PAUSES = (0.2, 0.5, 1.0, 2.0, 5.0)  # seconds before a call is repeated
 MAX_PAUSE = 60.0  # seconds; a longer Retry-After is cut to it
@@ -108,7 +109,7 @@ def checked_server(text: str) -> str:
         raise ValueError("user and password do not belong into the URL; bulkwav takes a token")
     port = parts.port  # raises ValueError
     if port is None and "://" not in text:
-        named = named.replace(parts.netloc, f"{parts.netloc}:10000", 1)
+        named = parts._replace(netloc=f"{parts.netloc}:{DEFAULT_PORT}").geturl()
     return named.rstrip("/")
 
 

@@ -23,13 +23,20 @@ def verify(body: bytes, headers: Mapping[str, str], secrets: str | Iterable[str]
     """
     given = {name.lower(): value for name, value in headers.items()}
     text = body.decode("utf-8", "replace")
-    for signed in map(Webhook, [secrets] if isinstance(secrets, str) else secrets):
+    for signed in map(_signer, [secrets] if isinstance(secrets, str) else secrets):
         try:
             signed.verify(text, given, json_parse=False)
         except (WebhookVerificationError, ValueError):
             continue
         return _content(text)
     raise BadSignature("the callback is not signed with this secret, or it is too old")
+
+
+def _signer(secret: str) -> Webhook:
+    try:
+        return Webhook(secret)
+    except Exception:  # the library has errors of its own
+        raise ValueError("a secret is whsec_ and base64, as GET /v1/secret shows it") from None
 
 
 def _content(text: str) -> dict[str, Any]:

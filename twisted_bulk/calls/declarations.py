@@ -16,6 +16,7 @@ from twisted_bulk.calls.arguments import Call
 from twisted_bulk.jobs.protocol import JobQueue
 
 KEPT_SECONDS = 30.0  # that declarations are kept by a publisher before they are read again
+NONE_KEPT_SECONDS = 1.0  # the same, while nothing is declared
 #: The options of a call that a publisher or a function may have, see ``Work``.
 OPTIONS = ("priority", "first", "delay", "expires", "tries", "losses", "unique", "window")
 
@@ -81,7 +82,7 @@ class Declarations:
         :param asked: is checked, if it is given
         :raises BadArguments: the arguments do not fit, or others are declared and this one is not
         """
-        if monotonic() - self._read > KEPT_SECONDS:
+        if monotonic() - self._read > (KEPT_SECONDS if self._known else NONE_KEPT_SECONDS):
             await self._refresh()
         try:
             return self._checked(name, asked)

@@ -119,13 +119,12 @@ class Functions:
             self.add(function)
             named = [list(self._found.values())[-1]]
         found = named[0]
-        found.declaration.check(found.name, call)
         entry = found.name if name is None else name
         if any(one.name == entry for one in self.periodic):
             raise ValueError(f"there are calls at fixed times named {entry!r} already")
-        self.periodic.append(
-            Periodic(entry, found.name, line, zone, call, found.declaration.options)
-        )
+        new = Periodic(entry, found.name, line, zone, call, found.declaration.options)
+        found.declaration.check(found.name, call)
+        self.periodic.append(new)
 
 
 def functions_of(given: "Callable[..., Any] | Functions", **options: Any) -> Functions:
