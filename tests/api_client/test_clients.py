@@ -356,7 +356,7 @@ class VerifyTests(SynchronousTestCase):
         self.assertRaises(ValueError, verify, body.encode(), good, "whsec_*")
 
 
-class DownloadTests(SynchronousTestCase):
+class ZipDownloadTests(SynchronousTestCase):
     """One zip fetched from odd servers."""
 
     data = bytes(range(256)) * 400
