@@ -1,6 +1,7 @@
 """Clients of the API for Python programs, and a check of callbacks. Rooms: api_client/."""
 
 from twisted_bulk.api_client.async_client import AsyncClient
+from twisted_bulk.api_client.extraction import extract
 from twisted_bulk.api_client.failures import (
     BadSignature,
     ClientError,
@@ -23,5 +24,6 @@ __all__ = [
     "Refused",
     "Unreachable",
     "WaitTimeout",
+    "extract",
     "verify",
 ]

@@ -2,13 +2,16 @@
 
 import importlib
 import re
+import signal
 import subprocess
 import sys
 import tempfile
+from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.daemon import ROOT, environment
+from tests.support.daemon_case import DaemonTestCase, until
 from twisted_bulk.batch.masks import SECRET_PARTS, SECRET_WORDS
 from twisted_bulk.node.settings import KEYS
 
@@ -40,21 +43,56 @@ class ReadmeTests(SynchronousTestCase):
         self.assertIn("twistd -n bulkwav", blocks[0])
         self.assertIn("trial -j3 tests", blocks[1])
 
-    def test_queue_example(self) -> None:
-        """The example of docs/queue.md, as it stands, in an empty folder."""
+    def run_code(self, folder: str, *words: str) -> str:
+        """The output of a program that ends well."""
+        done = subprocess.run(
+            [sys.executable, *words], cwd=folder, env=environment(), capture_output=True,
+            text=True, timeout=60,
+        )  # fmt: skip
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return done.stdout
+
+    def test_queue_examples(self) -> None:
+        """The examples of docs/queue.md, as they stand, in an empty folder."""
         text = (ROOT / "docs/queue.md").read_text()
-        (code,) = re.findall(r"```python\n(.+?)```", text, re.DOTALL)
+        functions, push, whole = re.findall(r"```python\n(.+?)```", text, re.DOTALL)
+        (words,) = re.findall(r"^    bulkwav (worker .+)$", text, re.MULTILINE)
+        run = "from twisted_bulk.commands.main import run; run()"
         # A folder with a short name: the server's socket lies in it.
         with tempfile.TemporaryDirectory() as folder:
+            (Path(folder) / "jobs.py").write_text(functions)
+            worker = subprocess.Popen(
+                [sys.executable, "-c", run, *words.split()], cwd=folder, env=environment(),
+                stderr=subprocess.PIPE,
+            )  # fmt: skip
+            try:
+                until(lambda: (Path(folder) / "queue-data" / "redis.sock").exists())
+                self.assertEqual(self.run_code(folder, "-c", push), "hello world! hello world! \n")
+            finally:
+                worker.send_signal(signal.SIGINT)
+                worker.communicate(timeout=20)
+            self.assertEqual(worker.returncode, 0)
+            self.assertEqual(self.run_code(folder, "-c", whole), "hello world! hello world! \n")
+
+
+class ClientPageTests(DaemonTestCase):
+    """docs/client.md."""
+
+    def test_examples(self) -> None:
+        """Both clients, as they stand; the receiver of callbacks is right Python."""
+        text = (ROOT / "docs/client.md").read_text()
+        *clients, receiver = re.findall(r"```python\n(.+?)```", text, re.DOTALL)
+        daemon = self.daemon("--rate=0")
+        for code in clients:
+            folder = str(Path(self.mktemp()).absolute())
             done = subprocess.run(
-                [sys.executable, "-c", code],
-                cwd=folder,
-                env=environment(),
-                capture_output=True,
-                text=True,
-                timeout=60,
-            )
-        self.assertEqual((done.returncode, done.stdout), (0, "hello world! hello world! \n"))
+                [sys.executable, "-c", code, daemon.api, folder, *self.urls(2)],
+                env=environment(), capture_output=True, text=True, timeout=60,
+            )  # fmt: skip
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertIn("100", done.stdout)
+            self.assertEqual(len(list(Path(folder).glob("*.zip"))), 1)
+        compile(receiver, "receiver", "exec")
 
 
 class LimitsTests(SynchronousTestCase):
