@@ -57,7 +57,7 @@ def name_of(part: Part) -> str:
     :raises DownloadFailed: the link has none that is safe
     """
     name = unquote(urlsplit(part.download).path.rpartition("/")[2])
-    if not name or name in (".", "..") or any(char in name for char in "/\\\0"):
+    if not name or name[0] == "." or any(char in name for char in "/\\\0"):
         raise DownloadFailed("gone", f"{part.download} has no file name")
     return name
 

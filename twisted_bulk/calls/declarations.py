@@ -6,7 +6,8 @@ arguments that cannot fit, and uses the options that stand beside the function.
 
 import difflib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
 from time import monotonic
 from typing import Any
 
@@ -25,7 +26,7 @@ class BadArguments(TypeError):
     """The arguments of a call do not fit its function, or no consumer has this function."""
 
 
-class Declaration(msgspec.Struct, frozen=True, omit_defaults=True):
+class Declaration(msgspec.Struct, frozen=True, omit_defaults=True, dict=True):
     """One function.
 
     :param parameters: name, kind (as in ``inspect``) and whether it has a default; None: unknown
@@ -35,19 +36,24 @@ class Declaration(msgspec.Struct, frozen=True, omit_defaults=True):
     parameters: tuple[tuple[str, int, bool], ...] | None = None
     options: dict[str, Any] = {}
 
-    def check(self, name: str, asked: Call) -> None:
-        """:raises BadArguments: the arguments do not fit"""
+    @cached_property
+    def _signature(self) -> inspect.Signature | None:
         if self.parameters is None:
-            return
+            return None
         kinds = list(inspect._ParameterKind)
-        fitting = inspect.Signature(
+        return inspect.Signature(
             [
                 inspect.Parameter(one, kinds[kind], default=None if has_default else inspect._empty)
                 for one, kind, has_default in self.parameters
             ]
         )
+
+    def check(self, name: str, asked: Call) -> None:
+        """:raises BadArguments: the arguments do not fit"""
+        if self._signature is None:
+            return
         try:
-            fitting.bind(*asked.args, **asked.kwargs)
+            self._signature.bind(*asked.args, **asked.kwargs)
         except TypeError as error:
             raise BadArguments(f"{name or 'the function'}: {error}") from None
 
@@ -76,10 +82,10 @@ class Declarations:
         self._known: dict[str, Declaration] = {}
         self._read = -KEPT_SECONDS
 
-    async def find(self, name: str, asked: Call | None) -> Declaration:
+    async def find(self, name: str, asked: Iterable[Call]) -> Declaration:
         """The declaration of a function; an empty one where nobody has declared any.
 
-        :param asked: is checked, if it is given
+        :param asked: calls, which are checked
         :raises BadArguments: the arguments do not fit, or others are declared and this one is not
         """
         if monotonic() - self._read > (KEPT_SECONDS if self._known else NONE_KEPT_SECONDS):
@@ -98,7 +104,7 @@ class Declarations:
         }
         self._read = monotonic()
 
-    def _checked(self, name: str, asked: Call | None) -> Declaration:
+    def _checked(self, name: str, asked: Iterable[Call]) -> Declaration:
         found = self._known.get(name)
         if found is None and not name and len(self._known) == 1:
             (found,) = self._known.values()
@@ -111,6 +117,6 @@ class Declarations:
             close = difflib.get_close_matches(name, self._known, 1)
             meant = f"; did you mean {close[0]!r}?" if close else f"; there is {min(self._known)!r}"
             raise BadArguments(f"no consumer of this queue has a function {name!r}{meant}")
-        if asked is not None:
-            found.check(name, asked)
+        for one in asked:
+            found.check(name, one)
         return found

@@ -79,7 +79,10 @@ class Publisher:
     async def push_many(self, calls: Iterable[Any]) -> list[Queued]:
         """Queue many calls: an entry is ``call(...)``, or the one argument that push would get."""
         asked = [one if isinstance(one, Call) else Call((one,)) for one in calls]
-        declared = await self._checked(asked)
+        declared = Declaration()
+        if self.check:
+            assert self._declarations is not None
+            declared = await self._declarations.find(self.function, asked)
         work = [self._work(one, declared) for one in asked]
         found = await self.queue.enqueue(work)
         # Ids are random: one that is known is a push whose answer was lost.
@@ -87,13 +90,6 @@ class Publisher:
             Queued(one.id, one.new or one.id == its.id)
             for one, its in zip(found, work, strict=True)
         ]
-
-    async def _checked(self, asked: Iterable[Call]) -> Declaration:
-        assert self._declarations is not None
-        found = await self._declarations.find(self.function, None) if self.check else Declaration()
-        for one in asked if self.check else ():
-            found = await self._declarations.find(self.function, one)
-        return found
 
     def _work(self, asked: Call, declared: Declaration) -> Work:
         payload = encode(self.function, asked)

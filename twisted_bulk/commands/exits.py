@@ -86,6 +86,8 @@ def status_of(error: ClientError) -> int:
 def command_error(error: ClientError) -> CommandError:
     """An error of the client, as users see it."""
     hint = _HINTS.get(error.code, "")
+    if isinstance(error, Refused) and error.status == 400:
+        hint = "see --help"
     if isinstance(error, Refused) and error.is_temporary and error.retry_after and not hint:
         hint = f"again in {error.retry_after:g} s"
     return CommandError(error.detail, status_of(error), error.code, hint)

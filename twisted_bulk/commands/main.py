@@ -13,6 +13,7 @@ from twisted_bulk.api_client.sync_client import Client
 from twisted_bulk.commands.command_table import COMMANDS
 from twisted_bulk.commands.exits import (
     DONE,
+    FAILED,
     INTERRUPTED,
     TOKEN_REFUSED,
     USAGE,
@@ -97,6 +98,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         drop_output()
         return DONE
+    except OSError as error:
+        found = CommandError(f"{error.filename or 'the output'}: {error.strerror}", FAILED, "disk")
+        output.fail(found, name)
+        return FAILED
     except KeyboardInterrupt:
         return INTERRUPTED
 
