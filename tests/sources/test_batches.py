@@ -138,7 +138,8 @@ class SourceBatchTests(SynchronousTestCase):
         )
         self.assertEqual((members["gzip.txt"], members["packed.txt"]), (FILE, b"\x1b\x05 br"))
         self.assertEqual(len(json.loads(members["list.json"])), 7)
-        until(lambda: json.loads(self.source.callbacks[-1])["status"] == "partial")
+        callbacks = self.source.callbacks
+        until(lambda: callbacks and json.loads(callbacks[-1])["status"] == "partial")
         last = json.loads(self.source.callbacks[-1])
         self.assertEqual((last["download"], last["warnings"], last["warning"]), (link, 1, "html"))
         self.links(link)
