@@ -3,18 +3,16 @@
 import argparse
 import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from rich.console import Group, RenderableType
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
 from twisted_bulk.api.answers import Batch
 from twisted_bulk.api_client.sync_client import Client
 from twisted_bulk.commands.exits import DONE, CommandError
-from twisted_bulk.commands.output import Form, Output, size_text, time_text, visible
+from twisted_bulk.commands.output import Form, Output, aligned, size_text, time_text
 from twisted_bulk.commands.progress import words
 
 TOP_SECONDS = 2.0  # between two looks
@@ -99,14 +97,14 @@ def nodes(options: argparse.Namespace, client: Client, output: Output) -> int:
 
 def top(options: argparse.Namespace, client: Client, output: Output) -> int:
     """Show the queue and the running batches, again and again."""
-    if not output.console.is_terminal or output.form is not Form.TEXT:
+    if not output.is_terminal:
         for stats, running in itertools.islice(_looks(client, options.every), options.times or 1):
             _print(stats, running, output)
         return DONE
     with Live(console=output.console, screen=True, auto_refresh=False) as live:
         looks = itertools.islice(_looks(client, options.every), options.times or None)
         for stats, running in looks:
-            live.update(_screen(stats, running), refresh=True)
+            live.update(_screen(stats, running, output.console.width), refresh=True)
     return DONE
 
 
@@ -128,19 +126,20 @@ def _print(stats: dict[str, Any], running: list[Batch], output: Output) -> None:
                      for one in running)  # fmt: skip
 
 
-def _screen(stats: dict[str, Any], running: list[Batch]) -> RenderableType:
+def _screen(stats: dict[str, Any], running: list[Batch], width: int) -> Text:
     parts = stats["parts"]
     counts = ", ".join(f"{count} {name}" for name, count in parts["counts"].items() if count)
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for head in ("ID", "STATUS", "%", "DONE", "FAILED", "RATE", "LEFT", "WAITS FOR"):
-        table.add_column(head, no_wrap=True, overflow="ellipsis")
-    for one in running:
-        cells = (
+    rows: list[Sequence[str]] = [
+        ("ID", "STATUS", "%", "DONE", "FAILED", "RATE", "LEFT", "WAITS FOR"),
+    ]
+    rows += [
+        (
             one.task_id, one.status, str(one.schedule), f"{one.done} of {one.total}",
             str(one.failed or ""), f"{size_text(one.rate)}/s" if one.rate else "",
             time_text(one.eta), one.waits_for,
-        )  # fmt: skip
-        table.add_row(*(Text(visible(cell)) for cell in cells))
+        )
+        for one in running
+    ]  # fmt: skip
     workers = sum(worker["silent"] < 5 for worker in parts["workers"])
     head = f"{counts or 'nothing'} | {workers} workers | Ctrl-C ends"
-    return Group(Text(head), Text(""), table)
+    return Text("\n".join([head, "", *aligned(rows, width, ("WAITS FOR",))]))

@@ -7,11 +7,12 @@ from enum import Enum
 from typing import Any, TextIO
 
 import msgspec
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from twisted_bulk.commands.exits import CommandError
+
+MIN_COLUMN = 8  # cells of a column that is cut; a narrower one is left out
 
 
 class Form(Enum):
@@ -40,6 +41,11 @@ class Output:
     def is_json(self) -> bool:
         """Whether data is JSON."""
         return self.form in (Form.JSON, Form.JSONL)
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether data is shown as tables on a terminal."""
+        return self.form is Form.TEXT and self.console.is_terminal
 
     @property
     def is_live(self) -> bool:
@@ -73,20 +79,20 @@ class Output:
             self._err.write(visible(text) + "\n")
             self._err.flush()
 
-    def table(self, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-        """Write a table: aligned on a terminal; with tabs in a pipe; as words if plain."""
+    def table(
+        self, heads: Sequence[str], rows: Iterable[Sequence[str]], flexible: Sequence[str] = ()
+    ) -> None:
+        """Write a table: aligned on a terminal; with tabs in a pipe; as words if plain.
+
+        :param flexible: columns that are cut to the terminal's width, or left out
+        """
         if self.form is Form.PLAIN:
             for row in rows:
                 self.line(", ".join(f"{h} {c}" for h, c in zip(heads, row, strict=True) if c))
-        elif not self.console.is_terminal:
+        elif not self.is_terminal:
             self.lines("\t".join(row) for row in rows)
         else:
-            table = Table(box=None, pad_edge=False, header_style="bold")
-            for head in heads:
-                table.add_column(head, overflow="ellipsis", no_wrap=True)
-            for row in rows:
-                table.add_row(*(Text(visible(cell)) for cell in row))
-            self.console.print(table, soft_wrap=False)
+            self.lines(aligned([heads, *rows], self.console.width, flexible))
 
     def fail(self, error: CommandError, name: str) -> None:
         """Tell an error: one line, with what to do next; with JSON also as a document."""
@@ -103,6 +109,29 @@ class Output:
             self._out.flush()
         except BrokenPipeError:
             drop_output()
+
+
+def aligned(
+    rows: Sequence[Sequence[str]], width: int, flexible: Sequence[str] = ()
+) -> Iterable[str]:
+    """Lines of a table, whose first row is its head, for a terminal of so many columns."""
+    cells = [[visible(cell) for cell in row] for row in rows]
+    widths = [max(map(cell_len, column)) for column in zip(*cells, strict=True)]
+    free = [number for number, head in enumerate(rows[0]) if head in flexible]
+    left = width - 1 - sum(2 + size for number, size in enumerate(widths) if number not in free)
+    for count, number in enumerate(sorted(free, key=lambda number: widths[number])):
+        share = left // (len(free) - count) - 2
+        widths[number] = min(widths[number], share) if share >= MIN_COLUMN else 0
+        left -= widths[number] + 2
+    shown = [number for number, size in enumerate(widths) if size]
+    for row in cells:
+        yield "  ".join(_fitted(row[number], widths[number]) for number in shown).rstrip()
+
+
+def _fitted(text: str, width: int) -> str:
+    if cell_len(text) <= width:
+        return set_cell_size(text, width)
+    return set_cell_size(text, width - 1) + "\N{HORIZONTAL ELLIPSIS}"
 
 
 def drop_output() -> None:

@@ -67,16 +67,16 @@ def show_briefly(batches: Sequence[Batch], output: Output) -> None:
     if output.form is Form.QUIET:
         output.lines(batch.task_id for batch in batches)
         return
-    output.table(
-        ("ID", "STATUS", "%", "DONE", "FAILED", "TOTAL", "CREATED", "ZIP"),
+    heads = ("ID", "STATUS", "%", "DONE", "FAILED", "TOTAL", "CREATED", "ZIP")
+    rows = [
         (
-            (
-                batch.task_id, batch.status, str(batch.schedule), str(batch.done),
-                str(batch.failed), str(batch.total), batch.created, batch.download,
-            )
-            for batch in batches
-        ),
-    )  # fmt: skip
+            batch.task_id, batch.status, str(batch.schedule), str(batch.done),
+            str(batch.failed), str(batch.total), batch.created, batch.download,
+        )
+        for batch in batches
+    ]  # fmt: skip
+    shown = -1 if output.is_terminal else None  # half a link is of no use
+    output.table(heads[:shown], [row[:shown] for row in rows], ("CREATED",))
 
 
 def show(options: argparse.Namespace, client: Client, output: Output) -> int:
@@ -136,5 +136,6 @@ def members(options: argparse.Namespace, client: Client, output: Output) -> int:
                 )
                 for one in found
             ),
+            ("NAME", "URL", "DETAIL"),
         )  # fmt: skip
     return DONE
