@@ -12,7 +12,7 @@ class OutputTests(SynchronousTestCase):
     """Tables, numbers, errors."""
 
     def test_aligned(self) -> None:
-        """A line fits its terminal: what can be cut is cut, and left out where too little is left."""
+        """A line fits its terminal: what can be cut is cut, or left out."""
         rows = [("ID", "URL", "N", "WHY"), ("a", "http://h.example/long", "12", "录音文件没有找到")]
         for width in range(20, 60):
             lines = list(aligned(rows, width, ("URL", "WHY")))

@@ -8,11 +8,11 @@ from twisted.trial.unittest import TestCase
 
 from tests.support.reactor import reactor
 from tests.support.redis_servers import shared_redis
+from twisted_bulk.brokers.services import store_service
 from twisted_bulk.brokers.sqlite import MEMORY, SqliteStore
 from twisted_bulk.brokers.store import Store
 from twisted_bulk.jobs.groups import GroupQueue
 from twisted_bulk.jobs.scripted import ScriptedQueue
-from twisted_bulk.queue import store_service
 
 
 class Broker(TestCase):

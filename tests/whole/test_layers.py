@@ -46,7 +46,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "queue": ("brokers", "calls", "consumer", "jobs"),
     "node": (
         *("api", "archive", "brokers", "consumer", "dialing", "download", "downloads", "files"),
-        *("http_client", "http_server", "jobs", "management", "notify", "parts", "queue"),
+        *("http_client", "http_server", "jobs", "management", "notify", "parts"),
         *("storage", "throttle", "web"),
     ),
     "service": ("node",),

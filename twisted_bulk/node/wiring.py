@@ -9,6 +9,7 @@ from twisted.application.service import IService
 
 from twisted_bulk.brokers.redis import Redis
 from twisted_bulk.brokers.redis_memory import RedisMemory
+from twisted_bulk.brokers.services import store_service
 from twisted_bulk.brokers.store import Capabilities
 from twisted_bulk.dialing.guard import Guard
 from twisted_bulk.errors import ConfigError
@@ -21,7 +22,6 @@ from twisted_bulk.node.listening import Listener, Ports
 from twisted_bulk.node.settings import Settings
 from twisted_bulk.node.values import Role
 from twisted_bulk.parts.janitor import Janitor
-from twisted_bulk.queue import store_service
 from twisted_bulk.storage.folders import DataFolders
 from twisted_bulk.system.access_log import AccessLog
 from twisted_bulk.system.disk_space import DiskSpace
