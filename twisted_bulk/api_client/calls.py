@@ -20,6 +20,7 @@ from twisted_bulk.api_client.session import Session, decoded
 
 Progress = Callable[[Batch], object]
 Entry = str | Mapping[str, Any]
+POLL_SECONDS = 1.0  # between two looks at a batch that is waited for with a time-out
 
 
 def new_task_id() -> str:
@@ -109,24 +110,37 @@ class Calls:
         return batch_events(self.session, f"{path_of(task_id)}/events", patience)
 
     async def wait(
-        self, task_id: str, *, timeout: float | None = None, progress: Progress | None = None
+        self, task_id: str, *, timeout: float | None = None, progress: Progress = lambda batch: None
     ) -> Batch:
         """Wait until a batch has ended; returns it.
 
-        :param timeout: seconds; looked at whenever the batch changes, and every 15 s at least
+        :param timeout: seconds; with it, the batch is looked at every second
         :param progress: called with the batch at every change
         :raises WaitTimeout: the batch has not ended in time
         """
-        end = None if timeout is None else self.session.transport.now() + timeout
+        if timeout is not None:
+            return await self._poll(task_id, timeout, progress)
         async with aclosing(self.events(task_id)) as events:
             async for batch in events:
-                if progress is not None:
-                    progress(batch)
+                progress(batch)
                 if batch.status in ENDED:
                     return batch
-                if end is not None and self.session.transport.now() > end:
-                    raise WaitTimeout(f"batch {task_id} has not ended within {timeout:g} s")
         raise NotBulkwav("the events of a batch ended before the batch")
+
+    async def _poll(self, task_id: str, timeout: float, progress: Progress) -> Batch:
+        transport, before = self.session.transport, None
+        end = transport.now() + timeout
+        while True:
+            batch = await self.batch(task_id)
+            if batch != before:
+                progress(batch)
+            left = end - transport.now()
+            if batch.status in ENDED:
+                return batch
+            if left <= 0:
+                raise WaitTimeout(f"batch {task_id} has not ended within {timeout:g} s")
+            before = batch
+            await transport.pause(min(POLL_SECONDS, left))
 
     async def manifest(self, task_id: str) -> AsyncGenerator[dict[str, Any], None]:
         """What became of each member, a line for each."""

@@ -9,11 +9,7 @@ from twisted_bulk.api.answers import Session as SessionAnswer
 from twisted_bulk.api.plans import BulkAction, Preflight, RetryPlan
 from twisted_bulk.api_client import download
 from twisted_bulk.api_client.blocking import BlockingTransport
-from twisted_bulk.api_client.calls import (
-    Calls,
-    Entry,
-    Progress,
-)
+from twisted_bulk.api_client.calls import Calls, Entry, Progress
 from twisted_bulk.api_client.fields import BatchConditions, MemberConditions, OrderFields
 from twisted_bulk.api_client.session import Session
 from twisted_bulk.system.at_once import finish, steps
@@ -90,7 +86,7 @@ class Client:
         return steps(self._calls.events(task_id, patience))
 
     def wait(
-        self, task_id: str, *, timeout: float | None = None, progress: Progress | None = None
+        self, task_id: str, *, timeout: float | None = None, progress: Progress = lambda batch: None
     ) -> Batch:
         return finish(self._calls.wait(task_id, timeout=timeout, progress=progress))
 
