@@ -89,14 +89,19 @@ class SyncClientTests(DaemonTestCase):
     def test_server_restarts(self) -> None:
         """A wait goes on over a restart of the server; the end is heard once."""
         daemon = self.daemon("--rate=0")
-        client = Client(daemon.api)
+        client = Client(daemon.api, patience=0)
         self.source.gate.clear()
         accepted = client.submit(self.urls(1))
         ended: list[str] = []
-        waiting = threading.Thread(
-            target=lambda: ended.append(client.wait(accepted.task_id).status)
-        )
+        heard = threading.Event()
+
+        def wait() -> None:
+            batch = client.wait(accepted.task_id, progress=lambda batch: heard.set())
+            ended.append(batch.status)
+
+        waiting = threading.Thread(target=wait)
         waiting.start()
+        heard.wait(20)
         daemon.kill()
         daemon.start()
         self.source.gate.set()
@@ -360,16 +365,16 @@ class ZipDownloadTests(SynchronousTestCase):
     """One zip fetched from odd servers."""
 
     data = bytes(range(256)) * 400
+    count = 0  # requests so far
 
     def serve(self, behave: Callable[[Any, int], None]) -> str:
         """A server of one file; ``behave`` answers, with the number of the request."""
-        count = 0
+        case = self
 
         class Handler(thread_server.Handler):
             def do_GET(self) -> None:
-                nonlocal count
-                count += 1
-                behave(self, count)
+                case.count += 1
+                behave(self, case.count)
 
         server = thread_server.Server(Handler)
         self.addCleanup(server.close)
@@ -408,9 +413,10 @@ class ZipDownloadTests(SynchronousTestCase):
             sent = self.data[:7000] if number == 1 else self.data
             handler.reply(sent, length=len(self.data))
 
-        for behave in (breaking, deaf):
+        for behave, requests in ((breaking, 3), (deaf, 2)):
+            self.count = 0
             path = self.fetch(self.serve(behave))
-            self.assertEqual(path.read_bytes(), self.data)
+            self.assertEqual((path.read_bytes(), self.count), (self.data, requests))
             self.assertEqual([one.name for one in self.folder.iterdir()], ["a.zip"])
             path.unlink()
 
@@ -428,7 +434,7 @@ class ZipDownloadTests(SynchronousTestCase):
         with self.assertRaises(DownloadFailed) as caught:
             self.fetch(gone)
         self.assertEqual(caught.exception.code, "gone")
-        for name in ("..", "%2e%2e", "a%2fb", ""):
+        for name in ("..", "%2e%2e", "a%2fb", "", ".profile"):
             with self.assertRaises(DownloadFailed):
                 self.fetch(f"http://h/x/{name}")
 

@@ -8,10 +8,14 @@ from cronsim import CronSim
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.chaos.cron import CronKills
+from tests.support.timed_store import Timed
 from twisted_bulk.calls import arguments
 from twisted_bulk.calls.arguments import Call, call, decode, decode_value, encode, encode_value
 from twisted_bulk.calls.cron import Periodic
 from twisted_bulk.calls.declarations import BadArguments, declare
+from twisted_bulk.consumer.periodic_calls import PeriodicCalls
+from twisted_bulk.jobs.scripted import ScriptedQueue
+from twisted_bulk.system.at_once import finish
 
 
 class ArgumentTests(SynchronousTestCase):
@@ -98,6 +102,17 @@ class CronTests(SynchronousTestCase):
         for line, zone in (("* * * *", "UTC"), ("61 * * * *", "UTC"), ("* * * * *", "Europe/Berln"),
                            ("0 0 31 2 *", "UTC"), ("* * * * *", "../etc/passwd")):  # fmt: skip
             self.assertRaises(ValueError, self.entry, line, zone)
+
+    def test_too_late(self) -> None:
+        """Times that nobody saw are made up for, a week back."""
+        store = Timed()
+        queue = ScriptedQueue(store, "q", 1000, lambda: store.now)
+        daily = PeriodicCalls(queue, [self.entry("0 12 * * *")])
+        finish(daily.look())
+        store.now += 30 * 86400
+        for _ in range(2):
+            finish(daily.look())
+        self.assertEqual(finish(queue.stats()).counts["todo"], 7)
 
     def test_kills(self) -> None:
         """Three processes, killed and started anew: each time once; the long run is in chaos."""

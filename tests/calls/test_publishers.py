@@ -146,6 +146,18 @@ class PublisherSuite(PublisherTestCase):
 class MemoryPublisherTests(OnMemory, PublisherSuite):
     """In memory."""
 
+    async def test_lost_answer(self) -> None:
+        """A call that was sent once more, as its answer was lost, is a new one."""
+        enqueue = self.queue.enqueue
+
+        async def twice(work: Any) -> Any:
+            await enqueue(work)
+            return await enqueue(work)
+
+        self.patch(self.queue, "enqueue", twice)
+        self.assertTrue((await self.publisher.push(1)).new)
+        self.assertEqual((await self.queue.stats()).counts["todo"], 1)
+
     async def test_unknown(self) -> None:
         """A call whose function is not here stays, for a consumer that has it."""
         self.functions.add(lambda: 1, "a")

@@ -3,7 +3,7 @@
 from twisted.internet.task import deferLater
 
 from tests.support.downloads import DownloadTestCase
-from tests.support.origin_server import ok, respond
+from tests.support.origin_server import Exchange, ok, respond
 from tests.support.reactor import reactor
 from twisted_bulk.batch.model import Member
 from twisted_bulk.downloads.probe import Prober
@@ -71,6 +71,22 @@ class ProbeTests(DownloadTestCase):
         ):
             self.assertEqual(await self.failed(path), code, path)
         self.assertEqual(await self.failed("/slow", 0.05), "header_timeout")
+
+    async def test_kept_connection(self) -> None:
+        """A kept connection that its server closes says nothing about the file."""
+        seen: list[Exchange] = []
+
+        def close_second(exchange: Exchange) -> None:
+            if exchange in seen:
+                exchange.close()
+            else:
+                seen.append(exchange)
+                exchange.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n")
+
+        self.site.answers["/kept"] = close_second
+        for _ in range(3):
+            self.assertEqual(await self.size("/kept"), 5)
+        self.assertEqual(len(seen), 3)
 
     async def test_large(self) -> None:
         """A server that sends the whole file for one byte: it is not read."""

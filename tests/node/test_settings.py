@@ -28,6 +28,7 @@ class LoadTests(SynchronousTestCase):
         """The command line beats the environment, that the file, that the default."""
         path = self.file("[bulkwav]\nretries = 1\nconcurrency = 1\nper_host = 1\n")
         environ = {"BULKWAV_CONCURRENCY": "2", "BULKWAV_PER_HOST": "2", "HOME": "/"}
+        environ |= {"BULKWAV_SERVER": "h", "BULKWAV_TOKEN": "t"}  # what `bulkwav` reads is no key
         settings = load({"per_host": "3"}, environ, path)
         self.assertEqual((settings.retries, settings.concurrency, settings.per_host), (1, 2, 3))
         self.assertEqual(settings.rate, 200_000)

@@ -93,7 +93,7 @@ class BlockingTransport:
         try:
             found = self._pool(url).request(
                 method, url, headers=headers, body=body, timeout=self._timeout, retries=False,
-                redirect=False, preload_content=False, decode_content=False,
+                preload_content=False, decode_content=False,
             )  # fmt: skip
         except (exceptions.HTTPError, OSError, UnicodeError) as error:
             is_sent = not isinstance(error, UNSENT)
