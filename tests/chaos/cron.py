@@ -119,12 +119,13 @@ class CronKills:
 
     def _work(self) -> None:
         """Run all calls, and remove their records."""
-        finish(self._queue.maintain(keep=0.001))
+        finish(self._queue.maintain(keep=60))
         while jobs := finish(self._queue.reserve("w", 500)).jobs:
             self.done.update(job.id for job in jobs)
             finish(self._queue.ack("w", [Ack(job) for job in jobs]))
-        self._store.now += 0.01
-        finish(self._queue.maintain(keep=0.001))
+            for job in jobs:  # as if their retention had passed
+                finish(self._store.command("DEL", f"{self._queue.prefix}j:{job.id}"))
+                finish(self._store.command("ZREM", f"{self._queue.prefix}done", job.id))
 
     def _wrong(self, begin: float, end: float) -> list[str]:
         due: set[str] = set()
