@@ -133,7 +133,7 @@ class SubcommandTests(CommandTestCase):
         self.assertEqual(self.good(*commands["show"])["failed"], 1)
         failed = self.good("members", "a", "--status=failed")["members"]
         self.assertEqual([one["url"] for one in failed], [urls[-1]])
-        got = self.good(*commands["get"])
+        got = self.good(*commands["get"], status=3)
         self.assertEqual([Path(one["path"]).name for one in got["zips"]],
                          ["a.part001.zip", "a.part002.zip"])  # fmt: skip
         for one in got["zips"]:
@@ -182,7 +182,22 @@ class SubcommandTests(CommandTestCase):
         self.assertEqual([json.loads(line)["member"] for line in lines], [1, 2])
         lines = self.call("watch", "b", "--jsonl").out.splitlines()
         self.assertEqual(json.loads(lines[-1])["status"], "done")
-        self.assertEqual(self.call("submit", path, "--check").out.splitlines()[0], "2 URLs, 1 zips")
+        self.assertEqual(self.call("submit", path, "--check").out.splitlines()[0], "2 URLs, 1 zip")
+
+    def test_owners(self) -> None:
+        """Who sees everybody's batches gets ids by which they are found."""
+        (self.folder / "tokens").open("a").write(
+            "".join(f"{hashlib.sha256(n.encode()).hexdigest()} {n} submit,read\n" for n in "xy")
+        )
+        for name in "xy":
+            (self.folder / name).write_text(name)
+            self.call(
+                "submit", self.file("w.txt", self.urls(1)), "--id=same", "--watch", token=name
+            )
+        ids = self.call("list", "-q").out.split()
+        self.assertEqual(ids, ["y:same", "x:same"])
+        self.assertEqual([self.good("show", one)["owner"] for one in ids], ["y", "x"])
+        self.assertEqual(self.call("list", "-q", token="x").out, "same\n")
 
     def test_several(self) -> None:
         """An error with one batch does not keep the others from it."""

@@ -45,6 +45,9 @@ class InputTests(SynchronousTestCase):
             ("u.tsv", f"a\tb\nx\t{a}\n", [a]),
             ("u.csv", f'name,url\n"n.wav","{b}"\n', [named]),
             ("u.csv", f"{a}\n{b}\n", [a, b]),
+            ("u", f"id,link\n1,{a}\n", [a]),
+            ("u", f"url\n{a}\n", [a]),
+            ("u", f"{a}?x=1,2\n", [f"{a}?x=1,2"]),
             ("u.json", json.dumps([a, named]), [a, named]),
             ("u", json.dumps({"download": [a]}), [a]),
             ("u", json.dumps(named), [named]),
@@ -58,7 +61,8 @@ class InputTests(SynchronousTestCase):
         text = f"when,where,what\n1,{URL}a,x\n2,{URL}b,y\n"
         wanted = [{"url": f"{URL}a", "name": "x"}, {"url": f"{URL}b", "name": "y"}]
         for columns in ({"url": "where", "name": "what"}, {"url": "2", "name": "3"}):
-            self.assertEqual(self.read("u.csv", text, columns), wanted)
+            for name in ("u.csv", "u"):
+                self.assertEqual(self.read(name, text, columns), wanted)
 
     def test_order(self) -> None:
         """A whole order keeps its other fields; several files are one batch."""
@@ -72,6 +76,8 @@ class InputTests(SynchronousTestCase):
             ("e.txt", "# none\n", {}, "e.txt: there is no URL in it"),
             ("e.csv", "a,b\n1,2\n", {}, "no column has URLs; the columns are a, b; say which"),
             ("e.csv", f"link,b\n{URL},2\n", {"url": "lnik"}, "did you mean link?"),
+            ("e.csv", f"{URL},2\n", {"url": "link"}, "no names; say its number, from 1"),
+            ("e.csv", f"link,b\n{URL},2\n", {"url": "3"}, "no column 3; there are 2"),
             ("e.json", "{", {}, "e.json: not JSON"),
             ("e.json", '{"download": 3}', {}, "expected a list of URLs"),
             ("e.jsonl", "3\n", {}, "line 1: expected a URL"),

@@ -15,8 +15,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.support.file_port import BODY, FilesTestCase
 from tests.support.reactor import reactor
 from twisted_bulk.files.status import FilePort
+from twisted_bulk.http_server.access_log import AREA, AccessLog
 from twisted_bulk.orders.submission import Rates
-from twisted_bulk.system.access_log import AREA, AccessLog
 
 
 class FilePortTests(FilesTestCase):

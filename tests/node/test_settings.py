@@ -13,7 +13,7 @@ from twisted_bulk.errors import ConfigError
 from twisted_bulk.node.options import Options
 from twisted_bulk.node.settings import KEYS
 from twisted_bulk.node.sources import load
-from twisted_bulk.node.values import duration, size
+from twisted_bulk.system.units import duration, size
 
 
 class LoadTests(SynchronousTestCase):

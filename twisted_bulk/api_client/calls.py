@@ -54,6 +54,8 @@ class Calls:
         :param download: URLs, or objects as the README explains them, with ``url`` and ``name``
         :returns: ``task_id``, ``status`` and ``total``, and of a batch that was known all of it
         """
+        if isinstance(download, str):
+            raise TypeError("download: a list of URLs, not one text")
         order = {"task_id": task_id if task_id is not None else new_task_id(), **fields}
         return await self.submit_order({**order, "download": list(download)})
 

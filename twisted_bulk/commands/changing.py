@@ -3,20 +3,21 @@
 import argparse
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+
+import msgspec
 
 from twisted_bulk.api.answers import Batch
 from twisted_bulk.api.plans import BulkAction
-from twisted_bulk.api_client.failures import ClientError
+from twisted_bulk.api_client.events import ENDED
+from twisted_bulk.api_client.failures import Refused
 from twisted_bulk.api_client.sync_client import Client
-from twisted_bulk.commands.exits import DONE, FAILED, CommandError, command_error
-from twisted_bulk.commands.output import Output
-from twisted_bulk.commands.viewing import conditions_of, follow, show_briefly
+from twisted_bulk.commands.exits import DONE, FAILED, CommandError
+from twisted_bulk.commands.output import Output, count_text
+from twisted_bulk.commands.viewing import One, conditions_of, each, follow, show_briefly
 
 POLL_SECONDS = 0.5  # between two looks at a bulk action
 MAX_LEFT_SHOWN = 5  # reasons for which batches are left as they are
-
-One = Callable[[Client, str], Batch]
 
 
 def change(
@@ -28,17 +29,19 @@ def change(
     """
     conditions = conditions_of(options)
     if bool(options.ids) == bool(conditions or options.all):
-        raise CommandError(f"{action}: give ids, or conditions such as --status, or --all")
+        raise CommandError("give ids, or conditions such as --status, or --all")
     if options.ids:
         if action == "delete":
-            confirm(options, output, f"delete {len(options.ids)} batches with their zips?")
+            confirm(
+                options, output, f"delete {count_text(len(options.ids), 'batch')} with all zips?"
+            )
         return _each(one, options.ids, client, output)
     plan = client.plan_bulk(action, conditions)
     while plan.state == "finding":
         time.sleep(POLL_SECONDS)
         plan = client.bulk(plan.id)
     if plan.eligible:
-        confirm(options, output, f"{action} {plan.eligible} of {plan.total} batches?")
+        confirm(options, output, f"{action} {plan.eligible} of {count_text(plan.total, 'batch')}?")
         plan = _started(client, plan, output)
     return _ended(plan, output)
 
@@ -58,20 +61,12 @@ def confirm(options: argparse.Namespace, output: Output, question: str) -> None:
 
 
 def _each(one: One, ids: Sequence[str], client: Client, output: Output) -> int:
-    """Change one batch after the other; an error does not keep the others from it."""
-    found: list[Batch] = []
-    failed: CommandError | None = None
-    for task_id in ids:
-        try:
-            found.append(one(client, task_id))
-        except ClientError as error:
-            if failed is not None:
-                output.fail(failed, "bulkwav")
-            failed = command_error(error)
+    """Change one batch after the other."""
+    found, failed = each(one, ids, client, output)
     if output.is_json and failed is None:
         output.document(found[0] if len(ids) == 1 else {"batches": found})
     elif not output.is_json:
-        show_briefly(found, output)
+        show_briefly(found, client, output)
     if failed is not None:
         raise failed
     return DONE
@@ -93,9 +88,9 @@ def _ended(plan: BulkAction, output: Output) -> int:
     if output.is_json:
         output.document(plan)
     else:
-        output.line(f"{plan.action}: {plan.done} of {plan.total} batches")
+        output.line(f"{plan.action}: {plan.done} of {count_text(plan.total, 'batch')}")
         for left in plan.left[:MAX_LEFT_SHOWN]:
-            output.note(f"{left.batches} left as they are: {left.reason}")
+            output.note(f"{count_text(left.batches, 'batch')} left alone: {left.reason}")
     return DONE
 
 
@@ -106,7 +101,14 @@ def cancel(options: argparse.Namespace, client: Client, output: Output) -> int:
 
 def delete(options: argparse.Namespace, client: Client, output: Output) -> int:
     """Remove batches that have ended, with their zips."""
-    return change("delete", Client.delete, options, client, output)
+
+    def one(client: Client, task_id: str) -> Batch:
+        batch = client.delete(task_id)
+        # What the server answers is the batch as it was; its links are gone.
+        parts = [msgspec.structs.replace(part, download="") for part in batch.parts]
+        return msgspec.structs.replace(batch, status="deleted", download="", parts=parts)
+
+    return change("delete", one, options, client, output)
 
 
 def notify(options: argparse.Namespace, client: Client, output: Output) -> int:
@@ -118,7 +120,10 @@ def priority(options: argparse.Namespace, client: Client, output: Output) -> int
     """Give batches that wait another priority."""
 
     def one(client: Client, task_id: str) -> Batch:
-        return client.prioritise(task_id, options.priority)
+        batch = client.prioritise(task_id, options.priority)
+        if batch.status in ENDED:
+            raise Refused(409, "has_ended", f"batch {task_id} has ended")
+        return batch
 
     return _each(one, options.ids, client, output)
 
@@ -138,7 +143,7 @@ def retry(options: argparse.Namespace, client: Client, output: Output) -> int:
         if output.is_json:
             output.document(plan)
         else:
-            output.line(f"{plan.retried} members would be fetched again")
+            output.line(f"{count_text(plan.retried, 'member')} would be fetched again")
         return DONE
     if options.watch and len(options.ids) != 1:
         raise CommandError("--watch needs the id of one batch")

@@ -1,5 +1,6 @@
 """The subcommands of ``bulkwav``, with their options and examples."""
 
+import argparse
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,8 +12,16 @@ from twisted_bulk.commands.demo import demo
 from twisted_bulk.commands.exits import DONE, CommandError
 from twisted_bulk.commands.inputs import FORMATS
 from twisted_bulk.commands.output import Output
-from twisted_bulk.commands.parser import FILE, FOLDER, Command, Parser, make_parser, positive
-from twisted_bulk.commands.worker import work
+from twisted_bulk.commands.parser import (
+    FILE,
+    FOLDER,
+    Command,
+    Parser,
+    make_parser,
+    moment,
+    positive,
+    seconds,
+)
 
 SHELLS = ("bash", "zsh", "fish")
 
@@ -58,8 +67,8 @@ def _add_submit(parser: Parser) -> None:
     add("--filename", help="of the zip")
     add("--layout", choices=("flat", "sharded"), help="of the zip")
     add("--compress", choices=("auto", "store", "deflate"), help="of the zip")
-    add("--expires", type=float, metavar="S", help="seconds that it may wait")
-    add("--timeout", type=float, metavar="S", help="seconds that it may run")
+    add("--expires", type=seconds, metavar="TIME", help="that it may wait, as 2h")
+    add("--timeout", type=seconds, metavar="TIME", help="that it may run, as 2h")
     add("--retry-on", type=int, action="append", metavar="STATUS", help="tried again, too")
 
 
@@ -75,8 +84,8 @@ def _add_conditions(parser: Parser) -> None:
     add("--prefix", default="", help="how the id begins")
     add("--code", default="", help="a failed member's error code")
     add("--owner", default="", help="the token's name")
-    add("--since", default="", help="created then or later, as 2026-11-30T18:00Z")
-    add("--before", default="", help="created before then")
+    add("--since", type=moment, default="", help="created then or later: 2026-11-30T18:00Z, or 2h")
+    add("--before", type=moment, default="", help="created before then; 7d: older than 7 days")
     add("--undelivered", action="store_true", help="the last callback was given up")
 
 
@@ -146,7 +155,7 @@ def _add_worker(parser: Parser) -> None:
     add("--queue", metavar="URL", default="", help="redis://HOST, embedded:DIR, sqlite:///FILE ...")
     add("--name", default="default", help="of the queue (default: default)")
     add("--slots", type=positive, default=8, metavar="N", help="calls at once (default: 8)")
-    add("--timeout", type=float, default=0.0, metavar="S", help="seconds that a call may take")
+    add("--timeout", type=seconds, default=0.0, metavar="TIME", help="that a call may take")
     add("--processes", action="store_true", help="run the function in child processes")
     add("--max-doing", type=positive, metavar="N", help="calls at once in all workers")
     add("--qps", type=float, metavar="N", help="calls begun a second in all workers")
@@ -155,6 +164,13 @@ def _add_worker(parser: Parser) -> None:
               help="keep results there while the queue is away")  # fmt: skip
     add("--drain", type=float, default=30.0, metavar="S", help="that a stop waits (default: 30)")
     add("--until-empty", action="store_true", help="end when nothing is left to do")
+
+
+def _work(options: argparse.Namespace, output: Output) -> int:
+    # Imported here: it needs Twisted, which the other commands need not wait for.
+    from twisted_bulk.commands.worker import work
+
+    return work(options, output)
 
 
 def _add_completion(parser: Parser) -> None:
@@ -187,7 +203,7 @@ COMMANDS: Sequence[Command] = (
     Command("retry", "fetch again what failed", changing.retry,
             ("retry march --watch", "retry march --host pbx.example"), _add_retry),
     Command("delete", "remove batches that have ended, with their zips", changing.delete,
-            ("delete march --yes", "delete --before 2026-11-01 --yes"), _add_many),
+            ("delete march --yes", "delete --before 7d --yes"), _add_many),
     Command("notify", "send last callbacks again, or now", changing.notify,
             ("notify march", "notify --undelivered --yes"), _add_many),
     Command("priority", "give batches that wait another priority", changing.priority,
@@ -197,7 +213,7 @@ COMMANDS: Sequence[Command] = (
     Command("nodes", "list the worker processes", operating.nodes, ("nodes --json",)),
     Command("top", "show the queue and the running batches, live", operating.top,
             ("top", "top --json"), _add_top),
-    Command("worker", "run your own functions on a queue", work,
+    Command("worker", "run your own functions on a queue", _work,
             ("worker jobs:resize --queue redis://localhost/0 --name images",), _add_worker, True),
     Command("demo", "see the whole system work, without a network", demo, is_local=True),
     Command("completion", "print the completion for a shell", _completion,

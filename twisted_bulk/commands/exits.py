@@ -31,7 +31,10 @@ MEANINGS = {
 }
 
 _HINTS = {
-    "unauthorized": "give a token with --token-file, or in BULKWAV_TOKEN",
+    "unauthorized": "give a token with --token-file, or in BULKWAV_TOKEN; a server knows its own",
+    "no_such_file": "that is the port of the zips: --server is the API's",
+    "not_found": "is --server right? a path behind the port is seldom needed",
+    "method_not_allowed": "is --server right? a path behind the port is seldom needed",
     "protected_mode": "the server lets nobody in from elsewhere until it has --tokens",
     "forbidden": "ask for a token with another scope (submit, read or admin)",
     "no_such_batch": "bulkwav list shows the batches of this token",

@@ -2,6 +2,8 @@
 
 import argparse
 import contextlib
+import errno
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +12,7 @@ from twisted_bulk.api_client.download import zips_of
 from twisted_bulk.api_client.events import ENDED
 from twisted_bulk.api_client.extraction import extract
 from twisted_bulk.api_client.sync_client import Client
-from twisted_bulk.commands.exits import DONE, FAILED, CommandError
+from twisted_bulk.commands.exits import FAILED, CommandError, outcome
 from twisted_bulk.commands.output import Form, Output
 from twisted_bulk.commands.progress import DownloadProgress
 from twisted_bulk.commands.viewing import follow
@@ -21,6 +23,7 @@ KEPT = ".bulkwav"
 
 def get(options: argparse.Namespace, client: Client, output: Output) -> int:
     """Fetch the zips of a batch."""
+    make_target(options)
     batch = client.batch(options.id)
     if batch.status not in ENDED and options.wait:
         batch = follow(client, options.id, output)
@@ -30,7 +33,23 @@ def get(options: argparse.Namespace, client: Client, output: Output) -> int:
             f"bulkwav watch {batch.task_id}, or --wait",
         )  # fmt: skip
     fetch(client, batch, options, output)
-    return DONE
+    return outcome(batch)
+
+
+def make_target(options: argparse.Namespace) -> None:
+    """Make the folder that an option names, before anything else is done.
+
+    :raises CommandError: it cannot be made, or written to
+    """
+    target = options.extract or options.into
+    if not target:
+        return
+    try:
+        Path(target).mkdir(parents=True, exist_ok=True)
+        if not os.access(target, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise CommandError(f"{target}: {error.strerror}", code="disk") from None
 
 
 def fetch(client: Client, batch: Batch, options: argparse.Namespace, output: Output) -> None:

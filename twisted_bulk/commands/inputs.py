@@ -42,7 +42,7 @@ def read_order(paths: Sequence[str], form: str, columns: Columns) -> dict[str, A
     entries: list[Entry] = []
     for path in paths:
         text = read_text(path)
-        kind = form if form != "auto" else kind_of(path, text)
+        kind = form if form != "auto" else kind_of(path, text, columns)
         if kind == "json":
             found, more = _from_json(path, text)
             order |= more
@@ -92,7 +92,7 @@ def near(path: str) -> str:
     return f"did you mean {folder / close[0]}?" if close else ""
 
 
-def kind_of(path: str, text: str) -> str:
+def kind_of(path: str, text: str, columns: Columns) -> str:
     """The format of a file, by its name, else by how it begins."""
     suffix = Path(path).suffix.lower()
     if suffix in SUFFIXES:
@@ -101,7 +101,11 @@ def kind_of(path: str, text: str) -> str:
     if first == "[":
         return "json"
     if first != "{":
-        return "text"
+        lines = (line.strip() for line in text.splitlines())
+        head = next((line for line in lines if line and line[0] != "#"), "")
+        is_table = any(map(head.count, DELIMITERS)) and not _is_url(head)
+        is_named = head.lower() in URL_COLUMNS
+        return "csv" if is_table or is_named or columns != Columns() else "text"
     try:
         json.loads(text.lstrip().partition("\n")[0])
     except ValueError:
@@ -164,7 +168,8 @@ def _from_csv(path: str, text: str, columns: Columns) -> Iterator[Entry]:
     has_heads = not any(map(_is_url, heads))
     if not has_heads:
         heads = []
-    url = _column(path, heads, columns.url, URL_COLUMNS)
+    width = max(map(len, rows))
+    url = _column(path, heads, width, columns.url, URL_COLUMNS)
     if url is None:
         url = next((n for n, cell in enumerate(rows[-1]) if _is_url(cell)), None)
     if url is None:
@@ -172,8 +177,8 @@ def _from_csv(path: str, text: str, columns: Columns) -> Iterator[Entry]:
             f"{path}: no column has URLs; the columns are {', '.join(heads) or 'without names'}",
             code="no_column", hint="say which with --url-column",
         )  # fmt: skip
-    name = _column(path, heads, columns.name, NAME_COLUMNS)
-    sha256 = _column(path, heads, columns.sha256, ("sha256",))
+    name = _column(path, heads, width, columns.name, NAME_COLUMNS)
+    sha256 = _column(path, heads, width, columns.sha256, ("sha256",))
     for row in rows[has_heads:]:
         found = {"url": _cell(row, url), "name": _cell(row, name), "sha256": _cell(row, sha256)}
         if found["url"]:
@@ -189,7 +194,9 @@ def _cell(row: Sequence[str], number: int | None) -> str:
     return row[number].strip() if number is not None and number < len(row) else ""
 
 
-def _column(path: str, heads: Sequence[str], asked: str, usual: Iterable[str]) -> int | None:
+def _column(
+    path: str, heads: Sequence[str], width: int, asked: str, usual: Iterable[str]
+) -> int | None:
     """The number of a column, from 0; None: there is none, and none was asked for.
 
     :raises CommandError: the one that was asked for is not there
@@ -200,9 +207,15 @@ def _column(path: str, heads: Sequence[str], asked: str, usual: Iterable[str]) -
     if asked.lower() in lower:
         return lower.index(asked.lower())
     if asked.isdecimal() and int(asked) >= 1:
+        if int(asked) > width:
+            raise CommandError(f"{path}: there is no column {asked}; there are {width}")
         return int(asked) - 1
+    if not heads:
+        raise CommandError(
+            f"{path}: its columns have no names", code="no_column", hint="say its number, from 1"
+        )
     close = difflib.get_close_matches(asked, heads, 1)
     raise CommandError(
-        f"{path}: there is no column {asked!r}; there are {', '.join(heads) or 'no names'}",
+        f"{path}: there is no column {asked!r}; there are {', '.join(heads)}",
         code="no_column", hint=f"did you mean {close[0]}?" if close else "",
     )  # fmt: skip

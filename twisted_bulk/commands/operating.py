@@ -12,7 +12,7 @@ from rich.text import Text
 from twisted_bulk.api.answers import Batch
 from twisted_bulk.api_client.sync_client import Client
 from twisted_bulk.commands.exits import DONE, CommandError
-from twisted_bulk.commands.output import Form, Output, aligned, size_text, time_text
+from twisted_bulk.commands.output import Form, Output, aligned, count_text, size_text, time_text
 from twisted_bulk.commands.progress import words
 
 TOP_SECONDS = 2.0  # between two looks
@@ -62,7 +62,10 @@ def _queue_lines(parts: dict[str, Any]) -> list[str]:
         lines.append(f"{'waits for':10}{parts['waits_for']}")
     if parts["eta"]:
         lines.append(f"{'done in':10}{time_text(parts['eta'])}")
-    lines += [f"{name:10}{value:g}" for name, value in parts["settings"].items()]
+    lines += [
+        f"{name:10}{'yes' if value is True else f'{value:g}'}"
+        for name, value in parts["settings"].items()
+    ]
     return lines
 
 
@@ -141,5 +144,5 @@ def _screen(stats: dict[str, Any], running: list[Batch], width: int) -> Text:
         for one in running
     ]  # fmt: skip
     workers = sum(worker["silent"] < 5 for worker in parts["workers"])
-    head = f"{counts or 'nothing'} | {workers} workers | Ctrl-C ends"
+    head = f"{counts or 'nothing'} | {count_text(workers, 'worker')} | Ctrl-C ends"
     return Text("\n".join([head, "", *aligned(rows, width, ("WAITS FOR",))]))

@@ -149,6 +149,13 @@ def visible(text: str) -> str:
     )
 
 
+def count_text(number: int, what: str) -> str:
+    """A number of things: ``1 zip``, ``2 batches``."""
+    if number != 1:
+        what += "es" if what.endswith("ch") else "s"
+    return f"{number} {what}"
+
+
 def size_text(size: float) -> str:
     """Bytes, as people read them; powers of 1000, as in all of bulkwav."""
     for unit in ("B", "kB", "MB", "GB"):

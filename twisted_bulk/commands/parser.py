@@ -5,12 +5,14 @@ import difflib
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any, NoReturn
 
 import shtab
 
 from twisted_bulk.commands.exits import MEANINGS, CommandError
 from twisted_bulk.commands.output import Form
+from twisted_bulk.system.units import duration
 
 #: A command: its parsed options and the output; returns the exit status.
 Run = Callable[..., int]
@@ -131,6 +133,25 @@ def parse(parser: Parser, words: Sequence[str]) -> argparse.Namespace:
     if unknown:
         raise used.wrong(f"{unknown[0]!r} is too much")
     return found
+
+
+def seconds(text: str) -> float:
+    """A duration: ``90``, ``30s``, ``2h``."""
+    try:
+        return duration(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not {error}") from None
+
+
+def moment(text: str) -> str:
+    """A time as the API takes it; ``7d`` is 7 days ago."""
+    try:
+        ago = duration(text) if text[-1:] in "smhdw" else None
+    except ValueError:
+        ago = None
+    if ago is None:
+        return text
+    return (datetime.now(UTC) - timedelta(seconds=ago)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def positive(text: str) -> int:

@@ -9,9 +9,9 @@ from twisted_bulk.api.answers import Accepted
 from twisted_bulk.api.plans import Preflight
 from twisted_bulk.api_client.sync_client import Client
 from twisted_bulk.commands.exits import DONE, FAILED, PARTIAL, CommandError, outcome
-from twisted_bulk.commands.fetching import fetch
+from twisted_bulk.commands.fetching import fetch, make_target
 from twisted_bulk.commands.inputs import Columns, read_order
-from twisted_bulk.commands.output import Form, Output, size_text, time_text
+from twisted_bulk.commands.output import Form, Output, count_text, size_text, time_text
 from twisted_bulk.commands.viewing import follow
 
 
@@ -23,6 +23,7 @@ def submit(options: argparse.Namespace, client: Client, output: Output) -> int:
     order = read_order(options.files, options.format, columns) | _fields(options)
     if options.check:
         return _check(client.check(order, options.probe), output)
+    make_target(options)
     answer = client.submit_order(order)
     is_followed = options.watch or options.into or options.extract
     if not (is_followed and output.is_json):
@@ -45,7 +46,9 @@ def _told(answer: Accepted | Any, output: Output) -> None:
     output.line(answer.task_id)
     if isinstance(answer, Accepted):
         place = f", place {answer.position} in the queue" if answer.position else ""
-        output.note(f"queued: {answer.total} URLs{place}; bulkwav watch {answer.task_id}")
+        output.note(
+            f"queued: {count_text(answer.total, 'URL')}{place}; bulkwav watch {answer.task_id}"
+        )
     else:
         output.note(f"this batch was handed in before: it is {answer.status}")
 
@@ -80,7 +83,7 @@ def _check(found: Preflight, output: Output) -> int:
 
 
 def _findings(found: Preflight) -> list[str]:
-    lines = [f"{found.total} URLs, {found.parts} zips"]
+    lines = [f"{count_text(found.total, 'URL')}, {count_text(found.parts, 'zip')}"]
     hosts = [f"{one.host} ({one.members})" for one in found.hosts[:5]]
     more = len(found.hosts) - len(hosts) + found.more_hosts
     lines.append(f"hosts: {', '.join(hosts)}" + (f", {more} more" if more > 0 else ""))

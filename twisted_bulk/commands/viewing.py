@@ -1,15 +1,16 @@
 """``watch``, ``list``, ``show``, ``members``: batches looked at."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import cast
 
 import msgspec
 
 from twisted_bulk.api.answers import Batch
+from twisted_bulk.api_client.failures import ClientError
 from twisted_bulk.api_client.fields import BatchConditions
 from twisted_bulk.api_client.sync_client import Client
-from twisted_bulk.commands.exits import DONE, outcome
+from twisted_bulk.commands.exits import DONE, CommandError, command_error, outcome
 from twisted_bulk.commands.output import Form, Output, size_text
 from twisted_bulk.commands.progress import BatchProgress, words
 
@@ -41,7 +42,7 @@ def watch(options: argparse.Namespace, client: Client, output: Output) -> int:
     if output.form is Form.JSON:
         output.document(batch)
     elif output.form is not Form.JSONL:
-        show_briefly([batch], output)
+        show_briefly([batch], client, output)
     return outcome(batch)
 
 
@@ -58,30 +59,63 @@ def listed(options: argparse.Namespace, client: Client, output: Output) -> int:
     if output.form is Form.JSON:
         output.document({"batches": found})
     elif output.form is not Form.JSONL:
-        show_briefly(found, output)
+        show_briefly(found, client, output)
     return DONE
 
 
-def show_briefly(batches: Sequence[Batch], output: Output) -> None:
+One = Callable[[Client, str], Batch]
+
+
+def each(
+    one: One, ids: Sequence[str], client: Client, output: Output
+) -> tuple[list[Batch], CommandError | None]:
+    """Do something with one batch after the other; an error does not keep the others from it.
+
+    :returns: the batches, and the last error; the errors before it were told
+    """
+    found: list[Batch] = []
+    failed: CommandError | None = None
+    for task_id in ids:
+        try:
+            found.append(one(client, task_id))
+        except ClientError as error:
+            if failed is not None and not output.is_json:
+                output.fail(failed, "bulkwav")
+            failed = command_error(error)
+    return found, failed
+
+
+def show_briefly(batches: Sequence[Batch], client: Client, output: Output) -> None:
     """List batches: a row for each, or their ids."""
+    ids = list(_names(batches, client))
     if output.form is Form.QUIET:
-        output.lines(batch.task_id for batch in batches)
+        output.lines(ids)
         return
     heads = ("ID", "STATUS", "%", "DONE", "FAILED", "TOTAL", "CREATED", "ZIP")
     rows = [
         (
-            batch.task_id, batch.status, str(batch.schedule), str(batch.done),
+            name, batch.status, str(batch.schedule), str(batch.done),
             str(batch.failed), str(batch.total), batch.created, batch.download,
         )
-        for batch in batches
+        for name, batch in zip(ids, batches, strict=True)
     ]  # fmt: skip
     shown = -1 if output.is_terminal else None  # half a link is of no use
     output.table(heads[:shown], [row[:shown] for row in rows], ("CREATED",))
 
 
+def _names(batches: Sequence[Batch], client: Client) -> Iterator[str]:
+    """Ids by which this client finds batches: with the name of another token before them."""
+    own = client.who().name if any(batch.owner for batch in batches) else ""
+    for batch in batches:
+        is_other = batch.owner not in ("", own)
+        yield f"{batch.owner}:{batch.task_id}" if is_other else batch.task_id
+
+
 def show(options: argparse.Namespace, client: Client, output: Output) -> int:
     """Show one batch, or several."""
-    found = [client.batch(task_id) for task_id in options.ids]
+    found, failed = each(Client.batch, options.ids, client, output)
+    if failed is not None and output.form is Form.JSON:
+        raise failed
     if output.form is Form.JSON:
         output.document(found[0] if len(found) == 1 else {"batches": found})
     elif output.form is Form.JSONL:
@@ -92,6 +126,8 @@ def show(options: argparse.Namespace, client: Client, output: Output) -> int:
     else:
         for batch in found:
             output.lines(described(batch))
+    if failed is not None:
+        raise failed
     return DONE
 
 

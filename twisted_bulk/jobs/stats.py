@@ -62,7 +62,12 @@ def waits_for(stats: Stats) -> str:
         return "stopped"
     if stats.settings.get("paused") == "1":
         return "paused"
-    reasons = [worker.waits_for for worker in stats.workers if worker.silent < SILENT_SECONDS]
+    # Paused or stopped they were a moment ago: their last heartbeat came before it was taken back.
+    reasons = [
+        "" if worker.waits_for in ("paused", "stopped") else worker.waits_for
+        for worker in stats.workers
+        if worker.silent < SILENT_SECONDS
+    ]
     if not reasons:
         return "a worker"
     return reasons[0] if all(reasons) else "slots"

@@ -8,18 +8,9 @@ from typing import Any
 
 from twisted_bulk.jobs.quiet_hours import Hours, parse_hours
 from twisted_bulk.node import values
-from twisted_bulk.node.values import (
-    choice,
-    duration,
-    endpoint,
-    flag,
-    frequency,
-    networks,
-    number,
-    positive,
-    size,
-)
+from twisted_bulk.node.values import choice, endpoint, flag, frequency, networks, number, positive
 from twisted_bulk.system.net import Network
+from twisted_bulk.system.units import duration, size
 
 
 def _key(parse: Callable[[str], Any], default: str, metavar: str, text: str) -> Any:

@@ -13,6 +13,7 @@ from twisted_bulk.brokers.services import store_service
 from twisted_bulk.brokers.store import Capabilities
 from twisted_bulk.dialing.guard import Guard
 from twisted_bulk.errors import ConfigError
+from twisted_bulk.http_server.access_log import AccessLog
 from twisted_bulk.http_server.connection_limits import Budget
 from twisted_bulk.http_server.site import BoundedSite
 from twisted_bulk.jobs.groups import GroupQueue
@@ -23,7 +24,6 @@ from twisted_bulk.node.settings import Settings
 from twisted_bulk.node.values import Role
 from twisted_bulk.parts.janitor import Janitor
 from twisted_bulk.storage.folders import DataFolders
-from twisted_bulk.system.access_log import AccessLog
 from twisted_bulk.system.disk_space import DiskSpace
 from twisted_bulk.system.process import files_allowed, share_files
 
