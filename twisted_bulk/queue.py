@@ -9,7 +9,7 @@ from typing import Any
 from twisted_bulk.brokers.services import LazyStore, store_service
 from twisted_bulk.calls.arguments import call
 from twisted_bulk.calls.declarations import BadArguments
-from twisted_bulk.calls.publisher import CallFailed, NoSuchCall, Publisher
+from twisted_bulk.calls.publisher import CallFailed, FailedCall, NoSuchCall, Publisher
 from twisted_bulk.calls.sync_publisher import SyncPublisher
 from twisted_bulk.consumer.consumer import Consumer
 from twisted_bulk.consumer.registry import Functions
@@ -23,6 +23,7 @@ __all__ = [
     "CallFailed",
     "CallQueue",
     "Consumer",
+    "FailedCall",
     "Fatal",
     "Functions",
     "GiveBack",

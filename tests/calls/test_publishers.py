@@ -85,6 +85,33 @@ class PublisherSuite(PublisherTestCase):
         with self.assertRaises(TimeoutError):
             await self.publisher.result(await failing.push("x"), timeout=0.05)
 
+    async def test_failed(self) -> None:
+        """What has failed is told with its arguments, and can be queued again."""
+
+        @self.functions.register(tries=1)
+        def fail(word: str, times: int = 1) -> None:
+            raise ValueError(word)
+
+        self.functions.add(lambda: 1, "other")
+        consumer = self.consume()
+        failing = self.publisher.options(function="fail")
+        for asked in (call("a"), call("b" * 100, times=2)):
+            with self.assertRaises(CallFailed):
+                await self.publisher.result((await failing.push_many([asked]))[0])
+        await consumer.stopService()
+        self.flushLoggedErrors(ValueError)
+        found = [one async for one in self.publisher.failed()]
+        told = [(one.function, one.args, one.kwargs, one.why) for one in found]
+        self.assertEqual(told, [("fail", ["b" * 100], {"times": 2}, "retries"),
+                                ("fail", ["a"], {}, "retries")])  # fmt: skip
+        self.assertEqual((found[1].error, found[1].tries), ("ValueError: a", 1))
+        self.assertTrue(found[1].id.startswith("fail-"))
+        other = self.publisher.options(function="other")
+        self.assertEqual([one async for one in other.failed()], [])
+        self.assertTrue(await self.publisher.revive(found[1].id))
+        self.assertFalse(await self.publisher.revive(found[1].id))
+        self.assertEqual([one.id async for one in self.publisher.failed()], [found[0].id])
+
     async def test_declared(self) -> None:
         """A function's options hold wherever it is pushed from, unless the publisher has others."""
 
@@ -240,6 +267,9 @@ class SyncTests(OnRedis, PublisherTestCase):
                 publisher.result(publisher.options(tries=1).push(-1))
             with self.assertRaises(BadArguments):
                 publisher.push()
+            self.assertIn([-1], [one.args for one in publisher.failed()])
+            self.assertFalse(publisher.cancel(some[0].id))
+            self.assertEqual(publisher.stats().counts["doing"], 0)
             record = publisher.job(some[0].id)
             assert record is not None
             self.assertEqual(record.state, "done")

@@ -27,13 +27,27 @@ from twisted_bulk.brokers.server_socket import socket_path
 from twisted_bulk.calls.arguments import call
 from twisted_bulk.calls.declarations import BadArguments
 from twisted_bulk.calls.publisher import Publisher
-from twisted_bulk.consumer import opening, reserve_policy, runner
+from twisted_bulk.consumer import child_processes, opening, reserve_policy, runner
 from twisted_bulk.consumer.acks import AckBuffer
 from twisted_bulk.consumer.consumer import Consumer
 from twisted_bulk.consumer.task import Backoff
 from twisted_bulk.errors import QueueUnavailable
 from twisted_bulk.jobs.model import JobRecord
 from twisted_bulk.queue import CallQueue, open_queue
+
+SLOW_START = 1.0  # seconds
+
+
+def slowed(spawn: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Starts a child that is ready late."""
+
+    def slow(pool: Any) -> Any:
+        child = spawn(pool)
+        ready = child.ready.callback
+        child.ready.callback = lambda value: reactor.callLater(SLOW_START, ready, value)
+        return child
+
+    return slow
 
 
 class ConsumerTestCase(Broker):
@@ -165,6 +179,12 @@ class FunctionTests(OnMemory, ConsumerTestCase):
         self.queue = CallQueue(self.store, "processes")
         record = await self.fails(functions.fail, "no luck", processes=True)
         self.assertIn("ValueError: no luck", record.error)
+
+    async def test_slow_start(self) -> None:
+        """The time that a child needs to start is no part of a call's."""
+        self.patch(child_processes.ChildPool, "_spawn", slowed(child_processes.ChildPool._spawn))
+        value = await self.call(functions.add, 1, processes=True, timeout=SLOW_START / 2)
+        self.assertEqual(value, 2)
 
     async def test_process_dies(self) -> None:
         """A call that ends its process has failed; the next one gets another process."""

@@ -50,10 +50,11 @@ class BlockingRedis(BlockingStore):
     A call whose answer was lost is made again until its deadline: the queue's steps bear that.
 
     :param timeout: seconds for one call, with its repetitions
+    :param where: how errors name it, without secrets
     """
 
-    def __init__(self, address: Address, timeout: float = DEADLINE) -> None:
-        self.where = f"redis at {address.where}"
+    def __init__(self, address: Address, timeout: float = DEADLINE, where: str = "") -> None:
+        self.where = where or f"redis at {address.where}"
         self._timeout = timeout
         self._replicas = address.replicas
         self._client = _client(address, timeout)
@@ -171,7 +172,8 @@ def blocking_store(url: str, timeout: float = DEADLINE) -> BlockingStore:
     parts = urlsplit(url)
     if url.startswith("embedded:"):  # the server is started by a consumer
         folder = Path(url.removeprefix("embedded:")).absolute()
-        return BlockingRedis(Address(path=str(socket_path(folder))), timeout)
+        where = f"the server of {folder}, which a worker starts"
+        return BlockingRedis(Address(path=str(socket_path(folder))), timeout, where)
     if parts.scheme == "sqlite":
         return BlockingSqlite(str(Path(unquote(parts.path)).absolute()))
     try:

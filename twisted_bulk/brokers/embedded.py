@@ -112,7 +112,7 @@ class Embedded(Service):
         if self._keeping is not None:
             self._keeping.cancel()
         if self._is_shared():
-            log.info("another daemon uses {folder}: its server stays", folder=self._folder)
+            log.info("another process uses {folder}, and keeps a server", folder=self._folder)
             await self.store.disconnect()
             return
         lock = self._lock()

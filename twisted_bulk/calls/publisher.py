@@ -1,16 +1,19 @@
 """Puts function calls into a queue, and waits for what they return."""
 
 import hashlib
+import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from twisted_bulk.calls.arguments import Call, decode_value, encode
+from twisted_bulk.calls.arguments import Call, decode, decode_value, encode
 from twisted_bulk.calls.declarations import OPTIONS, Declaration, Declarations
 from twisted_bulk.jobs.model import JobRecord, Queued, Work
 from twisted_bulk.jobs.protocol import JobQueue
 
+MAX_NAME = 50  # characters of a function's name in the ids of its calls
 FIRST_PAUSE, MAX_PAUSE = 0.02, 1.0  # seconds between two looks for a result; doubled each time
 
 
@@ -29,6 +32,24 @@ class CallFailed(Exception):
 
 class NoSuchCall(LookupError):
     """There is no call with this id, or not any more."""
+
+
+@dataclass(frozen=True)
+class FailedCall:
+    """A call that is dead: it has failed, and is not tried again by itself.
+
+    :param why: retries, fatal, poison, expired or cancelled
+    :param ended: seconds since 1970
+    """
+
+    id: str
+    function: str
+    args: list[Any]
+    kwargs: dict[str, Any]
+    tries: int
+    why: str
+    error: str
+    ended: float
 
 
 @dataclass(frozen=True)
@@ -95,7 +116,8 @@ class Publisher:
         payload = encode(self.function, asked)
         given = {name: getattr(self, name) for name in OPTIONS}
         chosen = declared.options | {k: v for k, v in given.items() if v is not None}
-        return work_of(secrets.token_hex(8), payload, chosen)
+        name = re.sub(r"[^\w.-]", "_", self.function)[:MAX_NAME]
+        return work_of(f"{name}-{secrets.token_hex(8)}".lstrip("-"), payload, chosen)
 
     async def result(self, job: Queued | str, timeout: float | None = None) -> Any:
         """Wait for a call; returns what its function returned, as JSON has it.
@@ -120,6 +142,37 @@ class Publisher:
                 left -= pause
             await self.queue.pause(pause)
             pause = min(MAX_PAUSE, 2 * pause)
+
+    async def failed(self) -> AsyncGenerator[FailedCall, None]:
+        """The calls that are dead, the latest first; of ``function``, if it is not empty."""
+        cursor = ""
+        while True:
+            found, cursor = await self.queue.dead(cursor)
+            for job_id in found:
+                record, payload = await self.queue.job(job_id), await self.queue.payload(job_id)
+                if record is not None and payload is not None and record.state == "dead":
+                    with suppress(ValueError):  # it is no call
+                        one = failed_call(record, payload)
+                        if self.function in ("", one.function):
+                            yield one
+            if not cursor:
+                return
+
+    async def revive(self, job: str) -> bool:
+        """Queue a dead call again, with all its tries.
+
+        :returns: False: it is not dead, or an equal unique call waits or runs
+        """
+        return await self.queue.revive(job)
+
+
+def failed_call(record: JobRecord, payload: bytes) -> FailedCall:
+    """A dead call, by its record and its payload."""
+    asked = decode(payload)
+    return FailedCall(
+        record.id, asked.function, asked.args, asked.kwargs, record.tries, record.why,
+        record.error, record.ended or 0.0,
+    )  # fmt: skip
 
 
 def value_of(record: JobRecord) -> Any:

@@ -1,13 +1,13 @@
 """Publishes calls from programs without a reactor: Django, Flask, scripts."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from twisted_bulk.brokers.blocking import BlockingStore, blocking_store
-from twisted_bulk.calls.publisher import Publisher
-from twisted_bulk.jobs.model import JobRecord, Queued
+from twisted_bulk.calls.publisher import FailedCall, Publisher
+from twisted_bulk.jobs.model import JobRecord, Queued, Stats
 from twisted_bulk.jobs.scripted import ScriptedQueue
-from twisted_bulk.system.at_once import finish
+from twisted_bulk.system.at_once import finish, steps
 
 
 class SyncPublisher:
@@ -69,6 +69,25 @@ class SyncPublisher:
     def job(self, job_id: str) -> JobRecord | None:
         """The record of a call; None: there is none."""
         return finish(self._publisher.queue.job(job_id))
+
+    def failed(self) -> Iterator[FailedCall]:
+        """The calls that are dead, the latest first; of ``function``, if it is not empty."""
+        return steps(self._publisher.failed())
+
+    def revive(self, job_id: str) -> bool:
+        """Queue a dead call again, with all its tries.
+
+        :returns: False: it is not dead, or an equal unique call waits or runs
+        """
+        return finish(self._publisher.revive(job_id))
+
+    def cancel(self, job_id: str) -> bool:
+        """End a call that has not ended; False: it has ended, or there is none."""
+        return finish(self._publisher.queue.cancel(job_id))
+
+    def stats(self) -> Stats:
+        """The present state of the queue: calls by state, workers, events of the last minutes."""
+        return finish(self._publisher.queue.stats())
 
     def close(self) -> None:
         """Close the connections; a later call opens new ones."""

@@ -91,7 +91,7 @@ def add_common(parser: argparse.ArgumentParser) -> None:
     add("--jsonl", dest="form", action="store_const", const=Form.JSONL, help="one JSON a line")
     add("-q", "--quiet", dest="form", action="store_const", const=Form.QUIET, help="ids only")
     add("--plain", dest="form", action="store_const", const=Form.PLAIN,
-        help="sentences, no bars: for screen readers")  # fmt: skip
+        help="words, no tables and bars: for screen readers")  # fmt: skip
 
 
 def make_parser(commands: Sequence[Command], version: str) -> Parser:

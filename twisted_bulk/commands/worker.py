@@ -7,7 +7,8 @@ import os
 import pkgutil
 import signal
 import sys
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -19,6 +20,8 @@ from twisted_bulk.errors import ConfigError
 from twisted_bulk.queue import Consumer, Functions, open_queue
 from twisted_bulk.system import logs
 from twisted_bulk.system.process import use_monotonic_clock
+
+OWN = os.path.dirname(os.path.dirname(__file__))  # the folder of this package
 
 
 def work(options: argparse.Namespace, output: Output) -> int:
@@ -36,8 +39,11 @@ def work(options: argparse.Namespace, output: Output) -> int:
             processes=options.processes, max_doing=options.max_doing, qps=options.qps,
             no_run=options.no_run, spool=options.spool or None, drain=options.drain,
         )  # fmt: skip
-    except (ConfigError, ValueError) as error:
-        raise CommandError(str(error)) from None
+    except ConfigError as error:
+        raise CommandError(f"--queue {error}") from None
+    except ValueError as error:
+        what = "--no-run: expected " if options.no_run else ""
+        raise CommandError(f"{what}{error}") from None
     left = _run(reactor, consumer, options.until_empty, output)
     if output.is_json:
         output.document({"queue": options.name, "counts": left})
@@ -114,14 +120,16 @@ def load(target: str) -> Callable[..., Any] | Functions:
     return found
 
 
-def _meant(name: str, names: list[str]) -> str:
-    close = difflib.get_close_matches(name, names, 1)
+def _meant(name: str, names: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, set(names) - {name}, 1)
     return f"did you mean {close[0]}?" if close else ""
 
 
 def _line_of(error: Exception) -> str:
-    """Where an error came from."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    return f" ({trace.tb_frame.f_code.co_filename}, line {trace.tb_lineno})" if trace else ""
+    """Where an error came from: the last line that is not this package's own."""
+    found = ""
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        path = frame.f_code.co_filename
+        if not path.startswith((OWN, "<frozen")):
+            found = f" ({path}, line {line})"
+    return found

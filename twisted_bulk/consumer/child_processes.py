@@ -1,9 +1,9 @@
 """Plain functions in child processes, so that a time-out can kill them.
 
-A child is this module run as a program. It imports the function by its name and then answers one
-request after the other. A request is a length and a payload. The reply is a length, then ``+`` and
-the value as JSON, or ``-`` and the error. The child ends when its parent ends, also by ``kill -9``
-and in the middle of a call: a thread waits for the end of the pipe.
+A child is this module run as a program. It imports the function by its name, says so with an empty
+reply, and then answers one request after the other. A request is a length and a payload. The reply
+is a length, then ``+`` and the value as JSON, or ``-`` and the error. The child ends when its
+parent ends, also by ``kill -9`` and in the middle of a call: a thread waits for the pipe to end.
 """
 
 import importlib
@@ -27,6 +27,7 @@ from twisted_bulk.system.child_process import ChildProcess
 LENGTH = struct.Struct(">I")  # stands before each request and each reply
 REQUESTS, REPLIES = 3, 4  # descriptors in the child
 MAIN = "__mp_main__"  # the __name__ of the script in a child; its `__main__` block does not run
+START_SECONDS = 60.0  # for a child to import its function
 ERROR_LENGTH = 500  # characters of an error in a reply
 
 
@@ -57,6 +58,7 @@ class _Child(ChildProcess):
         super().__init__()
         self._calling: Deferred[bytes] | None = None
         self._received = b""
+        self.ready: Deferred[None] = Deferred(lambda _: self.kill())  # the function is imported
 
     def call(self, payload: bytes) -> Deferred[bytes]:
         """The function's value, as JSON. Cancelling it kills the process."""
@@ -76,6 +78,9 @@ class _Child(ChildProcess):
             self._answer(reply)
 
     def _answer(self, reply: bytes) -> None:
+        if not reply:
+            self.ready.callback(None)
+            return
         calling, self._calling = self._calling, None
         if calling is None or calling.called:
             return
@@ -89,8 +94,9 @@ class _Child(ChildProcess):
         assert self.transport is not None
         for descriptor in (0, REQUESTS, REPLIES):
             self.transport.closeChildFD(descriptor)
-        if self._calling is not None and not self._calling.called:
-            self._calling.errback(ProcessDied(reason.getErrorMessage()))
+        for waiting in (self.ready, self._calling):
+            if waiting is not None and not waiting.called:
+                waiting.errback(ProcessDied(reason.getErrorMessage()))
         self.ended.callback(reason.getErrorMessage())
 
 
@@ -113,15 +119,22 @@ class ChildPool(Service):
             child.kill()
             await child.ended
 
-    async def call(self, payload: bytes) -> bytes:
+    async def call(self, payload: bytes, timeout: float = 0) -> bytes:
         """Run the function once; cancelling the call kills its process.
 
+        :param timeout: seconds, from when the function is called; 0: any time
+        :raises DeadlinePassed: it took longer; its process is killed
         :raises CallFailed: the function raised an error
         :raises ProcessDied: the process ended
         """
         child = self._idle.pop() if self._idle else self._spawn()
+        if not child.ready.called:
+            await child.ready.addTimeout(START_SECONDS, self._reactor)
+        calling = child.call(payload)
+        if timeout:
+            calling.addTimeout(timeout, self._reactor)
         try:
-            value = await child.call(payload)
+            value = await calling
         except CallFailed:
             self._idle.append(child)
             raise
@@ -180,6 +193,7 @@ def main() -> None:
     Thread(target=_listen, args=(requests,), daemon=True).start()
     function = _load(module, name, path)
     with open(REPLIES, "wb", buffering=0) as replies:
+        replies.write(LENGTH.pack(0))
         while True:
             reply = _answer(function, requests.get())
             replies.write(LENGTH.pack(len(reply)) + reply)

@@ -111,6 +111,9 @@ class Consumer(Runner):
         return Publisher(self._queue)
 
     def startService(self) -> None:
+        names = ", ".join(name for name in self._declared if name) or "one function"
+        log.info("{queue}: runs {names}", queue=self._queue.name, names=names)
+        self._periodic.log_entries()
         self._calls.startService()
         super().startService()
         self._maintaining.startService()

@@ -6,7 +6,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as DeadlinePassed
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
-from twisted.logger import Logger
+from twisted.logger import Logger, LogLevel
 
 from twisted_bulk.consumer.acks import AckBuffer
 from twisted_bulk.consumer.task import Fatal, Function, GiveBack, Policy, Result, Retry, Task
@@ -56,7 +56,7 @@ class Execution:
         """
         job, policy = task.job, self._policy(task.job)
         try:
-            result = await self._call(task, policy.timeout)
+            result = await self._call(task, 0 if policy.has_own_clock else policy.timeout)
         except CancelledError as error:
             if task.cancelled:
                 raise
@@ -75,7 +75,10 @@ class Execution:
             late = f"took longer than {policy.timeout:g} s"
             await self._nack(job, late, policy.backoff(job.attempt))
         except Exception as error:
-            log.failure("job {job} failed, attempt {attempt}", job=job.id, attempt=job.attempt)
+            log.failure(
+                "job {job} failed, attempt {attempt}", level=LogLevel.error, job=job.id,
+                attempt=job.attempt,
+            )  # fmt: skip
             await self._nack(job, brief(error), policy.backoff(job.attempt))
         else:
             task.over = True

@@ -39,7 +39,8 @@ def is_async(function: Callable[..., Any]) -> bool:
 
 def _policy(one: Registered, default: Policy) -> Policy:
     timeout = default.timeout if one.timeout is None else one.timeout
-    return Policy(timeout, one.backoff or default.backoff)
+    # A child has its own clock: its start is no part of a call.
+    return Policy(timeout, one.backoff or default.backoff, has_own_clock=one.processes)
 
 
 class FunctionCaller(Service):
@@ -113,7 +114,8 @@ class FunctionCaller(Service):
         except BadArguments as error:
             raise Fatal(f"bad_arguments: {error}") from None
         if found.name in self._pools:
-            return Result(data=await self._pools[found.name].call(task.job.payload))
+            timeout = self._policies[found.name].timeout
+            return Result(data=await self._pools[found.name].call(task.job.payload, timeout))
         call = partial(found.function, *asked.args, **asked.kwargs)
         is_threaded = not is_async(found.function) if found.threads is None else found.threads
         value = await (self._in_thread(self._threads, call) if is_threaded else maybeDeferred(call))

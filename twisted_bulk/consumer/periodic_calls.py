@@ -28,6 +28,11 @@ class PeriodicCalls:
         self._following: dict[str, tuple[float, int]] = {}  # by name: after which time, and when
         self._is_full = False
 
+    def log_entries(self) -> None:
+        """Tell the log what is called when."""
+        for one in self._periodic:
+            log.info("{name}: at {line}", name=one.name, line=one.key)
+
     async def look(self) -> None:
         """Queue what is due.
 

@@ -49,10 +49,12 @@ class Policy:
 
     :param timeout: seconds that the function may take; 0: any time
     :param backoff: the pause before the next attempt
+    :param has_own_clock: the function itself raises DeadlinePassed when it took longer
     """
 
     timeout: float = 0.0
     backoff: Backoff = Backoff()
+    has_own_clock: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -45,6 +45,11 @@ class CallScripts:
         found = await self.store.command("HGETALL", f"{self.prefix}fn")
         return {name.decode(): text for name, text in zip(found[::2], found[1::2], strict=True)}
 
+    async def payload(self, job_id: str) -> bytes | None:
+        short = await self.store.command("HGET", f"{self.prefix}j:{job_id}", "payload")
+        found: bytes | None = short or await self.store.command("GET", f"{self.prefix}p:{job_id}")
+        return found
+
     async def last_times(self, periodic: Mapping[str, str]) -> tuple[float, list[float]]:
         words = [word for pair in periodic.items() for word in pair]
         now, *last = await self.script("cron", *words)

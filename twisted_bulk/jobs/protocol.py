@@ -148,6 +148,9 @@ class JobQueue(Protocol):
         :param count: how many records of ended jobs are kept; older ones are deleted
         """
 
+    async def payload(self, job_id: str) -> bytes | None:
+        """The payload of a job that is not done; None: there is none."""
+
     async def declare(self, functions: Mapping[str, bytes]) -> None:
         """Tell what consumers declare of their functions, by name."""
 

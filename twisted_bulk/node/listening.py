@@ -8,10 +8,16 @@ from twisted.application.internet import StreamServerEndpointService
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IListeningPort
+from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from twisted_bulk.errors import ConfigError
 from twisted_bulk.node.settings import Settings
+
+log = Logger()
+
+#: How the log calls the ports, by their settings.
+WHAT = {"intake": "the API, and the page for browsers", "files": "the zips"}
 
 
 def number_in(endpoint: str) -> int | None:
@@ -52,17 +58,23 @@ class Ports:
         where: Any = port.getHost()
         if isinstance(where, IPv4Address | IPv6Address):
             self.own.add(where.port)
+            log.info("{what}: {url}", what=WHAT[key], url=_url(port))
         if key != "files" or self._settings.public_url:
             return
         if not isinstance(where, IPv4Address | IPv6Address):
             raise ConfigError(
                 "public_url: needed where `files` is no TCP port: links begin with it"
             )
-        # When it listens on all addresses of the machine, links have the name of the machine.
-        host = where.host if where.host not in ("0.0.0.0", "::") else socket.gethostname()
-        host = f"[{host}]" if ":" in host else host
-        tls = isinstance(getattr(port, "factory", None), TLSMemoryBIOFactory)
-        self._files = f"{'https' if tls else 'http'}://{host}:{where.port}"
+        self._files = _url(port)
+
+
+def _url(port: IListeningPort) -> str:
+    """The URL of a port. Of one on all addresses it has the name of the machine."""
+    where: Any = port.getHost()
+    host = where.host if where.host not in ("0.0.0.0", "::") else socket.gethostname()
+    host = f"[{host}]" if ":" in host else host
+    tls = isinstance(getattr(port, "factory", None), TLSMemoryBIOFactory)
+    return f"{'https' if tls else 'http'}://{host}:{where.port}"
 
 
 class Listener(StreamServerEndpointService):
