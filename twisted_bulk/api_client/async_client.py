@@ -1,9 +1,9 @@
 """A client for programs with a Twisted reactor: it sends with treq, and never blocks."""
 
 from collections import deque
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from treq.client import HTTPClient
@@ -16,6 +16,7 @@ from twisted.internet.error import (
 )
 from twisted.internet.protocol import Protocol
 from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 from twisted.web.client import Agent, HTTPConnectionPool, ResponseDone
 from twisted.web.http import PotentialDataLoss
@@ -27,10 +28,15 @@ from twisted_bulk.api_client import download
 from twisted_bulk.api_client.calls import Calls
 from twisted_bulk.api_client.failures import NotBulkwav, Unreachable
 from twisted_bulk.api_client.session import Session
+from twisted_bulk.system.tcp import is_cancelled
 
 MAX_WAITING_BYTES = 256 * 1024  # of a body that nobody has taken yet; then its server waits
 UNSENT = (ConnectError, ConnectingCancelledError, DNSLookupError)  # no server got the request
+MIN_SPEED = 10_000  # bytes a second of a request's body, beside the time-out
 TIMEOUT = 60.0  # seconds for a connection, and for each silence of the server
+
+
+_T = TypeVar("_T")
 
 
 class _Body(Protocol):
@@ -141,21 +147,30 @@ class AsyncTransport:
         """Send one request."""
         server = urlsplit(url).netloc
         try:
-            response = await self._client.request(
+            asked = self._client.request(
                 method,
                 url,
                 headers=Headers({name: [value] for name, value in headers.items()}),
                 data=body,
-                timeout=TIMEOUT,
                 unbuffered=True,
                 allow_redirects=False,
             )
-        except CancelledError:
+            asked.addTimeout(TIMEOUT + len(body or b"") / MIN_SPEED, self._reactor, _late)
+            response = await asked
+        except (CancelledError, Unreachable):
             raise
         except Exception as error:  # of the connection, of TLS, of the response
+            if is_cancelled(error):
+                raise CancelledError() from error
             is_sent = not isinstance(error, UNSENT)
             raise Unreachable(f"{server}: {_reason(error)}", is_sent) from None
         return AsyncAnswer(response, self._reactor)
+
+    async def run(self, action: Callable[[], _T]) -> _T:
+        """Do work on a thread, so that the reactor does not wait for it."""
+        pool = self._reactor.getThreadPool()
+        done = deferToThreadPool(self._reactor, pool, action)
+        return await done
 
     async def pause(self, seconds: float) -> None:
         """Wait."""
@@ -164,6 +179,14 @@ class AsyncTransport:
     def now(self) -> float:
         """Seconds on a clock that nobody sets."""
         return float(self._reactor.seconds())
+
+
+def _late(result: Any, seconds: float) -> Any:
+    """The end of a request that took too long: an Agent has an error of its own for it."""
+    if isinstance(result, Failure):
+        cancelled = result.check(CancelledError) or is_cancelled(result.value)  # type: ignore[arg-type]
+        return Failure(Unreachable("no answer in time")) if cancelled else result
+    return result
 
 
 def _reason(error: Exception) -> str:

@@ -1,16 +1,19 @@
 """Sends requests with urllib3, and blocks meanwhile; needs no reactor. Threads may share it."""
 
+import os
 import ssl
 import time
-from collections.abc import AsyncGenerator, Mapping
-from typing import Any
-from urllib.parse import urlsplit
+from collections.abc import AsyncGenerator, Callable, Mapping
+from typing import Any, TypeVar
+from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import urllib3
 from urllib3 import exceptions
 
 from twisted_bulk.api_client.failures import NotBulkwav, Unreachable
+
+_T = TypeVar("_T")
 
 PIECE_BYTES = 64 * 1024
 #: No server got the request.
@@ -72,18 +75,26 @@ class BlockingTransport:
             context.load_verify_locations(cafile=ca)
         self._options: dict[str, Any] = {"ssl_context": context, "maxsize": MAX_KEPT}
         self._pools: dict[str, urllib3.PoolManager] = {}
+        self._owner = os.getpid()
 
     def _pool(self, url: str) -> urllib3.PoolManager:
         """The connections for a URL: straight, or through the proxy of the environment."""
         parts = urlsplit(url)
         proxy = "" if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme, "")
+        if self._owner != os.getpid():  # a child process must not use its parent's connections
+            self._pools, self._owner = {}, os.getpid()
         if proxy not in self._pools:
-            self._pools[proxy] = (
-                urllib3.ProxyManager(proxy, **self._options)
-                if proxy
-                else urllib3.PoolManager(**self._options)
-            )
+            self._pools[proxy] = self._make(proxy)
         return self._pools[proxy]
+
+    def _make(self, proxy: str) -> urllib3.PoolManager:
+        if not proxy:
+            return urllib3.PoolManager(**self._options)
+        parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+        login = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
+        headers = urllib3.make_headers(proxy_basic_auth=login) if parts.username else None
+        where = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+        return urllib3.ProxyManager(where, proxy_headers=headers, **self._options)
 
     async def send(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes | None
@@ -99,6 +110,10 @@ class BlockingTransport:
             is_sent = not isinstance(error, UNSENT)
             raise Unreachable(f"{server}: {_reason(error)}", is_sent) from None
         return BlockingAnswer(found, server)
+
+    async def run(self, action: Callable[[], _T]) -> _T:
+        """Do work that blocks."""
+        return action()
 
     async def pause(self, seconds: float) -> None:
         """Wait."""

@@ -3,6 +3,7 @@
 import os
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import aclosing
+from http import HTTPStatus
 from typing import Any, Unpack
 from urllib.parse import quote
 
@@ -63,8 +64,9 @@ class Calls:
         """Hand a batch in, by its whole body; see :meth:`submit`."""
         named = order.get("task_id")
         body = {**order, "task_id": new_task_id() if named is None else named}
-        answer = await self.session.call(msgspec.Raw, "POST", "/v1/batches", None, body)
-        kind: Any = Known if b'"schedule"' in bytes(answer) else Accepted
+        send = self.session.exchange
+        status, answer = await send(msgspec.Raw, "POST", "/v1/batches", None, body)
+        kind: Any = Accepted if status == HTTPStatus.ACCEPTED else Known
         found: Accepted | Known = decoded(answer, kind)
         return found
 

@@ -100,13 +100,14 @@ class ZipDownload:
         :raises Unreachable: the server was away for too long
         """
         if self.path.exists():
-            if self.path.stat().st_size == self.size and digest_of(self.path) == self._part.sha256:
+            is_whole = self.path.stat().st_size == self.size
+            if is_whole and await self._digest(self.path) == self._part.sha256:
                 on_bytes(self.size)
                 return self.path
             if not self._force:
                 raise DownloadFailed("file_exists", f"{self.path} is there, and is another file")
         try:
-            descriptor = disk.lock(self._unfinished, flags=os.O_APPEND)
+            descriptor = disk.lock(self._unfinished, flags=os.O_APPEND, mode=0o666)
         except BlockingIOError:
             raise DownloadFailed(
                 "file_exists", f"{self.path} is being fetched by another process"
@@ -114,12 +115,15 @@ class ZipDownload:
         with open(descriptor, "ab") as file:
             for _ in range(2):  # what an earlier download left may be of another zip
                 await self._fill(file, on_bytes)
-                if digest_of(self._unfinished) == self._part.sha256:
+                if await self._digest(self._unfinished) == self._part.sha256:
                     os.replace(self._unfinished, self.path)
                     return self.path
                 file.truncate(0)
         self._unfinished.unlink()
         raise DownloadFailed("checksum_mismatch", f"{self.path.name} is not what the batch names")
+
+    async def _digest(self, path: Path) -> str:
+        return await self._transport.run(lambda: digest_of(path))
 
     async def _fill(self, file: BinaryIO, on_bytes: Callable[[int], object]) -> None:
         """Receive until all bytes are here."""

@@ -14,6 +14,7 @@ from twisted_bulk.api_client.failures import DownloadFailed
 
 PIECE_BYTES = 1 << 20
 MANIFEST_KEYS = {"url", "status", "code", "sha256"}  # of each of its lines, and others
+_PART = re.compile(r"\.part[0-9]+(?=\.json$|$)")  # of the names of several zips of a batch
 MAX_MANIFEST_BYTES = 256 << 20  # of one that is read
 
 
@@ -21,7 +22,7 @@ def extract(zips: Sequence[Path], folder: Path, *, force: bool = False) -> int:
     """Unpack zips; returns how many files they have, without their manifests.
 
     A file that is there already and is the one of the zip stays. The manifests of all zips become
-    one, which replaces an earlier one.
+    one, which replaces an earlier one of the same batch.
 
     :param force: other files of these names are replaced
     :raises DownloadFailed: a file of this name is there, and is another one; nothing was unpacked
@@ -29,35 +30,55 @@ def extract(zips: Sequence[Path], folder: Path, *, force: bool = False) -> int:
     with ExitStack() as stack:
         archives = [stack.enter_context(zipfile.ZipFile(path)) for path in zips]
         files = list[tuple[zipfile.ZipFile, zipfile.ZipInfo]]()
-        manifests: dict[str, list[dict[str, Any]]] = {}
+        manifests: dict[Path, list[dict[str, Any]]] = {}
         for archive in archives:
             found = [one for one in archive.infolist() if not one.is_dir()]
-            lines = _manifest(archive, found[-1]) if found else None
+            lines = _manifest(archive.read(found[-1])) if _may_be_manifest(found) else None
             if lines is not None:  # it is the last one of its zip
-                name = re.sub(r"\.part[0-9]+(?=\.json$)", "", found.pop().filename)
-                manifests.setdefault(name, []).extend(lines)
+                name = _PART.sub("", found.pop().filename)
+                manifests.setdefault(_target(folder, name), []).extend(lines)
             files += [(archive, one) for one in found]
         # All are looked at before the first one is written.
         for archive, one in [pair for pair in files if _is_missing(pair[1], folder, force)]:
             _write(archive, one, _target(folder, one.filename))
-    for name, lines in manifests.items():
-        text = json.dumps(lines, ensure_ascii=False, indent=1)
-        _target(folder, name).write_text(text, encoding="utf-8")
+    stem = _PART.sub("", zips[0].stem) if zips else ""
+    for path, lines in manifests.items():
+        _write_manifest(path, lines, stem, force)
     return len(files)
 
 
-def _manifest(archive: zipfile.ZipFile, one: zipfile.ZipInfo) -> list[dict[str, Any]] | None:
+def _may_be_manifest(found: Sequence[zipfile.ZipInfo]) -> bool:
+    """Whether the last file of a zip can be one."""
+    if not found:
+        return False
+    return found[-1].filename.endswith(".json") and found[-1].file_size <= MAX_MANIFEST_BYTES
+
+
+def _manifest(text: bytes) -> list[dict[str, Any]] | None:
     """The lines of a manifest; None: this file is none."""
-    if not one.filename.endswith(".json") or one.file_size > MAX_MANIFEST_BYTES:
-        return None
     try:
-        found = json.loads(archive.read(one))
-    except ValueError:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
         return None
     if not isinstance(found, list) or not found:
         return None
     is_one = all(isinstance(line, dict) and line.keys() >= MANIFEST_KEYS for line in found)
     return found if is_one else None
+
+
+def _write_manifest(path: Path, lines: list[dict[str, Any]], stem: str, force: bool) -> None:
+    """Write a manifest. Another file of its name, as of another batch, is not replaced.
+
+    :param stem: the name of the batch's zip, which the manifest then has in its own
+    """
+    if path.exists() and not force:
+        old = _manifest(path.read_bytes()) if path.is_file() else None
+        known = {line["url"] for line in old or ()}
+        if not any(line["url"] in known for line in lines):
+            path = path.with_name(f"{path.stem} {stem}.json")
+    new = path.with_name(f".{path.name}.{os.getpid()}")
+    new.write_text(json.dumps(lines, ensure_ascii=False, indent=1), encoding="utf-8")
+    os.replace(new, path)
 
 
 def _is_missing(one: zipfile.ZipInfo, folder: Path, force: bool) -> bool:

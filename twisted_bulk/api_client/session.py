@@ -1,6 +1,6 @@
 """Calls of the API: requests made, repeated where that is safe, answers decoded."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 from urllib.parse import urlencode, urlsplit
 
@@ -60,34 +60,60 @@ class Session:
         :raises Unreachable: there was no answer
         :raises NotBulkwav: the answer is not of this type
         """
+        return (await self.exchange(kind, method, path, query, body, repeat=repeat))[1]
+
+    async def exchange(
+        self,
+        kind: type[_T],
+        method: str,
+        path: str,
+        query: Mapping[str, Any] | None = None,
+        body: Any = None,
+        *,
+        repeat: bool = True,
+    ) -> tuple[int, _T]:
+        """As :meth:`call`, with the status of the answer."""
         encoded = None if body is None else msgspec.json.encode(body)
-        answer = await self.open(method, path, query, encoded, repeat=repeat)
-        found: _T = decoded(await answer.read(MAX_ANSWER_BYTES), kind)
-        return found
+
+        async def send() -> tuple[int, bytes]:
+            answer = await self._send(method, path, query, encoded)
+            return answer.status, await answer.read(MAX_ANSWER_BYTES)
+
+        status, text = await self._repeated(send, repeat)
+        found: _T = decoded(text, kind)
+        return status, found
 
     async def open(
+        self, method: str, path: str, headers: Mapping[str, str] | None = None
+    ) -> Answer:
+        """As :meth:`call`, without a body; the answer's body is not read yet."""
+        return await self._repeated(lambda: self._send(method, path, headers=headers), True)
+
+    async def _send(
         self,
         method: str,
         path: str,
         query: Mapping[str, Any] | None = None,
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
-        *,
-        repeat: bool = True,
     ) -> Answer:
-        """As :meth:`call`; the answer's body is not read yet."""
+        """Send one request; raises what its answer tells."""
         given = {name: value for name, value in (query or {}).items() if value not in ("", None)}
         url = f"{self.server}{path}" + (f"?{urlencode(given)}" if given else "")
         sent = {**self._headers, **(headers or {})}
         if body is not None:
             sent["Content-Type"] = "application/json"
+        answer = await self.transport.send(method, url, sent, body)
+        if answer.status < 300:
+            return answer
+        raise await refusal(answer)
+
+    async def _repeated(self, step: Callable[[], Awaitable[_T]], repeat: bool) -> _T:
+        """Do a step, again and again where it fails in a way that may pass."""
         tries, end = 0, self.transport.now() + self.patience
         while True:
             try:
-                answer = await self.transport.send(method, url, sent, body)
-                if answer.status < 300:
-                    return answer
-                raise await refusal(answer)
+                return await step()
             except (Refused, Unreachable) as error:
                 pause = pause_after(error, tries, repeat)
                 if pause is None or self.transport.now() + pause > end:

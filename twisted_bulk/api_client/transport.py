@@ -1,7 +1,9 @@
 """How requests are sent, as the calls see it. One transport blocks, the other has a reactor."""
 
-from collections.abc import AsyncGenerator, Mapping
-from typing import Protocol
+from collections.abc import AsyncGenerator, Callable, Mapping
+from typing import Protocol, TypeVar
+
+_T = TypeVar("_T")
 
 
 class Answer(Protocol):
@@ -42,6 +44,9 @@ class Transport(Protocol):
 
         :raises Unreachable: there is no answer
         """
+
+    async def run(self, action: Callable[[], _T]) -> _T:
+        """Do work that blocks, where it keeps nobody waiting."""
 
     async def pause(self, seconds: float) -> None:
         """Wait."""

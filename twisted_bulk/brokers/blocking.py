@@ -1,5 +1,6 @@
 """Stores that block their caller's thread, for programs without a reactor."""
 
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -9,19 +10,25 @@ from urllib.parse import unquote, urlsplit
 
 import valkey
 from twisted.internet.defer import Deferred
-from valkey.exceptions import ConnectionError as ConnectionLost
-from valkey.exceptions import NoScriptError, ResponseError, ValkeyError
-from valkey.exceptions import TimeoutError as AnswerLate
+from valkey.exceptions import (
+    AuthenticationError,
+    NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    ResponseError,
+    ValkeyError,
+)
 from valkey.sentinel import Sentinel
 
 from twisted_bulk.brokers.redis_errors import trouble_of
 from twisted_bulk.brokers.redis_url import Address, parse_redis_url
 from twisted_bulk.brokers.server_socket import socket_path
-from twisted_bulk.brokers.sqlite import Database, word
+from twisted_bulk.brokers.sqlite import Database, errors_of, word
 from twisted_bulk.brokers.store import DEADLINE, Argument, Capabilities, Script
 from twisted_bulk.errors import ConfigError, QueueFull, QueueUnavailable
 
 PAUSES = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # seconds before a call is repeated
+SILENCE_SECONDS = 3.0  # of a server; then its connection is given up
 REPLICATION_SECONDS = 1.0  # that a write may take to its replicas; then it is repeated
 
 
@@ -96,17 +103,22 @@ class BlockingRedis(BlockingStore):
         while True:
             try:
                 return send()
-            except (ConnectionLost, AnswerLate, OSError) as error:
-                problem = f"{self.where}: {error}"
+            except OutOfMemoryError:
+                raise QueueFull(f"{self.where} has no memory left") from None
+            except AuthenticationError as error:  # the next try would be refused, too
+                raise QueueUnavailable(f"{self.where}: {error}") from None
             except ResponseError as error:
                 trouble = trouble_of(str(error))
                 if trouble == "OOM":
                     raise QueueFull(f"{self.where} has no memory left") from None
-                if not trouble:
+                is_replica = isinstance(error, ReadOnlyError)
+                if not trouble and not is_replica:
                     raise
+                if is_replica or trouble in ("READONLY", "NOREPLICAS"):
+                    # It is not the master any more. Other threads' connections are left alone.
+                    self._client.connection_pool.disconnect(inuse_connections=False)
                 problem = f"{self.where}: {error}"
-                self._client.connection_pool.disconnect()  # it may not be the master any more
-            except ValkeyError as error:  # of the Sentinels: there is no master now
+            except (ValkeyError, OSError) as error:  # also of Sentinels that have no master now
                 problem = f"{self.where}: {error}"
             pause = PAUSES[min(tries, len(PAUSES) - 1)]
             if time.monotonic() + pause > end:
@@ -120,14 +132,17 @@ class BlockingRedis(BlockingStore):
 
 
 def _client(address: Address, timeout: float) -> Any:
+    silence = min(timeout, SILENCE_SECONDS)  # then the call is made again, on another connection
     user, password = ("", "", *address.credentials)[-2:]
     options: dict[str, Any] = {
         "db": address.database, "username": user or None, "password": password or None,
-        "socket_timeout": timeout, "socket_connect_timeout": timeout,
+        "socket_timeout": silence, "socket_connect_timeout": silence,
     }  # fmt: skip
     if address.path:
         return valkey.Valkey(unix_socket_path=address.path, **options)
     tls: dict[str, Any] = {"ssl": True, "ssl_ca_certs": address.ca or None} if address.tls else {}
+    if tls:  # valkey-py does not ask for it by itself
+        tls["ssl_check_hostname"] = True
     if not address.master:
         ((host, port),) = address.hosts
         return valkey.Valkey(host=host, port=port, **options, **tls)
@@ -138,30 +153,41 @@ def _client(address: Address, timeout: float) -> Any:
 
 
 class BlockingSqlite(BlockingStore):
-    """A database file."""
+    """A database file. It is opened by the first call."""
 
     def __init__(self, path: str) -> None:
         self.where = f"sqlite file {path}"
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        self._database = Database(path, time.time)
+        self._path = path
+        self._database: Database | None = None
+        self._owner = 0
         self._lock = threading.Lock()
 
     async def run(
         self, script: Script, key: str, *arguments: Argument, deadline: float = DEADLINE
     ) -> Any:
         """Run ``script`` with ``key`` as its only key."""
-        with self._lock:
-            return self._database.run(script, key.encode(), [word(one) for one in arguments])
+        words = [word(one) for one in arguments]
+        return self._do(lambda database: database.run(script, key.encode(), words))
 
     async def command(self, *arguments: Argument, deadline: float = DEADLINE) -> Any:
         """Run one Redis command."""
-        with self._lock:
-            return self._database.command([word(one) for one in arguments])
+        words = [word(one) for one in arguments]
+        return self._do(lambda database: database.command(words))
+
+    def _do(self, action: Callable[[Database], Any]) -> Any:
+        with self._lock, errors_of(self.where):
+            if self._database is None or self._owner != os.getpid():
+                Path(self._path).parent.mkdir(parents=True, exist_ok=True)
+                # A connection must not be taken along into a child process.
+                self._database, self._owner = Database(self._path, time.time), os.getpid()
+            return action(self._database)
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file; a later call opens it again."""
         with self._lock:
-            self._database.close()
+            if self._database is not None:
+                self._database.close()
+            self._database = None
 
 
 def blocking_store(url: str, timeout: float = DEADLINE) -> BlockingStore:

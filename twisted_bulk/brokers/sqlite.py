@@ -7,7 +7,8 @@ nothing. A file has WAL and synchronous FULL, so that an answered call outlives 
 
 import sqlite3
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -176,13 +177,10 @@ class SqliteStore(Service):
         if not self.running:
             raise QueueUnavailable(f"{self.where} is not open")
         try:
-            result, heard = await self._on_thread(lambda: self._do(action), deadline)
+            with errors_of(self.where):
+                result, heard = await self._on_thread(lambda: self._do(action), deadline)
         except DeadlinePassed:
             raise QueueUnavailable(f"{self.where} did not answer in time") from None
-        except sqlite3.OperationalError as error:
-            if "full" in str(error):
-                raise QueueFull(f"{self.where}: {error}") from None
-            raise QueueUnavailable(f"{self.where}: {error}") from None
         for channel in heard:
             for tell in self._listeners.get(channel, ()):
                 self._reactor.callLater(0, tell)
@@ -210,6 +208,21 @@ class SqliteStore(Service):
 
     def attend(self, leave: Callable[[], Deferred[None]]) -> None:
         """Nothing: only its service closes it."""
+
+
+@contextmanager
+def errors_of(where: str) -> Iterator[None]:
+    """Turns the database's errors into those of a store.
+
+    :raises QueueFull: there is no room
+    :raises QueueUnavailable: it is locked for too long, or cannot be read or written
+    """
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if "full" in str(error):
+            raise QueueFull(f"{where}: {error}") from None
+        raise QueueUnavailable(f"{where}: {error}") from None
 
 
 def word(argument: Argument) -> bytes:

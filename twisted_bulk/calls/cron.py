@@ -36,6 +36,8 @@ class Periodic:
     options: dict[str, Any]
 
     def __post_init__(self) -> None:
+        if len(self.line.split()) != 5:
+            raise ValueError(f"cron line {self.line!r}: expected five fields")
         try:
             CronSim(self.line, datetime(2026, 1, 1, tzinfo=self._zone))
         except CronSimError as error:

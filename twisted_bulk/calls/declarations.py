@@ -8,7 +8,7 @@ import difflib
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
-from time import monotonic
+from time import monotonic, time
 from typing import Any
 
 import msgspec
@@ -16,6 +16,9 @@ import msgspec
 from twisted_bulk.calls.arguments import Call
 from twisted_bulk.jobs.protocol import JobQueue
 
+#: For which a declaration holds; consumers repeat theirs each hour. A function that no consumer has
+#: any more is then refused.
+DECLARED_SECONDS = 86400.0
 KEPT_SECONDS = 30.0  # that declarations are kept by a publisher before they are read again
 NONE_KEPT_SECONDS = 1.0  # the same, while nothing is declared
 #: The options of a call that a publisher or a function may have, see ``Work``.
@@ -31,10 +34,12 @@ class Declaration(msgspec.Struct, frozen=True, omit_defaults=True, dict=True):
 
     :param parameters: name, kind (as in ``inspect``) and whether it has a default; None: unknown
     :param options: those of its calls
+    :param at: when it was declared; seconds since 1970
     """
 
     parameters: tuple[tuple[str, int, bool], ...] | None = None
     options: dict[str, Any] = {}
+    at: float = 0.0
 
     @cached_property
     def _signature(self) -> inspect.Signature | None:
@@ -74,6 +79,16 @@ def declare(function: Callable[..., Any], options: Mapping[str, Any]) -> Declara
     return Declaration(tuple(told), dict(options))
 
 
+async def declare_all(queue: JobQueue, functions: Mapping[str, Declaration]) -> None:
+    """Tell a queue what a consumer's functions can be called with, as of now."""
+    await queue.declare(
+        {
+            name: msgspec.json.encode(msgspec.structs.replace(one, at=time()))
+            for name, one in functions.items()
+        }
+    )
+
+
 class Declarations:
     """The declarations of one queue, as a publisher sees them."""
 
@@ -100,7 +115,10 @@ class Declarations:
     async def _refresh(self) -> None:
         found = await self._queue.declared()
         self._known = {
-            name: msgspec.json.decode(text, type=Declaration) for name, text in found.items()
+            name: declaration
+            for name, text in found.items()
+            if (declaration := msgspec.json.decode(text, type=Declaration)).at
+            > time() - DECLARED_SECONDS
         }
         self._read = monotonic()
 

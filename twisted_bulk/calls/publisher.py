@@ -6,6 +6,7 @@ import secrets
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from time import monotonic
 from typing import Any
 
 from twisted_bulk.calls.arguments import Call, decode, decode_value, encode
@@ -128,18 +129,18 @@ class Publisher:
         :raises TimeoutError: it has not ended in time
         """
         job_id = job if isinstance(job, str) else job.id
-        pause, left = FIRST_PAUSE, timeout
+        pause, end = FIRST_PAUSE, None if timeout is None else monotonic() + timeout
         while True:
             record = await self.queue.job(job_id)
             if record is None:
                 raise NoSuchCall(f"there is no call {job_id}")
             if record.state in ("done", "dead"):
                 return value_of(record)
-            if left is not None:
+            if end is not None:
+                left = end - monotonic()
                 if left <= 0:
                     raise TimeoutError(f"{job_id} has not ended within {timeout:g} s")
                 pause = min(pause, left)
-                left -= pause
             await self.queue.pause(pause)
             pause = min(MAX_PAUSE, 2 * pause)
 

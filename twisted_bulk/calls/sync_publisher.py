@@ -36,6 +36,12 @@ class SyncPublisher:
         self._store: BlockingStore = blocking_store(url, timeout)
         self._publisher = Publisher(ScriptedQueue(self._store, name, cap), **options)  # type: ignore[arg-type]
 
+    def __enter__(self) -> "SyncPublisher":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def options(self, **options: Any) -> "SyncPublisher":
         """A publisher with other options, over the same connection."""
         found = object.__new__(SyncPublisher)

@@ -12,7 +12,7 @@ from twisted_bulk.api.plans import BulkAction
 from twisted_bulk.api_client.events import ENDED
 from twisted_bulk.api_client.failures import Refused
 from twisted_bulk.api_client.sync_client import Client
-from twisted_bulk.commands.exits import DONE, FAILED, CommandError
+from twisted_bulk.commands.exits import DONE, FAILED, CommandError, outcome
 from twisted_bulk.commands.output import Output, count_text
 from twisted_bulk.commands.viewing import One, conditions_of, each, follow, show_briefly
 
@@ -62,14 +62,10 @@ def confirm(options: argparse.Namespace, output: Output, question: str) -> None:
 
 def _each(one: One, ids: Sequence[str], client: Client, output: Output) -> int:
     """Change one batch after the other."""
-    found, failed = each(one, ids, client, output)
-    if output.is_json and failed is None:
-        output.document(found[0] if len(ids) == 1 else {"batches": found})
-    elif not output.is_json:
-        show_briefly(found, client, output)
-    if failed is not None:
-        raise failed
-    return DONE
+    found = each(one, ids, client, output)
+    if not output.is_json:
+        show_briefly(found.batches, client, output)
+    return found.told(output)
 
 
 def _started(client: Client, plan: BulkAction, output: Output) -> BulkAction:
@@ -91,7 +87,7 @@ def _ended(plan: BulkAction, output: Output) -> int:
         output.line(f"{plan.action}: {plan.done} of {count_text(plan.total, 'batch')}")
         for left in plan.left[:MAX_LEFT_SHOWN]:
             output.note(f"{count_text(left.batches, 'batch')} left alone: {left.reason}")
-    return DONE
+    return FAILED if plan.state == "stopped" else DONE
 
 
 def cancel(options: argparse.Namespace, client: Client, output: Output) -> int:
@@ -152,5 +148,6 @@ def retry(options: argparse.Namespace, client: Client, output: Output) -> int:
     if options.watch:
         client.retry(options.ids[0], **body)
         batch = follow(client, options.ids[0], output)
-        return _each(Client.batch, [batch.task_id], client, output)
+        _each(Client.batch, [batch.task_id], client, output)
+        return outcome(batch)
     return change("retry", lambda client, one: client.retry(one, **body), options, client, output)

@@ -19,6 +19,7 @@ from twisted_bulk.commands.parser import (
     Parser,
     make_parser,
     moment,
+    number,
     positive,
     seconds,
 )
@@ -145,7 +146,7 @@ def _add_queue(parser: Parser) -> None:
 
 
 def _add_top(parser: Parser) -> None:
-    parser.add_argument("--every", type=float, default=2.0, metavar="S", help="(default: 2)")
+    parser.add_argument("--every", type=number, default=2.0, metavar="S", help="(default: 2)")
     parser.add_argument("--times", type=positive, default=0, metavar="N", help="(default: no end)")
 
 
@@ -158,11 +159,17 @@ def _add_worker(parser: Parser) -> None:
     add("--timeout", type=seconds, default=0.0, metavar="TIME", help="that a call may take")
     add("--processes", action="store_true", help="run the function in child processes")
     add("--max-doing", type=positive, metavar="N", help="calls at once in all workers")
-    add("--qps", type=float, metavar="N", help="calls begun a second in all workers")
+    add("--qps", type=number, metavar="N", help="calls begun a second in all workers")
     add("--no-run", default="", metavar="TIMES", help="when nothing is begun: 22:00-06:00")
     _complete(parser, "--spool", FOLDER, default="", metavar="DIR",
               help="keep results there while the queue is away")  # fmt: skip
-    add("--drain", type=float, default=30.0, metavar="S", help="that a stop waits (default: 30)")
+    add(
+        "--drain",
+        type=seconds,
+        default=30.0,
+        metavar="TIME",
+        help="that a stop waits (30s)",
+    )
     add("--until-empty", action="store_true", help="end when nothing is left to do")
 
 

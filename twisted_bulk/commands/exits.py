@@ -1,5 +1,7 @@
 """Exit statuses of ``bulkwav``, and what to do next after an error."""
 
+from typing import Any
+
 from twisted_bulk.api.answers import Batch
 from twisted_bulk.api_client.failures import (
     ClientError,
@@ -67,6 +69,12 @@ class CommandError(Exception):
         self.status = status
         self.code = code
         self.hint = hint
+
+    @property
+    def shown(self) -> dict[str, Any]:
+        """As a document has it."""
+        about = {"code": self.code, "message": str(self), "hint": self.hint}
+        return {**about, "exit": self.status}
 
 
 def status_of(error: ClientError) -> int:

@@ -61,7 +61,7 @@ def fetch(client: Client, batch: Batch, options: argparse.Namespace, output: Out
     try:
         if not options.extract:
             paths = _download(client, batch, target, options, output)
-        elif not all((target / KEPT / digest).exists() for digest in digests):
+        elif options.force or not all((target / KEPT / one).exists() for one in digests):
             kept = target / KEPT
             paths = _download(client, batch, kept, options, output)
             count = extract(paths, target, force=options.force)

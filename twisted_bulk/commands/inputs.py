@@ -71,10 +71,9 @@ def read_text(path: str) -> str:
         ) from None
     except OSError as error:
         raise CommandError(f"{path}: {error.strerror}", code="no_file") from None
-    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):  # as spreadsheets save "Unicode text"
-        return data.decode("utf-16")
+    is_wide = data[:2] in (b"\xff\xfe", b"\xfe\xff")  # as spreadsheets save "Unicode text"
     try:
-        return data.decode("utf-8-sig")
+        return data.decode("utf-16" if is_wide else "utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise CommandError(
@@ -108,7 +107,7 @@ def kind_of(path: str, text: str, columns: Columns) -> str:
         return "csv" if is_table or is_named or columns != Columns() else "text"
     try:
         json.loads(text.lstrip().partition("\n")[0])
-    except ValueError:
+    except (ValueError, RecursionError):
         return "json"
     return "jsonl" if "\n" in text.strip() else "json"
 
@@ -117,7 +116,7 @@ def _from_json(path: str, text: str) -> tuple[list[Entry], dict[str, Any]]:
     """The entries of a document, and what else an order has."""
     try:
         found = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CommandError(f"{path}: not JSON: {error}", code="bad_file") from None
     more: dict[str, Any] = {}
     if isinstance(found, dict):
@@ -138,7 +137,7 @@ def _from_lines(path: str, text: str) -> Iterator[Entry]:
         if line.strip():
             try:
                 found = json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise CommandError(
                     f"{path}: line {number} is not JSON: {error}", code="bad_file"
                 ) from None
@@ -160,7 +159,10 @@ def _from_text(text: str) -> Iterator[Entry]:
 def _from_csv(path: str, text: str, columns: Columns) -> Iterator[Entry]:
     head = text.partition("\n")[0]
     delimiter = max(DELIMITERS, key=head.count) if any(map(head.count, DELIMITERS)) else ","
-    rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
+    try:
+        rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
+    except csv.Error as error:
+        raise CommandError(f"{path}: not CSV: {error}", code="bad_file") from None
     rows = [row for row in rows if any(cell.strip() for cell in row)]
     if not rows:
         return

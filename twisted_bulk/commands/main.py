@@ -1,6 +1,7 @@
 """``bulkwav``: the server that it calls, and how each subcommand ends."""
 
 import argparse
+import io
 import os
 import signal
 import sys
@@ -35,7 +36,7 @@ def connect(options: argparse.Namespace) -> Client:
     :raises CommandError: one of them is wrong
     """
     server = getattr(options, "server", "") or os.environ.get("BULKWAV_SERVER") or DEFAULT_SERVER
-    ca = getattr(options, "ca", "") or os.environ.get("BULKWAV_CA", "")
+    ca = getattr(options, "ca", "") or os.environ.get("BULKWAV_SERVER_CA", "")
     try:
         return Client(server, token_of(options), patience=PATIENCE, ca=ca)
     except ValueError as error:
@@ -99,8 +100,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         drop_output()
         return DONE
     except OSError as error:
+        drop_output()
         found = CommandError(f"{error.filename or 'the output'}: {error.strerror}", FAILED, "disk")
-        output.fail(found, name)
+        output.complain(found, name)
         return FAILED
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -108,6 +110,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run() -> None:
     """The program: ends by SIGINT itself if that ended it, so that shells stop their loops, too."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what the terminal cannot show is escaped
+            stream.reconfigure(errors="backslashreplace")
     status = main()
     if status == INTERRUPTED:
         signal.signal(signal.SIGINT, signal.SIG_DFL)

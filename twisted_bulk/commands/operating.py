@@ -2,6 +2,7 @@
 
 import argparse
 import itertools
+import re
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -10,6 +11,7 @@ from rich.live import Live
 from rich.text import Text
 
 from twisted_bulk.api.answers import Batch
+from twisted_bulk.api_client.failures import Unreachable
 from twisted_bulk.api_client.sync_client import Client
 from twisted_bulk.commands.exits import DONE, CommandError
 from twisted_bulk.commands.output import Form, Output, aligned, count_text, size_text, time_text
@@ -49,11 +51,12 @@ def _setting(text: str) -> tuple[str, float | None]:
         raise CommandError(f"{text!r} is no setting: expected {', '.join(SETTINGS)}, as qps=2")
     if value == "none":
         return name, None
-    try:
-        number = float(value)
-    except ValueError:
-        raise CommandError(f"{text!r}: expected a number, or none") from None
-    return name, number if name == "qps" else int(number)
+    if name == "qps" and re.fullmatch(r"[0-9]{1,7}(\.[0-9]{1,6})?", value):
+        return name, float(value)
+    if name != "qps" and re.fullmatch(r"[0-9]{1,12}", value):
+        return name, int(value)
+    kind = "a number" if name == "qps" else "a whole number"
+    raise CommandError(f"{text!r}: expected {kind} from 0, or none")
 
 
 def _queue_lines(parts: dict[str, Any]) -> list[str]:
@@ -63,7 +66,7 @@ def _queue_lines(parts: dict[str, Any]) -> list[str]:
     if parts["eta"]:
         lines.append(f"{'done in':10}{time_text(parts['eta'])}")
     lines += [
-        f"{name:10}{'yes' if value is True else f'{value:g}'}"
+        f"{name:10}{'yes' if value is True else f'{value:,.10g}'}"
         for name, value in parts["settings"].items()
     ]
     return lines
@@ -105,16 +108,24 @@ def top(options: argparse.Namespace, client: Client, output: Output) -> int:
             _print(stats, running, output)
         return DONE
     with Live(console=output.console, screen=True, auto_refresh=False) as live:
-        looks = itertools.islice(_looks(client, options.every), options.times or None)
-        for stats, running in looks:
-            live.update(_screen(stats, running, output.console.width), refresh=True)
+        for count in itertools.count(1):
+            try:
+                stats, running = next(_looks(client, 0))
+                shown = _screen(stats, running, output.console.width)
+            except Unreachable as error:  # it may come back
+                shown = Text(f"{error.detail} | Ctrl-C ends")
+            live.update(shown, refresh=True)
+            if count == options.times:
+                break
+            time.sleep(options.every)
     return DONE
 
 
 def _looks(client: Client, seconds: float) -> Iterator[tuple[dict[str, Any], list[Batch]]]:
     while True:
-        running = client.batches(status="running,queued")
-        yield client.stats(), list(itertools.islice(running, TOP_BATCHES))
+        states = ("running", "queued")
+        found = itertools.chain.from_iterable(client.batches(status=one) for one in states)
+        yield client.stats(), list(itertools.islice(found, TOP_BATCHES))
         time.sleep(seconds)
 
 

@@ -57,7 +57,8 @@ class Output:
     @property
     def is_asking(self) -> bool:
         """Whether a person can be asked."""
-        return sys.stdin.isatty() and self._err.isatty() and not self.is_json
+        is_read = self.form in (Form.TEXT, Form.PLAIN)
+        return sys.stdin.isatty() and self._err.isatty() and is_read
 
     def document(self, value: Any) -> None:
         """Write JSON: one document, in one line."""
@@ -97,8 +98,11 @@ class Output:
     def fail(self, error: CommandError, name: str) -> None:
         """Tell an error: one line, with what to do next; with JSON also as a document."""
         if self.is_json:
-            shown = {"code": error.code, "message": str(error), "hint": error.hint}
-            self.document({"error": {**shown, "exit": error.status}})
+            self.document({"error": error.shown})
+        self.complain(error, name)
+
+    def complain(self, error: CommandError, name: str) -> None:
+        """Tell an error to people, in one line."""
         hint = f"; {error.hint}" if error.hint else ""
         self._err.write(visible(f"{name}: {error}{hint}") + "\n")
         self._err.flush()

@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -83,7 +84,7 @@ def add_common(parser: argparse.ArgumentParser) -> None:
     add("--server", metavar="URL", help="the server's API (BULKWAV_SERVER)")
     files = [
         add("--token-file", metavar="FILE", help="file with the token (BULKWAV_TOKEN_FILE)"),
-        add("--ca", metavar="FILE", help="certificate authorities to trust, too (BULKWAV_CA)"),
+        add("--ca", metavar="FILE", help="authorities to trust, too (BULKWAV_SERVER_CA)"),
     ]
     for one in files:
         one.complete = FILE
@@ -152,6 +153,17 @@ def moment(text: str) -> str:
     if ago is None:
         return text
     return (datetime.now(UTC) - timedelta(seconds=ago)).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def number(text: str) -> float:
+    """A number greater than 0."""
+    try:
+        found = float(text)
+    except ValueError:
+        found = 0.0
+    if not 0 < found < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number greater than 0")
+    return found
 
 
 def positive(text: str) -> int:

@@ -30,7 +30,12 @@ def submit(options: argparse.Namespace, client: Client, output: Output) -> int:
         _told(answer, output)
     if not is_followed:
         return DONE
-    batch = follow(client, answer.task_id, output)
+    try:
+        batch = follow(client, answer.task_id, output)
+    except KeyboardInterrupt:
+        if output.form is Form.JSON:  # the only place where its id stands
+            output.document({"task_id": answer.task_id, "status": "unknown"})
+        raise
     if batch.status in ("done", "partial") and (options.into or options.extract):
         fetch(client, batch, options, output)
     elif output.form is Form.JSON:

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import cast
 
 import msgspec
@@ -66,23 +67,42 @@ def listed(options: argparse.Namespace, client: Client, output: Output) -> int:
 One = Callable[[Client, str], Batch]
 
 
-def each(
-    one: One, ids: Sequence[str], client: Client, output: Output
-) -> tuple[list[Batch], CommandError | None]:
-    """Do something with one batch after the other; an error does not keep the others from it.
+@dataclass
+class Each:
+    """What became of several batches."""
 
-    :returns: the batches, and the last error; the errors before it were told
-    """
-    found: list[Batch] = []
-    failed: CommandError | None = None
+    batches: list[Batch] = field(default_factory=list)
+    errors: list[tuple[str, CommandError]] = field(default_factory=list)
+
+    def told(self, output: Output) -> int:
+        """Write the documents, where JSON is asked for; returns the status of the last error.
+
+        :raises CommandError: the only one failed
+        """
+        if self.errors and len(self.batches) + len(self.errors) == 1:
+            raise self.errors[0][1]
+        if output.form is Form.JSONL:
+            for batch in self.batches:
+                output.document(batch)
+        elif output.is_json and not self.errors and len(self.batches) == 1:
+            output.document(self.batches[0])
+        elif output.is_json:
+            errors = [{"id": name, **error.shown} for name, error in self.errors]
+            output.document({"batches": self.batches, "errors": errors})
+        for _, error in self.errors:
+            output.complain(error, "bulkwav")
+        return self.errors[-1][1].status if self.errors else DONE
+
+
+def each(one: One, ids: Sequence[str], client: Client, output: Output) -> Each:
+    """Do something with one batch after the other; an error does not keep the others from it."""
+    found = Each()
     for task_id in ids:
         try:
-            found.append(one(client, task_id))
+            found.batches.append(one(client, task_id))
         except ClientError as error:
-            if failed is not None and not output.is_json:
-                output.fail(failed, "bulkwav")
-            failed = command_error(error)
-    return found, failed
+            found.errors.append((task_id, command_error(error)))
+    return found
 
 
 def show_briefly(batches: Sequence[Batch], client: Client, output: Output) -> None:
@@ -113,22 +133,13 @@ def _names(batches: Sequence[Batch], client: Client) -> Iterator[str]:
 
 def show(options: argparse.Namespace, client: Client, output: Output) -> int:
     """Show one batch, or several."""
-    found, failed = each(Client.batch, options.ids, client, output)
-    if failed is not None and output.form is Form.JSON:
-        raise failed
-    if output.form is Form.JSON:
-        output.document(found[0] if len(found) == 1 else {"batches": found})
-    elif output.form is Form.JSONL:
-        for batch in found:
-            output.document(batch)
-    elif output.form is Form.QUIET:
-        output.lines(batch.task_id for batch in found)
-    else:
-        for batch in found:
+    found = each(Client.batch, options.ids, client, output)
+    if output.form is Form.QUIET:
+        output.lines(_names(found.batches, client))
+    elif not output.is_json:
+        for batch in found.batches:
             output.lines(described(batch))
-    if failed is not None:
-        raise failed
-    return DONE
+    return found.told(output)
 
 
 def described(batch: Batch) -> list[str]:

@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import globalLogBeginner
 
 from twisted_bulk.commands.exits import DONE, FAILED, INTERRUPTED, CommandError
-from twisted_bulk.commands.output import Form, Output
+from twisted_bulk.commands.output import Output
 from twisted_bulk.errors import ConfigError
 from twisted_bulk.queue import Consumer, Functions, open_queue
 from twisted_bulk.system import logs
@@ -53,7 +53,8 @@ def work(options: argparse.Namespace, output: Output) -> int:
 def _run(reactor: Any, consumer: Consumer, until_empty: bool, output: Output) -> dict[str, int]:
     """Run the reactor until it is stopped; returns the queue's counts, with ``until_empty``."""
     use_monotonic_clock(reactor)
-    form = logs.as_text if output.form in (Form.TEXT, Form.PLAIN) else logs.as_line
+    is_read = sys.stderr.isatty() and not output.is_json
+    form = logs.as_text if is_read else logs.as_line
     observer = logs.Observer(logs.LogFile("-", sys.stderr), form)
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False, discardBuffer=True)
     left: dict[str, int] = {}

@@ -2,8 +2,9 @@
 
 A child is this module run as a program. It imports the function by its name, says so with an empty
 reply, and then answers one request after the other. A request is a length and a payload. The reply
-is a length, then ``+`` and the value as JSON, or ``-`` and the error. The child ends when its
-parent ends, also by ``kill -9`` and in the middle of a call: a thread waits for the pipe to end.
+is a length, then ``+`` and the value as JSON, ``-`` and the error, or ``!`` and what the function
+raised of task.py, as JSON. The child ends when its parent ends, also by ``kill -9`` and in the
+middle of a call: a thread waits for the pipe to end.
 """
 
 import importlib
@@ -19,9 +20,11 @@ from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
+from twisted.internet.defer import TimeoutError as DeadlinePassed
 from twisted.python.failure import Failure
 
 from twisted_bulk.calls.arguments import decode, encode_value
+from twisted_bulk.consumer.task import Fatal, GiveBack, Retry, TookTooLong
 from twisted_bulk.system.child_process import ChildProcess
 
 LENGTH = struct.Struct(">I")  # stands before each request and each reply
@@ -31,7 +34,7 @@ START_SECONDS = 60.0  # for a child to import its function
 ERROR_LENGTH = 500  # characters of an error in a reply
 
 
-class CallFailed(Exception):
+class FunctionFailed(Exception):
     """The function raised an error; the message has it."""
 
 
@@ -86,8 +89,10 @@ class _Child(ChildProcess):
             return
         if reply[:1] == b"+":
             calling.callback(reply[1:])
+        elif reply[:1] == b"!":
+            calling.errback(_raised(*json.loads(reply[1:])))
         else:
-            calling.errback(CallFailed(reply[1:].decode()))
+            calling.errback(FunctionFailed(reply[1:].decode()))
 
     def processExited(self, reason: Failure) -> None:
         # Not at the end of its pipes: a process that the child started may have them open.
@@ -123,8 +128,8 @@ class ChildPool(Service):
         """Run the function once; cancelling the call kills its process.
 
         :param timeout: seconds, from when the function is called; 0: any time
-        :raises DeadlinePassed: it took longer; its process is killed
-        :raises CallFailed: the function raised an error
+        :raises TookTooLong: it did; its process is killed
+        :raises FunctionFailed: the function raised an error
         :raises ProcessDied: the process ended
         """
         child = self._idle.pop() if self._idle else self._spawn()
@@ -135,7 +140,9 @@ class ChildPool(Service):
             calling.addTimeout(timeout, self._reactor)
         try:
             value = await calling
-        except CallFailed:
+        except DeadlinePassed:
+            raise TookTooLong() from None
+        except (FunctionFailed, Fatal, Retry, GiveBack):
             self._idle.append(child)
             raise
         self._idle.append(child)
@@ -155,6 +162,13 @@ class ChildPool(Service):
 
         child.ended.addCallback(ended)
         return child
+
+
+def _raised(kind: str, text: str, delay: float | None) -> Exception:
+    """What the function raised."""
+    if kind == "Fatal":
+        return Fatal(text)
+    return Retry(text, delay) if kind == "Retry" else GiveBack(text, delay or 0.0)
 
 
 def _load(module: str, name: str, path: str) -> Callable[..., Any]:
@@ -181,6 +195,10 @@ def _answer(function: Callable[..., Any], payload: bytes) -> bytes:
     try:
         asked = decode(payload)
         return b"+" + encode_value(function(*asked.args, **asked.kwargs))
+    except (Fatal, Retry, GiveBack) as raised:
+        kind = next(one for one in (Fatal, Retry, GiveBack) if isinstance(raised, one)).__name__
+        told = [kind, str(raised)[:ERROR_LENGTH], getattr(raised, "delay", None)]
+        return b"!" + json.dumps(told).encode()
     except Exception as error:
         return b"-" + f"{type(error).__name__}: {error}"[:ERROR_LENGTH].encode()
 

@@ -1,13 +1,14 @@
 """A consumer: a worker that calls any Python function, for users of the library."""
 
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
+from twisted_bulk.calls.declarations import Declarations, declare_all
 from twisted_bulk.calls.publisher import Publisher
 from twisted_bulk.consumer.acks import adopt
 from twisted_bulk.consumer.functions import FunctionCaller
@@ -26,6 +27,7 @@ from twisted_bulk.system.process import new_worker_id
 log = Logger()
 
 DEFAULT_BACKOFF = Backoff()
+DECLARE_SECONDS = 3600.0  # between two declarations, so that others know that they still hold
 MAINTAIN_SECONDS = 1.0  # between rounds of housekeeping in the queue
 
 
@@ -74,12 +76,13 @@ class Consumer(Runner):
         if isinstance(functions, Functions) and (threads is not None or processes):
             raise ValueError("threads and processes stand beside each function")
         found = functions_of(functions, threads=threads, processes=processes)
-        self._declared = {
-            name: msgspec.json.encode(one.declaration) for name, one in found.by_name.items()
-        }
+        self._declared = {name: one.declaration for name, one in found.by_name.items()}
+        self._declared_at = -DECLARE_SECONDS
         self._periodic = PeriodicCalls(queue, found.periodic)
         policy = Policy(timeout, backoff)
-        self._calls = FunctionCaller(found, reactor, slots=slots, policy=policy, freed=self.wake)
+        self._calls = FunctionCaller(
+            found, Declarations(queue), reactor, slots=slots, policy=policy, freed=self.wake
+        )
         given = {"max_doing": max_doing, "qps": qps}
         self._shared = {name: value for name, value in given.items() if value is not None}
         self._folder = Path(spool) if spool else None
@@ -105,7 +108,7 @@ class Consumer(Runner):
         """The queue that it works on."""
         return self._queue
 
-    @property
+    @cached_property
     def publisher(self) -> Publisher:
         """Queues calls of the functions."""
         return Publisher(self._queue)
@@ -132,7 +135,7 @@ class Consumer(Runner):
                 await adopt(self._queue, self._folder)
             except OSError as error:  # the jobs of these results are done again
                 log.error("results of earlier processes cannot be read: {error}", error=error)
-        await self._queue.declare(self._declared)
+        await self._declare()
         await self._queue.control(self._shared)
 
     async def empty(self, seconds: float = 0) -> None:
@@ -150,3 +153,9 @@ class Consumer(Runner):
     async def _maintain(self) -> None:
         await self._queue.maintain(*self._kept)
         await self._periodic.look()
+        if self._clock.seconds() - self._declared_at >= DECLARE_SECONDS:
+            await self._declare()
+
+    async def _declare(self) -> None:
+        await declare_all(self._queue, self._declared)
+        self._declared_at = self._clock.seconds()

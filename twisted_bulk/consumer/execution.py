@@ -1,15 +1,25 @@
 """One job: its function is run, and the queue is told how it ended."""
 
 from collections.abc import Callable
+from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.defer import TimeoutError as DeadlinePassed
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger, LogLevel
+from twisted.python.failure import Failure
 
 from twisted_bulk.consumer.acks import AckBuffer
-from twisted_bulk.consumer.task import Fatal, Function, GiveBack, Policy, Result, Retry, Task
+from twisted_bulk.consumer.task import (
+    Fatal,
+    Function,
+    GiveBack,
+    Policy,
+    Result,
+    Retry,
+    Task,
+    TookTooLong,
+)
 from twisted_bulk.errors import Unavailable
 from twisted_bulk.jobs.model import Ack, Job
 from twisted_bulk.jobs.protocol import JobQueue
@@ -67,17 +77,18 @@ class Execution:
             self._doubt()  # the next reserve also gives back what a lost reply left here
             await self._release(job, back.delay)
         except Retry as again:
-            await self._nack(job, str(again), again.delay)
+            pause = policy.backoff(job.attempt) if again.delay is None else again.delay
+            await self._nack(job, str(again), pause)
         except Fatal as fatal:
             await self._nack(job, str(fatal), 0.0, fatal=True)
-        except DeadlinePassed:
+        except TookTooLong:
             log.warn("job {job} took longer than {s} s", job=job.id, s=policy.timeout)
             late = f"took longer than {policy.timeout:g} s"
             await self._nack(job, late, policy.backoff(job.attempt))
         except Exception as error:
             log.failure(
-                "job {job} failed, attempt {attempt}", level=LogLevel.error, job=job.id,
-                attempt=job.attempt,
+                "job {job} failed, attempt {attempt}: {error}", level=LogLevel.error, job=job.id,
+                attempt=job.attempt, error=brief(error),
             )  # fmt: skip
             await self._nack(job, brief(error), policy.backoff(job.attempt))
         else:
@@ -91,7 +102,7 @@ class Execution:
         async def call() -> Result:
             return await self._function(task)
 
-        return await Deferred.fromCoroutine(call()).addTimeout(timeout, self._clock)
+        return await Deferred.fromCoroutine(call()).addTimeout(timeout, self._clock, _late)
 
     async def _release(self, job: Job, delay: float) -> None:
         try:
@@ -109,6 +120,11 @@ class Execution:
             except Unavailable:
                 await deferLater(self._clock, pause_after(AWAY_PAUSES, tries))
                 tries += 1
+
+
+def _late(result: Any, seconds: float) -> Any:
+    is_cancelled = isinstance(result, Failure) and result.check(CancelledError)
+    return Failure(TookTooLong()) if is_cancelled else result
 
 
 def brief(error: BaseException) -> str:

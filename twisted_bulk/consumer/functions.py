@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Awaitable, Callable
 from functools import partial
-from threading import Event
+from threading import Event, Thread
 from typing import Any, get_type_hints
 
 from twisted.application.service import Service
@@ -12,8 +12,8 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
 
-from twisted_bulk.calls.arguments import Call, decode, encode_value
-from twisted_bulk.calls.declarations import BadArguments
+from twisted_bulk.calls.arguments import Call, Payload, decode, encode_value
+from twisted_bulk.calls.declarations import BadArguments, Declarations
 from twisted_bulk.consumer.child_processes import ChildPool
 from twisted_bulk.consumer.registry import Functions, Registered
 from twisted_bulk.consumer.task import Fatal, GiveBack, Policy, Result, Task
@@ -21,6 +21,7 @@ from twisted_bulk.jobs.model import Job
 
 log = Logger()
 
+MIN_GIVE_BACK_SECONDS = 1.0  # before a call that its function gave back is taken again
 UNKNOWN_SECONDS = 5.0  # before a call whose function is not here is looked at again
 
 
@@ -37,6 +38,24 @@ def is_async(function: Callable[..., Any]) -> bool:
     return isinstance(origin, type) and issubclass(origin, Deferred | Awaitable)
 
 
+class _DaemonThread(Thread):
+    """A thread that ends with the process, whatever it does."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options, daemon=True)
+
+
+class _Threads(ThreadPool):
+    """Threads that do not keep the process from ending."""
+
+    threadFactory = _DaemonThread  # type: ignore[assignment]
+
+
+def _later(back: GiveBack) -> GiveBack:
+    """What a function raised, with a pause: it would be called again at once."""
+    return GiveBack(str(back), max(back.delay, MIN_GIVE_BACK_SECONDS))
+
+
 def _policy(one: Registered, default: Policy) -> Policy:
     timeout = default.timeout if one.timeout is None else one.timeout
     # A child has its own clock: its start is no part of a call.
@@ -50,9 +69,10 @@ class FunctionCaller(Service):
     child processes. Cancelling stops a coroutine and kills a process. A thread cannot be stopped:
     its value is dropped, and its slot is taken until it ends (``left`` counts these).
 
-    A job whose arguments do not fit fails for good. One whose function is not among ``functions``
-    is given back: a consumer of another version may have it.
+    A job whose arguments do not fit fails for good, unless they fit what a consumer of another
+    version has declared: then it is given back, and so is one whose function is not here.
 
+    :param declarations: of all consumers of the queue
     :param policy: of the functions that have none of their own
     :param freed: called when a slot of a thread that was left is free again
     """
@@ -60,6 +80,7 @@ class FunctionCaller(Service):
     def __init__(
         self,
         functions: Functions,
+        declarations: Declarations,
         reactor: Any,
         *,
         slots: int,
@@ -67,6 +88,12 @@ class FunctionCaller(Service):
         freed: Callable[[], object] = lambda: None,
     ) -> None:
         self._functions = functions.by_name
+        self._declarations = declarations
+        self._threaded = {
+            one.name
+            for one in self._functions.values()
+            if (not is_async(one.function) if one.threads is None else one.threads)
+        }
         self._policies = {one.name: _policy(one, policy) for one in self._functions.values()}
         self._default = policy
         self._freed = freed
@@ -77,7 +104,7 @@ class FunctionCaller(Service):
             for one in self._functions.values()
             if one.processes
         }
-        self._threads = ThreadPool(0, slots, "calls")
+        self._threads = _Threads(0, slots, "calls")
         self._unknown: set[str] = set()
 
     def startService(self) -> None:
@@ -90,7 +117,8 @@ class FunctionCaller(Service):
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
-        self._reactor.callInThread(self._threads.stop)
+        # A thread that hangs must not keep the reactor, or the process, from ending.
+        Thread(target=self._threads.stop, daemon=True).start()
         for pool in self._pools.values():
             await pool.stopService()
 
@@ -109,17 +137,35 @@ class FunctionCaller(Service):
         except ValueError as error:
             raise Fatal(f"not a call: {error}") from None
         found = self._find(asked.function)
+        await self._check(found, Call(tuple(asked.args), asked.kwargs))
         try:
-            found.declaration.check(found.name, Call(tuple(asked.args), asked.kwargs))
-        except BadArguments as error:
-            raise Fatal(f"bad_arguments: {error}") from None
+            return Result(data=await self._run(found, asked, task.job.payload))
+        except GiveBack as back:
+            raise _later(back) from None
+
+    async def _run(self, found: Registered, asked: Payload, payload: bytes) -> bytes:
+        """Call the function; returns its value as bytes."""
         if found.name in self._pools:
-            timeout = self._policies[found.name].timeout
-            return Result(data=await self._pools[found.name].call(task.job.payload, timeout))
+            return await self._pools[found.name].call(payload, self._policies[found.name].timeout)
         call = partial(found.function, *asked.args, **asked.kwargs)
-        is_threaded = not is_async(found.function) if found.threads is None else found.threads
-        value = await (self._in_thread(self._threads, call) if is_threaded else maybeDeferred(call))
-        return Result(data=encode_value(value))
+        if found.name in self._threaded:
+            return encode_value(await self._in_thread(self._threads, call))
+        return encode_value(await maybeDeferred(call))
+
+    async def _check(self, found: Registered, asked: Call) -> None:
+        """See that the arguments of a call fit its function.
+
+        :raises Fatal: they fit neither it nor what another version of it has declared
+        :raises GiveBack: they fit another version
+        """
+        try:
+            found.declaration.check(found.name, asked)
+        except BadArguments as error:
+            try:
+                await self._declarations.find(found.name, [asked])
+            except BadArguments:
+                raise Fatal(f"bad_arguments: {error}") from None
+            raise GiveBack(f"for another version: {error}", UNKNOWN_SECONDS) from None
 
     def _find(self, name: str) -> Registered:
         """The function of a job; without a name it is the only one.

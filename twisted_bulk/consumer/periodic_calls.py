@@ -1,6 +1,7 @@
 """Queues calls at fixed times when they are due; in all processes together, each once."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 from twisted.logger import Logger
 
@@ -59,7 +60,8 @@ class PeriodicCalls:
             if due > now:
                 return
             if begin > before:
-                log.warn("calls of {name} before {then} are left out", name=one.name, then=due)
+                then = datetime.fromtimestamp(due, UTC).isoformat()
+                log.warn("calls of {name} before {then} are left out", name=one.name, then=then)
             payload = encode(one.function, one.call)
             work = work_of(f"cron-{one.name}-{due}", payload, one.options)
             if not await self._queue.enqueue_due(one.name, one.key, before, due, work):

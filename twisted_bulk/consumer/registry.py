@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from twisted_bulk.calls.arguments import Call
+from twisted_bulk.calls.arguments import Call, encode
 from twisted_bulk.calls.cron import Periodic
 from twisted_bulk.calls.declarations import Declaration, declare
 from twisted_bulk.consumer.task import Backoff
@@ -74,7 +74,12 @@ class Functions:
         )  # fmt: skip
 
     def register(self, name: str | None = None, **options: Any) -> Callable[[_F], _F]:
-        """A decorator with the parameters of :meth:`add`: ``@functions.register(tries=5)``."""
+        """A decorator with the parameters of :meth:`add`: ``@functions.register(tries=5)``.
+
+        :raises TypeError: it stands without brackets
+        """
+        if callable(name):
+            raise TypeError("write @functions.register(), with brackets")
 
         def decorate(function: _F) -> _F:
             self.add(function, name, **options)
@@ -124,6 +129,7 @@ class Functions:
             raise ValueError(f"there are calls at fixed times named {entry!r} already")
         new = Periodic(entry, found.name, line, zone, call, found.declaration.options)
         found.declaration.check(found.name, call)
+        encode(found.name, call)
         self.periodic.append(new)
 
 

@@ -9,10 +9,17 @@ from twisted.internet.defer import Deferred
 from twisted_bulk.jobs.model import Job
 
 
-class Retry(Exception):
-    """Raised by a job's function: the attempt failed; again after ``delay`` s."""
+class TookTooLong(Exception):
+    """The function took longer than its policy allows."""
 
-    def __init__(self, error: str, delay: float) -> None:
+
+class Retry(Exception):
+    """Raised by a job's function: the attempt failed; again after ``delay`` s.
+
+    :param delay: None: as the backoff says
+    """
+
+    def __init__(self, error: str, delay: float | None = None) -> None:
         super().__init__(error)
         self.delay = delay
 
@@ -49,7 +56,7 @@ class Policy:
 
     :param timeout: seconds that the function may take; 0: any time
     :param backoff: the pause before the next attempt
-    :param has_own_clock: the function itself raises DeadlinePassed when it took longer
+    :param has_own_clock: the function itself raises TookTooLong
     """
 
     timeout: float = 0.0

@@ -27,13 +27,13 @@ from twisted_bulk.http_client.redirects import Hop, first, following
 from twisted_bulk.http_client.response import (
     WHOLE_STATUSES,
     explain,
-    is_cancelled,
     is_whole,
     mark,
     refusal,
     total_from,
     validator,
 )
+from twisted_bulk.system.tcp import is_cancelled
 from twisted_bulk.system.urls import host_of
 
 

@@ -21,10 +21,10 @@ from twisted_bulk.http_client.response import (
     WHOLE_STATUSES,
     explain,
     header,
-    is_cancelled,
     refusal,
     whole_length,
 )
+from twisted_bulk.system.tcp import is_cancelled
 
 MAX_STALE = 8  # kept connections of one question that turn out to be closed
 ONE_BYTE = {"Range": "bytes=0-0"}

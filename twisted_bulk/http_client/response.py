@@ -9,7 +9,6 @@ from http import HTTPStatus
 
 from OpenSSL import SSL
 from twisted.internet import error
-from twisted.internet.defer import CancelledError
 from twisted.python.failure import Failure
 from twisted.web.http import stringToDatetime
 from twisted.web.iweb import IResponse
@@ -167,11 +166,6 @@ def refusal(response: IResponse, retry_on: Collection[int] = ()) -> MemberError:
         detail += ": the file is not ready"
     may_pass = status == 202 or wait is not None or status in retry_on
     return MemberError("http_error", detail, retry_after=wait, answered=status, retry=may_pass)
-
-
-def is_cancelled(broken: Exception) -> bool:
-    """Whether this program ended the connection, for example after a timeout."""
-    return any(reason.check(CancelledError) for reason in getattr(broken, "reasons", ()))
 
 
 def explain(failure: Failure) -> MemberError:

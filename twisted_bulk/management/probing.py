@@ -3,10 +3,12 @@
 import re
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import TimeoutError as DeadlinePassed
 from twisted.internet.interfaces import IReactorTime
 
 from twisted_bulk.batch.masks import show
@@ -99,20 +101,21 @@ class Probing:
         }
 
     async def _ask(self, order: Order, members: list[Member]) -> _Told:
-        told, end = _Told(), self._clock.seconds() + SECONDS
+        told = _Told()
         by_host: dict[str, deque[Member]] = {}
         for member in members:
             by_host.setdefault(_host(member), deque()).append(member)
         lanes = deque(lane for lane in by_host.values() for _ in range(MAX_OF_HOST))
 
         async def work() -> None:
-            while lanes and self._clock.seconds() < end:
+            while lanes:
                 lane = lanes.popleft()
-                while lane and self._clock.seconds() < end:
+                while lane:
                     await self._ask_one(lane.popleft(), order, told)
 
         workers = [Deferred.fromCoroutine(work()) for _ in range(MAX_AT_ONCE)]
-        await gatherResults(workers, consumeErrors=True)
+        with suppress(DeadlinePassed):  # those that are asked then do not count
+            await gatherResults(workers, consumeErrors=True).addTimeout(SECONDS, self._clock)
         return told
 
     async def _ask_one(self, member: Member, order: Order, told: _Told) -> None:

@@ -56,7 +56,9 @@ def replace_file(path: Path, content: bytes) -> None:
     new.rename(path)
 
 
-def lock(path: Path, *, wait: bool = False, create: bool = True, flags: int = 0) -> int:
+def lock(
+    path: Path, *, wait: bool = False, create: bool = True, flags: int = 0, mode: int = 0o600
+) -> int:
     """Open ``path`` and lock it (flock(2)) for as long as the descriptor is open.
 
     The lock ends with the process, however that ends.
@@ -64,13 +66,14 @@ def lock(path: Path, *, wait: bool = False, create: bool = True, flags: int = 0)
     :param wait: wait for the lock; else fail if another has it
     :param create: make the file if there is none
     :param flags: further flags of open(2)
+    :param mode: of a new file, before the umask
     :returns: the descriptor, which the caller closes
     :raises BlockingIOError: another has the lock
     :raises FileNotFoundError: there is no file, and none was to be made
     """
     flags |= os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0)
     for _ in range(MAX_OPENS):
-        descriptor = os.open(path, flags, 0o600)
+        descriptor = os.open(path, flags, mode)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             if is_at(descriptor, path):  # else its last owner removed it meanwhile

@@ -1,9 +1,10 @@
-"""Saves system calls of a TCP transport within one turn of the reactor."""
+"""Twisted's TCP transports: fewer system calls within one turn of the reactor; who ended one."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from twisted.internet.defer import CancelledError
 from twisted.internet.tcp import Connection
 
 
@@ -57,3 +58,8 @@ def steady(transport: Any) -> Iterator[None]:
         del vars(transport)["stopReading"], vars(transport)["startReading"]
         if not reading:
             transport.stopReading()
+
+
+def is_cancelled(broken: Exception) -> bool:
+    """Whether this program ended a request of Twisted's client, for example after a time-out."""
+    return any(reason.check(CancelledError) for reason in getattr(broken, "reasons", ()))
