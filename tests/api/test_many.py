@@ -7,6 +7,7 @@ from io import BytesIO
 from typing import Any
 
 import msgspec
+from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
 from tests.support.api import BATCH, ApiTestCase, decoded
@@ -308,6 +309,20 @@ class ManyTests(ApiTestCase):
         self.assertEqual((found["probe"]["asked"], found["probe"]["bytes"]), (2, 20_000))
         for wrong in ("0", "1001", "x", "-1", "9" * 30):
             await self.refused(400, "invalid_request", "POST", path + wrong, {"download": urls})
+        self.patch(probing, "SECONDS", 0.1)
+        self.sizes[urls[3]] = Deferred()  # a source that never answers keeps nobody waiting
+        _, found, _ = await self.call("POST", f"{path}1000", {"download": urls[:6]})
+        self.assertEqual((found["probe"]["asked"], found["probe"]["bytes"]), (5, 12_000))
+        self.assertEqual(self.management.probing._running, 0)
+        self.patch(probing, "SECONDS", 60.0)
+        self.sizes[urls[3]] = Deferred()
+        asking = Deferred.fromCoroutine(self.call("POST", f"{path}1000", {"download": [urls[3]]}))
+        while not self.management.probing._running:
+            await deferLater(reactor, 0.01)
+        asking.cancel()  # the client goes away: nobody is asked any more
+        while self.management.probing._running:
+            await deferLater(reactor, 0.01)
+        self.failureResultOf(asking)
         self.management.probing._running = probing.MAX_CHECKS
         await self.refused(503, "unavailable", "POST", f"{path}2", {"download": urls})
 

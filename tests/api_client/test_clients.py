@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from standardwebhooks.webhooks import Webhook
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from twisted.web.client import Agent
@@ -195,6 +198,41 @@ class AsyncClientTests(TestCase):
         await self.both(url, lambda client: client.cancel("x"), patience=5)
         self.assertEqual(len(asked), 2)  # once by each
 
+    async def test_cancelled(self) -> None:
+        """A call that its caller cancels ends at once, and is not made again."""
+        gate = threading.Event()
+        self.addCleanup(gate.set)
+        asked: list[str] = []
+
+        class Handler(thread_server.Handler):
+            def do_GET(self) -> None:
+                asked.append(self.path)
+                gate.wait(20)
+
+            do_POST = do_GET
+
+        server = thread_server.Server(Handler)
+        self.addCleanup(server.close)
+        client = AsyncClient(server.url, patience=60, reactor=reactor, agent=Agent(reactor))
+        for call in (client.batch("x"), client.wait("x"), client.submit(["http://h/"])):
+            asked.clear()
+            calling = Deferred.fromCoroutine(call)
+            while not asked:
+                await deferLater(reactor, 0.01)
+            calling.cancel()
+            with self.assertRaises(CancelledError):
+                await calling
+            await deferLater(reactor, 0.3)
+            self.assertEqual(len(asked), 1)
+
+    def test_forked(self) -> None:
+        """A child process does not use its parent's connections."""
+        transport = BlockingTransport(5.0)
+        pool = transport._pool("http://h/")
+        self.assertIs(transport._pool("http://h/"), pool)
+        self.patch(os, "getpid", lambda: 1)
+        self.assertIsNot(transport._pool("http://h/"), pool)
+
     def test_servers(self) -> None:
         """URLs of servers, short and wrong ones."""
         for text, url in (
@@ -317,6 +355,26 @@ class ExtractionTests(SynchronousTestCase):
                 archive.writestr(name, "x")
             self.assertRaises(DownloadFailed, extract, [path], self.folder / "out")
         self.assertFalse((self.folder / "x").exists())
+
+    def test_other_manifests(self) -> None:
+        """A manifest of another batch, or a file of that name, stays; one of this batch goes on."""
+
+        def lines(*urls: str) -> str:
+            return json.dumps([{"url": u, "status": "", "code": "", "sha256": ""} for u in urls])
+
+        target = self.folder / "m"
+        target.mkdir()
+        (target / "manifest.json").write_text("mine")
+        first = self.zip("one.part001.zip", **{"manifest.part001.json": lines("a", "b")})
+        extract([first], target)
+        self.assertEqual((target / "manifest.json").read_text(), "mine")
+        self.assertEqual(len(json.loads((target / "manifest one.json").read_text())), 2)
+        (target / "manifest.json").unlink()
+        extract([first], target)
+        extract([self.zip("two.zip", **{"manifest.json": lines("c")})], target)
+        extract([self.zip("one.zip", **{"manifest.json": lines("a", "b", "d")})], target)
+        self.assertEqual(len(json.loads((target / "manifest.json").read_text())), 3)
+        self.assertEqual(len(json.loads((target / "manifest two.json").read_text())), 1)
 
     def test_not_a_manifest(self) -> None:
         """A JSON file that is the last one, and no manifest, is a file."""

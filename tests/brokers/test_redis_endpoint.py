@@ -27,6 +27,7 @@ from twisted_bulk.dialing.guard import Guard
 from twisted_bulk.errors import MemberError, QueueUnavailable
 from twisted_bulk.jobs.model import Work
 from twisted_bulk.jobs.scripted import ScriptedQueue
+from twisted_bulk.queue import SyncPublisher
 
 
 class Connected(TestCase):
@@ -54,11 +55,16 @@ class SentinelTests(Connected):
         for n in range(100):
             await queue.enqueue([Work(id=f"{n}", payload=b"x")])
             accepted.append(f"{n}")
+        publisher = SyncPublisher(servers.url, "sync", timeout=30)
+        self.addCleanup(publisher.close)
+        await deferToThread(publisher.push, 1)
         heard: list[bool] = []
         queue.listen(lambda: heard.append(True))
         await deferToThread(servers.fail_over)
         jobs = (await eventually(lambda: queue.reserve("w", 500), 30)).jobs
         self.assertEqual([job.id for job in jobs], accepted)
+        await deferToThread(publisher.push, 2)
+        self.assertEqual((await deferToThread(publisher.stats)).counts["todo"], 2)
         heard.clear()
         await eventually(lambda: queue.enqueue([Work(id="more", payload=b"x")]), 30)
         while not heard:
@@ -148,6 +154,20 @@ class TlsTests(Connected):
         ca = f"{self.folder}/cert.pem"
         redis = self.connect(f"rediss://:pw@localhost:{self.port}/2?ca={ca}")
         self.assertEqual(await redis.command("PING"), b"PONG")
+        await self.both_ways(f"rediss://:pw@localhost:{self.port}/2?ca={ca}", "")
+        await self.both_ways(
+            f"rediss://:pw@127.0.0.1:{self.port}/2?ca={ca}", "certificate|match|verify"
+        )
+
+    async def both_ways(self, url: str, wrong: str) -> None:
+        """A server whose name is not in its certificate is refused by a publisher as well."""
+        publisher = SyncPublisher(url, timeout=0.2)
+        self.addCleanup(publisher.close)
+        if not wrong:
+            await deferToThread(publisher.push, 1)
+            return
+        with self.assertRaisesRegex(QueueUnavailable, wrong):
+            await deferToThread(publisher.push, 1)
 
     async def test_untrusted(self) -> None:
         """Nothing is sent to a server that cannot prove who it is."""

@@ -1,10 +1,14 @@
 """A Redis without memory."""
 
+from twisted.internet.threads import deferToThread
+
 from tests.support.brokers import OnRedis
 from tests.support.queues import QueueTestCase
+from tests.support.redis_servers import shared_redis
 from twisted_bulk.errors import QueueFull
 from twisted_bulk.jobs.model import Ack, Acked
 from twisted_bulk.jobs.scripts import SCRIPTS
+from twisted_bulk.queue import SyncPublisher
 
 
 class FullServerTests(OnRedis, QueueTestCase):
@@ -17,6 +21,8 @@ class FullServerTests(OnRedis, QueueTestCase):
         try:
             with self.assertRaises(QueueFull):
                 await self.put("f")
+            with self.assertRaises(QueueFull):
+                await deferToThread(SyncPublisher(shared_redis().url, "parts").push, 1)
             jobs = await self.take()
             self.assertEqual(len(jobs), 5)
             self.assertFalse((await self.queue.beat("w1", [(job, 1, b"p") for job in jobs])).lost)

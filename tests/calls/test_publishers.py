@@ -14,6 +14,8 @@ from tests.support.brokers import Broker, OnMemory, OnRedis, OnSqlite
 from tests.support.daemon import environment
 from tests.support.reactor import reactor
 from tests.support.redis_servers import shared_redis
+from twisted_bulk.calls import declarations
+from twisted_bulk.calls.declarations import declare, declare_all
 from twisted_bulk.calls.publisher import CallFailed, NoSuchCall, Publisher
 from twisted_bulk.consumer import runner
 from twisted_bulk.consumer.consumer import Consumer
@@ -137,6 +139,30 @@ class PublisherSuite(PublisherTestCase):
         with self.assertRaises(ValueError):
             await publisher.options(tries=1).push(1)
         self.assertEqual((work[0].tries, work[0].priority, bool(work[0].digest)), (1, 3, True))
+
+    async def test_versions(self) -> None:
+        """A call for a newer version of a function is left to it; old declarations are none."""
+
+        @self.functions.register("f")
+        def older(a: int) -> int:
+            return a
+
+        consumer = self.consume()
+        while not await self.queue.declared():
+            await self.queue.pause(0.01)
+        newer = {"f": declare(lambda a, b: None, {})}
+        await declare_all(self.queue, newer)
+        queued = await Publisher(self.queue, "f").push(1, 2)
+        while not (await self.queue.stats()).counts["later"]:
+            await self.queue.pause(0.01)
+        record = await self.queue.job(queued.id)
+        assert record is not None
+        self.assertEqual((record.state, record.tries), ("later", 0))
+        await consumer.stopService()
+        with self.assertRaises(BadArguments):
+            await Publisher(self.queue, "f").push(1)
+        self.patch(declarations, "DECLARED_SECONDS", -1.0)
+        await Publisher(self.queue, "f").push(1)
 
     async def test_checked(self) -> None:
         """Arguments and names that no consumer has are refused; a newer consumer is noticed."""

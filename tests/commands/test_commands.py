@@ -143,7 +143,7 @@ class SubcommandTests(CommandTestCase):
             content = Path(one["path"]).read_bytes()
             self.assertEqual(hashlib.sha256(content).hexdigest(), one["sha256"])
         self.assertEqual(self.good("retry", "a", "--check")["retried"], 1)
-        self.assertEqual(self.good("retry", "a", "--watch", status=0)["run"], 2)
+        self.assertEqual(self.good("retry", "a", "--watch", status=3)["run"], 2)
         checked = self.good("submit", str(self.folder / "a.txt"), "--check", "--probe=9", status=3)
         self.assertEqual((checked["total"], checked["probe"]["sized"]), (7, 6))
         self.assertEqual(self.good("queue", "pause")["settings"], {"paused": True})
@@ -212,6 +212,29 @@ class SubcommandTests(CommandTestCase):
         self.assertEqual([line.split("\t")[:2] for line in ended.out.splitlines()],
                          [["c", "cancelled"], ["d", "cancelled"]])  # fmt: skip
         self.assertIn("there is no batch none", ended.err)
+        told = self.call("show", "c", "none", "d", "--json")
+        self.assertEqual([one["task_id"] for one in told.json["batches"]], ["c", "d"])
+        self.assertEqual([one["id"] for one in told.json["errors"]], ["none"])
+        self.assertEqual(told.status, 6)
+
+    def test_numbers(self) -> None:
+        """Numbers that mean nothing are refused by one line, before anything is called."""
+        for words in (
+            "queue set max_doing=0.5", "queue set qps=nan", "queue set cap=-1", "list --limit 0",
+            "top --every -1", "worker a:b --qps 0", "worker a:b --slots x",
+            "submit f --expires 3y", "submit f --probe 5", "worker a:b --drain nan",
+        ):  # fmt: skip
+            ended = run(*words.split(), "--server=http://127.0.0.1:1")
+            self.assertEqual((ended.status, ended.err.count("\n")), (2, 1), (words, ended))
+
+    def test_full_output(self) -> None:
+        """An output that takes nothing more is told in one line."""
+        done = subprocess.run(
+            [*RUN, "list", "--json", *self.server()], env=environment(), text=True, timeout=30,
+            stdout=open("/dev/full", "w"), stderr=subprocess.PIPE, check=False,  # noqa: SIM115
+        )  # fmt: skip
+        self.assertEqual(done.returncode, 1)
+        self.assertEqual(done.stderr, "bulkwav list: the output: No space left on device\n")
 
 
 class GetTests(CommandTestCase):

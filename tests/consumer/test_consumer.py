@@ -186,6 +186,29 @@ class FunctionTests(OnMemory, ConsumerTestCase):
         value = await self.call(functions.add, 1, processes=True, timeout=SLOW_START / 2)
         self.assertEqual(value, 2)
 
+    async def test_ends_in_processes(self) -> None:
+        """What a function raises for its consumer means the same in a child process."""
+        self.consume(functions.raise_task, processes=True)
+        publisher = self.queue.publisher
+        queued = {kind: (await publisher.push(kind)).id for kind in ("fatal", "retry", "back")}
+        record = await self.ended(queued["fatal"])
+        self.assertEqual((record.why, record.error, record.tries), ("fatal", "no luck", 1))
+        while (await self.queue.stats()).counts["later"] < 2:
+            await deferLater(reactor, 0.01)
+        for kind, tries, error in (("retry", 1, "busy"), ("back", 0, "")):
+            record_of = await self.queue.job(queued[kind])
+            assert record_of is not None
+            self.assertEqual((record_of.tries, record_of.error), (tries, error), kind)
+
+    async def test_own_time_out(self) -> None:
+        """A time-out of the function's own is an error as any other."""
+
+        async def late() -> None:
+            raise TimeoutError("mine")
+
+        record = await self.fails(late)
+        self.assertEqual(record.error, "TimeoutError: mine")
+
     async def test_process_dies(self) -> None:
         """A call that ends its process has failed; the next one gets another process."""
         record = await self.fails(functions.die, 3, processes=True)

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 from treq.client import HTTPClient
+from twisted.internet.defer import Deferred
 from twisted.web.client import Agent
 
 from tests.support.reactor import reactor
@@ -57,7 +58,7 @@ class ApiTestCase(RedisTestCase):
 
     def serve(self, redis: Redis, request_rate: int = 0, access: Access | None = None) -> None:
         self.deleted: list[str] = []
-        self.sizes: dict[str, int | MemberError | None] = {}  # by URL, as sources tell them
+        self.sizes: dict[str, Any] = {}  # by URL, as sources tell them: also errors and Deferreds
         self.queue = GroupQueue(redis, "parts", 200_000, ScriptedQueue(redis, "calls"))
         self.folders = DataFolders(Path(tempfile.mkdtemp(prefix="bw")))
         self.management = manage(
@@ -89,7 +90,11 @@ class ApiTestCase(RedisTestCase):
         found = self.sizes.get(member.url, 1000)
         if isinstance(found, MemberError):
             raise found
-        return found
+        if isinstance(found, Deferred):
+            await found
+            return None
+        size: int | None = found
+        return size
 
     async def call(
         self, method: str, path: str, body: Any = None, **headers: str

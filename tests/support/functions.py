@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater, react
 
 from twisted_bulk.consumer.consumer import Consumer
+from twisted_bulk.consumer.task import Fatal, GiveBack, Retry
 from twisted_bulk.queue import open_queue
 
 
@@ -31,6 +32,15 @@ def hang(path: str) -> None:
     Path(path).write_text(str(os.getpid()))
     while True:
         time.sleep(0.1)
+
+
+def raise_task(kind: str) -> None:
+    """Raise what consumers know."""
+    raise {
+        "fatal": Fatal("no luck"),
+        "retry": Retry("busy", 300),
+        "back": GiveBack("not here", 300),
+    }[kind]
 
 
 def fail(word: str) -> None:

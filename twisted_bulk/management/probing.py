@@ -3,12 +3,10 @@
 import re
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from twisted.internet.defer import Deferred, gatherResults
-from twisted.internet.defer import TimeoutError as DeadlinePassed
+from twisted.internet.defer import CancelledError, Deferred, FirstError, gatherResults
 from twisted.internet.interfaces import IReactorTime
 
 from twisted_bulk.batch.masks import show
@@ -114,8 +112,22 @@ class Probing:
                     await self._ask_one(lane.popleft(), order, told)
 
         workers = [Deferred.fromCoroutine(work()) for _ in range(MAX_AT_ONCE)]
-        with suppress(DeadlinePassed):  # those that are asked then do not count
-            await gatherResults(workers, consumeErrors=True).addTimeout(SECONDS, self._clock)
+
+        def stop() -> None:
+            for worker in workers:
+                worker.cancel()
+
+        timer = self._clock.callLater(SECONDS, stop)
+        try:
+            await gatherResults(workers, consumeErrors=True)
+        except FirstError as error:
+            # Members that are asked when the time is over do not count.
+            if timer.active() or not error.subFailure.check(CancelledError):
+                error.subFailure.raiseException()
+        finally:
+            if timer.active():
+                timer.cancel()
+            stop()
         return told
 
     async def _ask_one(self, member: Member, order: Order, told: _Told) -> None:
