@@ -17,6 +17,7 @@ from twisted_bulk.calls.declarations import BadArguments, Declarations
 from twisted_bulk.consumer.child_processes import ChildPool
 from twisted_bulk.consumer.registry import Functions, Registered
 from twisted_bulk.consumer.task import Fatal, GiveBack, Policy, Result, Task
+from twisted_bulk.errors import Unavailable
 from twisted_bulk.jobs.model import Job
 
 log = Logger()
@@ -165,6 +166,8 @@ class FunctionCaller(Service):
                 await self._declarations.find(found.name, [asked])
             except BadArguments:
                 raise Fatal(f"bad_arguments: {error}") from None
+            except Unavailable:
+                raise GiveBack("the queue is away", UNKNOWN_SECONDS) from None
             raise GiveBack(f"for another version: {error}", UNKNOWN_SECONDS) from None
 
     def _find(self, name: str) -> Registered:
