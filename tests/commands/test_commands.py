@@ -13,11 +13,14 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from twisted.trial.unittest import SynchronousTestCase
+
 from tests.support.daemon import ROOT, Daemon, environment
 from tests.support.daemon_case import DaemonTestCase, until
 from tests.support.redis_servers import free_port
 from twisted_bulk.commands import main as program
 from twisted_bulk.commands.command_table import COMMANDS
+from twisted_bulk.queue import SyncPublisher
 
 TOKENS = {"boss": "admin", "eye": "read"}
 #: With the usual answer to SIGINT, which a shell's background job would ignore.
@@ -310,3 +313,59 @@ class GetTests(CommandTestCase):
             env=environment(), capture_output=True, text=True, cwd=ROOT, timeout=60, check=True,
         )  # fmt: skip
         self.assertEqual((piped.stdout, piped.stderr), ("0\n", ""))
+
+
+class WorkerTests(SynchronousTestCase):
+    """``bulkwav worker``."""
+
+    def start(self, *words: str) -> "subprocess.Popen[str]":
+        return subprocess.Popen(
+            [*RUN, "worker", *words], env=environment(), cwd=self.folder, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+
+    def setUp(self) -> None:
+        self.folder = tempfile.mkdtemp(prefix="bw")
+        self.queue = f"sqlite://{self.folder}/queue.db"
+
+    def test_hanging_thread(self) -> None:
+        """A call that hangs in a thread keeps nobody from stopping the worker."""
+        mark = Path(self.folder) / "hangs"
+        with SyncPublisher(self.queue) as publisher:
+            job = publisher.push(str(mark))
+            worker = self.start(
+                "tests.support.functions:hang", "--queue", self.queue, "--drain=0.2"
+            )
+            until(mark.exists)
+            worker.send_signal(signal.SIGTERM)
+            _, err = worker.communicate(timeout=20)
+            self.assertEqual(worker.returncode, 0, err)
+            record = publisher.job(job.id)
+            assert record is not None
+            self.assertEqual(record.state, "todo")  # given back
+
+    def test_until_empty(self) -> None:
+        """It can end when nothing is left to do, and says what became of it."""
+        with SyncPublisher(self.queue) as publisher:
+            jobs = publisher.push_many([1, 2])
+            worker = self.start(
+                "tests.support.functions:add", "--queue", self.queue, "--until-empty", "--json"
+            )
+            out, _ = worker.communicate(timeout=30)
+            self.assertEqual((worker.returncode, json.loads(out)["counts"]["done"]), (0, 2))
+            self.assertEqual([publisher.result(job) for job in jobs], [2, 3])
+
+    def test_mistakes(self) -> None:
+        """Each is one line, that says what was probably meant."""
+        for words, meant in (
+            ("tests.support.functoins:add --queue memory:", "there is no module"),
+            ("tests.support.functions:ad --queue memory:", "did you mean add?"),
+            ("tests.support.functions:time --queue memory:", "'time' is no function"),
+            ("tests.support.functions --queue memory:", "expected module:function"),
+            ("tests.support.functions:add", "which queue?"),
+            ("tests.support.functions:add --queue foo://x", "there is no such broker"),
+            ("tests.support.functions:add --queue memory: --no-run 25:00", "--no-run: expected"),
+        ):
+            ended = run("worker", *words.split())
+            self.assertEqual((ended.status, ended.err.count("\n")), (2, 1), ended)
+            self.assertIn(meant, ended.err)
