@@ -376,6 +376,21 @@ class ExtractionTests(SynchronousTestCase):
         self.assertEqual(len(json.loads((target / "manifest.json").read_text())), 3)
         self.assertEqual(len(json.loads((target / "manifest two.json").read_text())), 1)
 
+    def test_broken(self) -> None:
+        """A zip that is none, damaged or encrypted is told as an error of the download."""
+        path = self.zip("x.zip", a="content" * 99)
+        whole = path.read_bytes()
+        broken = [b"no zip", whole[:-30], whole.replace(b"content", b"CONTENT", 1)]
+        broken.append(whole[:6] + b"\x01" + whole[7:])
+        at = whole.index(b"PK\x01\x02") + 8
+        broken[-1] = broken[-1][:at] + b"\x01" + broken[-1][at + 1 :]
+        for data in broken:
+            path.write_bytes(data)
+            with self.assertRaises(DownloadFailed) as caught:
+                extract([path], self.folder / "out")
+            self.assertEqual(caught.exception.code, "bad_zip")
+            self.assertFalse((self.folder / "out" / "a").exists())
+
     def test_not_a_manifest(self) -> None:
         """A JSON file that is the last one, and no manifest, is a file."""
         self.assertEqual(extract([self.zip("j.zip", **{"x.json": "[1]"})], self.folder), 1)

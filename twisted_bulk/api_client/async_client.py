@@ -230,17 +230,20 @@ class AsyncClient(Calls):
 
     async def download(
         self,
-        task_id: str,
+        batch: Batch | str,
         folder: str | Path = ".",
         *,
         progress: download.OnBytes = lambda now: None,
         patience: float = 600.0,
         force: bool = False,
     ) -> list[Path]:
-        """Fetch all zips of a batch; see :func:`twisted_bulk.api_client.download.fetch`."""
-        batch: Batch = await self.batch(task_id)
+        """Fetch all zips of a batch; see :func:`twisted_bulk.api_client.download.fetch`.
+
+        :param batch: or its id
+        """
+        whole = await self.batch(batch) if isinstance(batch, str) else batch
         return await download.fetch(
-            self.session.transport, batch, Path(folder), patience=patience, force=force,
+            self.session.transport, whole, Path(folder), patience=patience, force=force,
             progress=progress,
         )  # fmt: skip
 

@@ -13,6 +13,8 @@ from typing import Any
 from twisted_bulk.api_client.failures import DownloadFailed
 
 PIECE_BYTES = 1 << 20
+#: What zipfile raises for a zip that is damaged, encrypted, or packed in an unknown way.
+_BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, UnicodeError)
 MANIFEST_KEYS = {"url", "status", "code", "sha256"}  # of each of its lines, and others
 _PART = re.compile(r"\.part[0-9]+(?=\.json$|$)")  # of the names of several zips of a batch
 MAX_MANIFEST_BYTES = 256 << 20  # of one that is read
@@ -25,8 +27,16 @@ def extract(zips: Sequence[Path], folder: Path, *, force: bool = False) -> int:
     one, which replaces an earlier one of the same batch.
 
     :param force: other files of these names are replaced
-    :raises DownloadFailed: a file of this name is there, and is another one; nothing was unpacked
+    :raises DownloadFailed: a file of this name is there, and is another one, so that nothing was
+        unpacked; or a zip cannot be read
     """
+    try:
+        return _extract(zips, folder, force)
+    except _BROKEN as error:
+        raise DownloadFailed("bad_zip", f"a zip cannot be unpacked: {error}") from None
+
+
+def _extract(zips: Sequence[Path], folder: Path, force: bool) -> int:
     with ExitStack() as stack:
         archives = [stack.enter_context(zipfile.ZipFile(path)) for path in zips]
         files = list[tuple[zipfile.ZipFile, zipfile.ZipInfo]]()

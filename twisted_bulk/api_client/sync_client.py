@@ -95,20 +95,26 @@ class Client:
 
     def download(
         self,
-        task_id: str,
+        batch: Batch | str,
         folder: str | Path = ".",
         *,
         progress: download.OnBytes = lambda now: None,
         patience: float = 600.0,
         force: bool = False,
     ) -> list[Path]:
-        """Fetch all zips of a batch; see :func:`twisted_bulk.api_client.download.fetch`."""
+        """Fetch all zips of a batch; see :func:`twisted_bulk.api_client.download.fetch`.
+
+        :param batch: or its id
+        """
         return finish(
             download.fetch(
-                self._transport, self.batch(task_id), Path(folder), patience=patience, force=force,
+                self._transport, self._whole(batch), Path(folder), patience=patience, force=force,
                 progress=progress,
             )
         )  # fmt: skip
+
+    def _whole(self, batch: Batch | str) -> Batch:
+        return self.batch(batch) if isinstance(batch, str) else batch
 
     def cancel(self, task_id: str) -> Batch:
         return finish(self._calls.cancel(task_id))

@@ -51,6 +51,7 @@ _HINTS = {
     "nothing_to_download": "bulkwav show ID tells why",
     "gone": "bulkwav retry ID, or submit it again",
     "file_exists": "choose another folder, or replace it with --force",
+    "bad_zip": "fetch it again; if it stays so, tell the server's operator",
     "checksum_mismatch": "fetch it again; if it stays so, tell the server's operator",
 }
 

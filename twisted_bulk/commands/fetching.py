@@ -83,7 +83,7 @@ def _download(
 ) -> list[Path]:
     with DownloadProgress(output) as progress:
         try:
-            return client.download(batch.task_id, folder, progress=progress, force=options.force)
+            return client.download(batch, folder, progress=progress, force=options.force)
         except KeyboardInterrupt:
             with contextlib.suppress(OSError):
                 output.note("what has come is kept; the same command goes on with it")
