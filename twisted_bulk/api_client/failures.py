@@ -64,7 +64,8 @@ class WaitTimeout(ClientError):
 class DownloadFailed(ClientError):
     """A zip could not be fetched.
 
-    :param code: ``nothing_to_download``, ``gone``, ``file_exists``, ``checksum_mismatch``, ``bad_zip``
+    :param code: ``nothing_to_download``, ``gone``, ``file_exists``, ``checksum_mismatch`` or
+        ``bad_zip``
     """
 
     def __init__(self, code: str, message: str) -> None:
