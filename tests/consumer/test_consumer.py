@@ -30,7 +30,7 @@ from twisted_bulk.calls.publisher import Publisher
 from twisted_bulk.consumer import child_processes, opening, reserve_policy, runner
 from twisted_bulk.consumer.acks import AckBuffer
 from twisted_bulk.consumer.consumer import Consumer
-from twisted_bulk.consumer.task import Backoff
+from twisted_bulk.consumer.task import Backoff, GiveBack, Retry
 from twisted_bulk.errors import QueueUnavailable
 from twisted_bulk.jobs.model import JobRecord
 from twisted_bulk.queue import CallQueue, open_queue
@@ -208,6 +208,26 @@ class FunctionTests(OnMemory, ConsumerTestCase):
 
         record = await self.fails(late)
         self.assertEqual(record.error, "TimeoutError: mine")
+
+    async def test_exits(self) -> None:
+        """A function that would end its process has failed, wherever it runs."""
+
+        async def leave() -> None:
+            raise SystemExit(3)
+
+        for number, (function, options) in enumerate((
+            (functions.leave, {}), (leave, {}), (functions.leave, {"threads": False}),
+            (functions.leave, {"processes": True}),
+        )):  # fmt: skip
+            self.queue = CallQueue(self.store, f"exits{number}")
+            record = await self.fails(function, **options)
+            self.assertRegex(record.error, "SystemExit: 3|exit code 3")
+
+    def test_odd_delays(self) -> None:
+        """A delay that is none is an error of the function."""
+        for delay in (float("nan"), float("inf"), -1.0):
+            self.assertRaises(ValueError, Retry, "again", delay)
+            self.assertRaises(ValueError, GiveBack, "back", delay)
 
     async def test_process_dies(self) -> None:
         """A call that ends its process has failed; the next one gets another process."""

@@ -34,6 +34,11 @@ def hang(path: str) -> None:
         time.sleep(0.1)
 
 
+def leave() -> None:
+    """End the process."""
+    sys.exit(3)
+
+
 def raise_task(kind: str) -> None:
     """Raise what consumers know."""
     raise {

@@ -143,6 +143,10 @@ class FunctionCaller(Service):
             return Result(data=await self._run(found, asked, task.job.payload))
         except GiveBack as back:
             raise _later(back) from None
+        except Exception:
+            raise
+        except BaseException as error:  # sys.exit() in a function ends the call, not the worker
+            raise RuntimeError(f"{type(error).__name__}: {error}") from None
 
     async def _run(self, found: Registered, asked: Payload, payload: bytes) -> bytes:
         """Call the function; returns its value as bytes."""

@@ -8,9 +8,17 @@ from twisted.internet.defer import Deferred
 
 from twisted_bulk.jobs.model import Job
 
+MAX_DELAY_SECONDS = 366 * 86400.0  # that a function may ask for
+
 
 class TookTooLong(Exception):
     """The function took longer than its policy allows."""
+
+
+def _checked(delay: float) -> float:
+    if not 0 <= delay <= MAX_DELAY_SECONDS:
+        raise ValueError(f"delay: expected 0 to {MAX_DELAY_SECONDS:g} seconds, not {delay!r}")
+    return delay
 
 
 class Retry(Exception):
@@ -21,7 +29,7 @@ class Retry(Exception):
 
     def __init__(self, error: str, delay: float | None = None) -> None:
         super().__init__(error)
-        self.delay = delay
+        self.delay = None if delay is None else _checked(delay)
 
 
 class Fatal(Exception):
@@ -36,7 +44,7 @@ class GiveBack(Exception):
 
     def __init__(self, why: str, delay: float = 0.0) -> None:
         super().__init__(why)
-        self.delay = delay
+        self.delay = _checked(delay)
 
 
 @dataclass(frozen=True)
