@@ -1,5 +1,6 @@
 """Both clients against a real daemon, and what they make of odd servers."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -318,6 +319,10 @@ class EventParserTests(SynchronousTestCase):
         for _ in range(100):
             self.assertEqual(list(parser.feed(b":\n\n")), [])
         self.assertRaises(NotBulkwav, list, parser.feed(b"data: " + b"x" * 100))
+        parser = EventParser()
+        with self.assertRaises(NotBulkwav):
+            for _ in range(100):
+                list(parser.feed(b"data: x\n:\n"))
 
 
 class ExtractionTests(SynchronousTestCase):
@@ -510,6 +515,19 @@ class ZipDownloadTests(SynchronousTestCase):
         for name in ("..", "%2e%2e", "a%2fb", "", ".profile"):
             with self.assertRaises(DownloadFailed):
                 self.fetch(f"http://h/x/{name}")
+
+    def test_endless(self) -> None:
+        """A server that sends more than it said fills no disk."""
+
+        def endless(handler: Any, number: int) -> None:
+            handler.send_response(200)
+            handler.end_headers()
+            with contextlib.suppress(OSError):
+                for _ in range(10_000):
+                    handler.wfile.write(self.data)
+
+        path = self.fetch(self.serve(endless))
+        self.assertEqual(path.stat().st_size, len(self.data))
 
     def test_shared_folder(self) -> None:
         """Two that fetch one zip into one folder do not mix their bytes."""

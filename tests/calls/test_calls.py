@@ -43,7 +43,10 @@ class ArgumentTests(SynchronousTestCase):
         """What a function returns is JSON; else its repr."""
         for value, shown in ((None, None), ((1, "a"), [1, "a"]), ({"a": 1.5}, {"a": 1.5})):
             self.assertEqual(decode_value(encode_value(value)), shown)
-        self.assertIn("object", decode_value(encode_value(object())))
+        cycle: list[Any] = []
+        cycle.append(cycle)
+        for odd in (object(), "\ud800", cycle):
+            self.assertIn("object", decode_value(encode_value(odd)))
 
 
 class DeclarationTests(SynchronousTestCase):
@@ -96,6 +99,12 @@ class CronTests(SynchronousTestCase):
                 for _ in range(40 if line[0] != "0" else 3):
                     then = self.entry(line, zone).following(then)
                     self.assertEqual(then, next(whole).timestamp(), (line, zone, day))
+
+    def test_hour_that_comes_twice(self) -> None:
+        """From within its second time on, nothing is due that is past."""
+        second = datetime(2026, 10, 25, 2, 10, fold=1, tzinfo=ZoneInfo("Europe/Berlin")).timestamp()
+        due = self.entry("30 2 * * *", "Europe/Berlin").following(second)
+        self.assertEqual(datetime.fromtimestamp(due, ZoneInfo("Europe/Berlin")).day, 26)
 
     def test_mistakes(self) -> None:
         """Lines and zones that cannot be read are refused when they are registered."""

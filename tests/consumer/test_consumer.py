@@ -30,7 +30,7 @@ from twisted_bulk.calls.publisher import Publisher
 from twisted_bulk.consumer import child_processes, opening, reserve_policy, runner
 from twisted_bulk.consumer.acks import AckBuffer
 from twisted_bulk.consumer.consumer import Consumer
-from twisted_bulk.consumer.task import Backoff, GiveBack, Retry
+from twisted_bulk.consumer.task import Backoff, Fatal, GiveBack, Retry
 from twisted_bulk.errors import QueueUnavailable
 from twisted_bulk.jobs.model import JobRecord
 from twisted_bulk.queue import CallQueue, open_queue
@@ -48,6 +48,13 @@ def slowed(spawn: Callable[[Any], Any]) -> Callable[[Any], Any]:
         return child
 
     return slow
+
+
+class Silent(Exception):
+    """An error without a message."""
+
+    def __str__(self) -> str:
+        raise ValueError
 
 
 class ConsumerTestCase(Broker):
@@ -199,6 +206,23 @@ class FunctionTests(OnMemory, ConsumerTestCase):
             record_of = await self.queue.job(queued[kind])
             assert record_of is not None
             self.assertEqual((record_of.tries, record_of.error), (tries, error), kind)
+
+    async def test_odd_messages(self) -> None:
+        """An error is told to the queue whatever its message is."""
+
+        async def half() -> None:
+            raise Fatal("caf\udce9")
+
+        async def silent() -> None:
+            raise Silent()
+
+        for number, (function, told) in enumerate(((half, "caf?"), (silent, "cannot be read"))):
+            self.queue = CallQueue(self.store, f"odd{number}")
+            self.consume(function)
+            queued = await self.queue.publisher.options(tries=1).push()
+            record = await self.ended(queued.id)
+            self.assertIn(told, record.error)
+        self.flushLoggedErrors()
 
     async def test_own_time_out(self) -> None:
         """A time-out of the function's own is an error as any other."""

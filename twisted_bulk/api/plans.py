@@ -44,7 +44,7 @@ class Probe(Answer):
     asked: int
     sized: int
     failures: list[ProbeFailure]
-    bytes: int | None
+    bytes: int | str | None
     fetch_seconds: float | None
     download_seconds: float | None
 

@@ -168,9 +168,11 @@ class ZipDownload:
             have = file.truncate(0)
         async with aclosing(answer.pieces()) as pieces:
             async for piece in pieces:
-                file.write(piece)
-                have += len(piece)
+                file.write(piece[: self.size - have])
+                have = min(self.size, have + len(piece))
                 on_bytes(have)
+                if have == self.size:  # a server that sends more fills no disk
+                    return
 
 
 async def fetch(

@@ -58,6 +58,6 @@ class EventParser:
             self._kind = value
         elif name == "id":
             self._id = value
-        elif not name:  # a comment, which keeps the connection open
+        elif not name and not self._data:  # a comment, which keeps the connection open
             self._size = len(self._rest)
         return None

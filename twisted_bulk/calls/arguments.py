@@ -59,7 +59,13 @@ def encode_value(value: Any) -> bytes:
 
     None is ``b""``.
     """
-    return b"" if value is None else msgspec.json.encode(value, enc_hook=repr)
+    if value is None:
+        return b""
+    try:
+        return msgspec.json.encode(value, enc_hook=repr)
+    except Exception:  # a cycle, half a character, a repr that fails: the call is done all the same
+        text = object.__repr__(value)
+    return msgspec.json.encode(text.encode("utf-8", "replace").decode())
 
 
 def decode_value(result: bytes) -> Any:

@@ -57,5 +57,6 @@ class Periodic:
 
     def following(self, after: float) -> int:
         """The first time after ``after`` at which it is due; in seconds since 1970."""
-        begin = datetime.fromtimestamp(after, self._zone)
-        return int(next(CronSim(self.line, begin)).timestamp())
+        times = CronSim(self.line, datetime.fromtimestamp(after, self._zone))
+        # From within an hour that comes twice, the first one may be of the hour before it.
+        return next(int(one.timestamp()) for one in times if one.timestamp() > after)

@@ -14,7 +14,15 @@ from twisted_bulk.api.answers import Batch
 from twisted_bulk.api_client.failures import Unreachable
 from twisted_bulk.api_client.sync_client import Client
 from twisted_bulk.commands.exits import DONE, CommandError
-from twisted_bulk.commands.output import Form, Output, aligned, count_text, size_text, time_text
+from twisted_bulk.commands.output import (
+    Form,
+    Output,
+    aligned,
+    count_text,
+    size_text,
+    time_text,
+    visible,
+)
 from twisted_bulk.commands.progress import words
 
 TOP_SECONDS = 2.0  # between two looks
@@ -156,4 +164,4 @@ def _screen(stats: dict[str, Any], running: list[Batch], width: int) -> Text:
     ]  # fmt: skip
     workers = sum(worker["silent"] < 5 for worker in parts["workers"])
     head = f"{counts or 'nothing'} | {count_text(workers, 'worker')} | Ctrl-C ends"
-    return Text("\n".join([head, "", *aligned(rows, width, ("WAITS FOR",))]))
+    return Text("\n".join([visible(head), "", *aligned(rows, width, ("WAITS FOR",))]))

@@ -16,7 +16,7 @@ from rich.progress import (
 
 from twisted_bulk.api.answers import Batch
 from twisted_bulk.api_client.download import Fetched
-from twisted_bulk.commands.output import Form, Output, size_text, time_text
+from twisted_bulk.commands.output import Form, Output, size_text, time_text, visible
 
 LINE_SECONDS = 5.0  # between two lines in a pipe
 
@@ -55,7 +55,8 @@ class BatchProgress:
         if self._output.form is Form.JSONL:
             self._output.document(batch)
         if self._bar is not None and self._task is not None:
-            about = {"description": f"{batch.task_id} {batch.status}", "words": words(batch)}
+            name = visible(f"{batch.task_id} {batch.status}")
+            about = {"description": name, "words": visible(words(batch))}
             self._bar.update(self._task, completed=batch.schedule, **about)  # type: ignore[arg-type]
             return
         status, then = self._last
@@ -113,7 +114,9 @@ class DownloadProgress:
         if self._bar is not None:
             if now.number not in self._tasks:
                 of = f" ({now.number} of {now.zips})" if now.zips > 1 else ""
-                self._tasks[now.number] = self._bar.add_task(now.path.name + of, total=now.size)
+                self._tasks[now.number] = self._bar.add_task(
+                    visible(now.path.name) + of, total=now.size
+                )
             self._bar.update(self._tasks[now.number], completed=now.bytes)
             return
         moment = time.monotonic()

@@ -102,7 +102,7 @@ def _findings(found: Preflight) -> list[str]:
             lines.append(f"{one.members} {title}{why}; as {one.examples[0]}")
     if isinstance(found.probe, msgspec.Struct):
         probe = found.probe
-        size = "unknown" if probe.bytes is None else f"about {size_text(probe.bytes)}"
+        size = "unknown" if probe.bytes is None else f"about {size_text(int(probe.bytes))}"
         lines.append(f"size: {size} ({probe.sized} of {probe.asked} that were asked told it)")
         for name, seconds in (
             ("fetching", probe.fetch_seconds), ("downloading the zips", probe.download_seconds)

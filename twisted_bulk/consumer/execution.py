@@ -78,9 +78,9 @@ class Execution:
             await self._release(job, back.delay)
         except Retry as again:
             pause = policy.backoff(job.attempt) if again.delay is None else again.delay
-            await self._nack(job, str(again), pause)
+            await self._nack(job, said(again), pause)
         except Fatal as fatal:
-            await self._nack(job, str(fatal), 0.0, fatal=True)
+            await self._nack(job, said(fatal), 0.0, fatal=True)
         except TookTooLong:
             log.warn("job {job} took longer than {s} s", job=job.id, s=policy.timeout)
             late = f"took longer than {policy.timeout:g} s"
@@ -129,5 +129,14 @@ def _late(result: Any, seconds: float) -> Any:
 
 def brief(error: BaseException) -> str:
     """An exception in one line; one of the system without the paths that it names."""
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    text = error.strerror if isinstance(error, OSError) and error.strerror else said(error)
     return f"{type(error).__name__}: {text}"[:ERROR_LENGTH]
+
+
+def said(error: BaseException) -> str:
+    """An exception's message, as the queue can keep it, whatever the function put into it."""
+    try:
+        text = str(error)
+    except Exception:
+        text = "its message cannot be read"
+    return text.encode("utf-8", "replace").decode()[:ERROR_LENGTH]
