@@ -60,7 +60,7 @@ class _Child(ChildProcess):
     def __init__(self) -> None:
         super().__init__()
         self._calling: Deferred[bytes] | None = None
-        self._received = b""
+        self._received = bytearray()
         self.ready: Deferred[None] = Deferred(lambda _: self.kill())  # the function is imported
 
     def call(self, payload: bytes) -> Deferred[bytes]:
@@ -77,7 +77,8 @@ class _Child(ChildProcess):
             end = LENGTH.size + length
             if len(self._received) < end:
                 return
-            reply, self._received = self._received[LENGTH.size : end], self._received[end:]
+            reply = bytes(self._received[LENGTH.size : end])
+            del self._received[:end]
             self._answer(reply)
 
     def _answer(self, reply: bytes) -> None:
