@@ -22,8 +22,9 @@
 lines of the classes stand in docs/errors.md.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from http import HTTPStatus
+from typing import Any
 
 from twisted_bulk.error_codes import AWAY_CODES, MEMBER_CODES, THERE_CODES, Who
 
@@ -275,6 +276,7 @@ class QueueFull(Unavailable):
     """As many members are unfinished as `--queue-cap` allows, or Redis has no memory left."""
 
     code = "queue_full"
+    queued: Sequence[Any] = ()  # of several jobs, what became of those that were queued before
 
 
 class QueueStopped(Unavailable):

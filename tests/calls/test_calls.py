@@ -1,6 +1,7 @@
 """Calls as data: arguments, declarations, cron lines."""
 
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -32,8 +33,13 @@ class ArgumentTests(SynchronousTestCase):
 
     def test_refused(self) -> None:
         """A value that JSON does not have, and too many bytes."""
-        for wrong in (object(), {1, 2}.__iter__(), {("a", "b"): 1}):
+        for wrong in (object(), {1, 2}, {("a", "b"): 1}, datetime.now(), b"x", Decimal(1)):
             self.assertRaises(TypeError, encode, "", call(wrong))
+        deep: list[Any] = []
+        for _ in range(100_000):
+            deep = [deep]
+        for odd in (float("nan"), float("inf"), "\ud800", deep):
+            self.assertRaises(ValueError, encode, "", call(odd))
         self.patch(arguments, "MAX_PAYLOAD_BYTES", 30)
         self.assertRaises(ValueError, encode, "", call("x" * 30))
         for text in (b"", b"[1]", b'{"n":1}', b'{"args":3}'):
@@ -78,6 +84,9 @@ class DeclarationTests(SynchronousTestCase):
             declare(function, {}).check("f", call(1, 2, 3))
         with self.assertRaisesRegex(TypeError, "trise is no option"):
             declare(anything, {"trise": 3})
+        for wrong in ({"delay": float("nan")}, {"tries": 0}, {"priority": "x"}, {"window": -1},
+                      {"expires": float("inf")}, {"unique": 3}):  # fmt: skip
+            self.assertRaises(ValueError, declare, anything, wrong)
 
 
 class CronTests(SynchronousTestCase):
@@ -122,6 +131,20 @@ class CronTests(SynchronousTestCase):
         for _ in range(2):
             finish(daily.look())
         self.assertEqual(finish(queue.stats()).counts["todo"], 7)
+
+    def test_clock_set_back(self) -> None:
+        """A clock that was days ahead, and then is right again, stops nothing for days."""
+        store = Timed()
+        queue = ScriptedQueue(store, "q", 10_000, lambda: store.now)
+        hourly = PeriodicCalls(queue, [self.entry("0 * * * *")])
+        finish(hourly.look())
+        for ahead in (2 * 86400, -2 * 86400, 3600, 3600):
+            store.now += ahead
+            finish(hourly.look())
+        now, (last,) = finish(queue.last_times({"n": "0 * * * * UTC"}))
+        self.assertLess(abs(now - last), 3700)
+        # The two that were due since were queued while the clock was ahead: each time once.
+        self.assertEqual(finish(queue.stats()).counts["todo"], 48)
 
     def test_kills(self) -> None:
         """Three processes, killed and started anew: each time once; the long run is in chaos."""

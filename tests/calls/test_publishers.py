@@ -199,6 +199,32 @@ class PublisherSuite(PublisherTestCase):
 class MemoryPublisherTests(OnMemory, PublisherSuite):
     """In memory."""
 
+    async def test_cap(self) -> None:
+        """Where not all calls have room, those that were queued are told."""
+        queue = CallQueue(self.store, "capped", 7)
+        with self.assertRaises(QueueFull) as caught:
+            await queue.publisher.push_many(range(9))
+        self.assertEqual([one.new for one in caught.exception.queued], [True] * 7)
+
+    async def test_junk_declaration(self) -> None:
+        """A declaration that cannot be read counts as absent."""
+        odd = {"a": b"{", "b": b'{"parameters": [["x", 9, true]], "at": 9e9}',
+               "c": b'{"options": {"later": 1}, "at": 9e9}'}  # fmt: skip
+        await self.queue.declare(odd)
+        await Publisher(self.queue, "a").push(1)
+        self.assertRaises(ValueError, self.publisher.options, delay=float("nan"))
+
+    async def test_many_unknown(self) -> None:
+        """Calls that nobody here has come back one after the other, and let others through."""
+        self.functions.add(lambda: "here", "good")
+        await Publisher(self.queue, "bad").push_many([call()] * 300)
+        self.consume(slots=2)
+        good = self.publisher.options(function="good")
+        self.assertEqual(await good.result(await good.push(), timeout=20), "here")
+        later = await self.store.command("ZRANGE", f"{self.queue.prefix}later", 0, -1, "WITHSCORES")
+        due = sorted(float(one) for one in later[1::2])
+        self.assertGreater(due[-1] - due[0], 10_000)
+
     async def test_lost_answer(self) -> None:
         """A call that was sent once more, as its answer was lost, is a new one."""
         enqueue = self.queue.enqueue

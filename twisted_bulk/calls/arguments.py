@@ -4,6 +4,7 @@ A payload is JSON: ``{"function": "resize", "args": ["a.png"], "kwargs": {"width
 empty is left out, so programs in any language can make one.
 """
 
+import json
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,11 +37,22 @@ class Payload(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
 def encode(function: str, asked: Call) -> bytes:
     """The payload of a call. Equal arguments have equal payloads.
 
+    It is strict: a value that would arrive as another one, as a date or a set, is refused. A tuple
+    arrives as a list.
+
     :raises TypeError: an argument is a value that JSON does not have
-    :raises ValueError: it is larger than :data:`MAX_PAYLOAD_BYTES`
+    :raises ValueError: it is no number (NaN), nested too deeply, or larger than
+        :data:`MAX_PAYLOAD_BYTES`
     """
-    payload = Payload(function, list(asked.args), asked.kwargs)
-    encoded = msgspec.json.encode(payload, order="deterministic")
+    found = {"args": asked.args, "function": function, "kwargs": asked.kwargs}
+    given = {name: value for name, value in found.items() if value}
+    try:
+        text = json.dumps(
+            given, ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":")
+        )
+    except RecursionError:
+        raise ValueError("the arguments are nested too deeply") from None
+    encoded = text.encode()
     if len(encoded) > MAX_PAYLOAD_BYTES:
         raise ValueError(f"the arguments have more than {MAX_PAYLOAD_BYTES} bytes as JSON")
     return encoded

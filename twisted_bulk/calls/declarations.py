@@ -9,7 +9,7 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from time import monotonic, time
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -21,8 +21,41 @@ from twisted_bulk.jobs.protocol import JobQueue
 DECLARED_SECONDS = 86400.0
 KEPT_SECONDS = 30.0  # that declarations are kept by a publisher before they are read again
 NONE_KEPT_SECONDS = 1.0  # the same, while nothing is declared
-#: The options of a call that a publisher or a function may have, see ``Work``.
-OPTIONS = ("priority", "first", "delay", "expires", "tries", "losses", "unique", "window")
+
+_Seconds = Annotated[float, msgspec.Meta(ge=0, le=366 * 86400)]
+
+
+class CallOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The options of a call that a publisher or a function may have, see ``Work``."""
+
+    priority: Annotated[int, msgspec.Meta(ge=-8000, le=8000)] | None = None
+    first: bool | None = None
+    delay: _Seconds | None = None
+    expires: _Seconds | None = None
+    tries: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] | None = None
+    losses: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] | None = None
+    unique: bool | None = None
+    window: _Seconds | None = None
+
+
+OPTIONS = CallOptions.__struct_fields__
+
+
+def checked_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that are given.
+
+    :raises TypeError: there is no such option
+    :raises ValueError: an option has another kind of value
+    """
+    unknown = options.keys() - set(OPTIONS)
+    if unknown:
+        raise TypeError(f"{min(unknown)} is no option of a call")
+    given = {name: value for name, value in options.items() if value is not None}
+    try:
+        msgspec.convert(given, CallOptions)
+    except msgspec.ValidationError as error:
+        raise ValueError(f"option of a call: {error}") from None
+    return given
 
 
 class BadArguments(TypeError):
@@ -67,16 +100,15 @@ def declare(function: Callable[..., Any], options: Mapping[str, Any]) -> Declara
     """The declaration of a function.
 
     :raises TypeError: there is no such option
+    :raises ValueError: an option has another kind of value
     """
-    unknown = options.keys() - set(OPTIONS)
-    if unknown:
-        raise TypeError(f"{sorted(unknown)[0]} is no option of a call")
+    given = checked_options(options)
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):  # a builtin may not tell
-        return Declaration(None, dict(options))
+        return Declaration(None, given)
     told = [(one.name, int(one.kind), one.default is not inspect._empty) for one in parameters]
-    return Declaration(tuple(told), dict(options))
+    return Declaration(tuple(told), given)
 
 
 async def declare_all(queue: JobQueue, functions: Mapping[str, Declaration]) -> None:
@@ -87,6 +119,19 @@ async def declare_all(queue: JobQueue, functions: Mapping[str, Declaration]) -> 
             for name, one in functions.items()
         }
     )
+
+
+def _read(text: bytes) -> Declaration | None:
+    """A declaration; None: it is none that this version can read, and counts as absent."""
+    try:
+        found = msgspec.json.decode(text, type=Declaration)
+        checked_options(found.options)
+        found.check("", Call())
+    except BadArguments:
+        return found
+    except (TypeError, ValueError, IndexError):
+        return None
+    return found
 
 
 class Declarations:
@@ -114,12 +159,9 @@ class Declarations:
 
     async def _refresh(self) -> None:
         found = await self._queue.declared()
-        self._known = {
-            name: declaration
-            for name, text in found.items()
-            if (declaration := msgspec.json.decode(text, type=Declaration)).at
-            > time() - DECLARED_SECONDS
-        }
+        known = {name: _read(text) for name, text in found.items()}
+        oldest = time() - DECLARED_SECONDS
+        self._known = {name: one for name, one in known.items() if one and one.at > oldest}
         self._read = monotonic()
 
     def _checked(self, name: str, asked: Iterable[Call]) -> Declaration:

@@ -10,7 +10,7 @@ from time import monotonic
 from typing import Any
 
 from twisted_bulk.calls.arguments import Call, decode, decode_value, encode
-from twisted_bulk.calls.declarations import OPTIONS, Declaration, Declarations
+from twisted_bulk.calls.declarations import OPTIONS, Declaration, Declarations, checked_options
 from twisted_bulk.jobs.model import JobRecord, Queued, Work
 from twisted_bulk.jobs.protocol import JobQueue
 
@@ -63,6 +63,7 @@ class Publisher:
     :param unique: a call is dropped while a call with equal arguments waits or runs
     :param window: seconds; a call is also dropped when an equal call was done in that time
     :param check: refuse arguments that do not fit what the consumers of the queue have declared
+    :raises ValueError: an option has a value of another kind
     """
 
     queue: JobQueue
@@ -79,6 +80,7 @@ class Publisher:
     _declarations: Declarations | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
+        checked_options({name: getattr(self, name) for name in OPTIONS})
         if self._declarations is None:
             object.__setattr__(self, "_declarations", Declarations(self.queue))
 
@@ -99,7 +101,10 @@ class Publisher:
         return queued
 
     async def push_many(self, calls: Iterable[Any]) -> list[Queued]:
-        """Queue many calls: an entry is ``call(...)``, or the one argument that push would get."""
+        """Queue many calls: an entry is ``call(...)``, or the one argument that push would get.
+
+        :raises QueueFull: not all have room; its ``queued`` has those that were queued
+        """
         asked = [one if isinstance(one, Call) else Call((one,)) for one in calls]
         declared = Declaration()
         if self.check:

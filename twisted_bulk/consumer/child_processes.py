@@ -24,7 +24,7 @@ from twisted.internet.defer import TimeoutError as DeadlinePassed
 from twisted.python.failure import Failure
 
 from twisted_bulk.calls.arguments import decode, encode_value
-from twisted_bulk.consumer.task import Fatal, GiveBack, Retry, TookTooLong
+from twisted_bulk.consumer.task import Fatal, GiveBack, Retry, TookTooLong, said
 from twisted_bulk.system.child_process import ChildProcess
 
 LENGTH = struct.Struct(">I")  # stands before each request and each reply
@@ -83,7 +83,8 @@ class _Child(ChildProcess):
 
     def _answer(self, reply: bytes) -> None:
         if not reply:
-            self.ready.callback(None)
+            if not self.ready.called:
+                self.ready.callback(None)
             return
         calling, self._calling = self._calling, None
         if calling is None or calling.called:
@@ -198,10 +199,10 @@ def _answer(function: Callable[..., Any], payload: bytes) -> bytes:
         return b"+" + encode_value(function(*asked.args, **asked.kwargs))
     except (Fatal, Retry, GiveBack) as raised:
         kind = next(one for one in (Fatal, Retry, GiveBack) if isinstance(raised, one)).__name__
-        told = [kind, str(raised)[:ERROR_LENGTH], getattr(raised, "delay", None)]
+        told = [kind, said(raised), getattr(raised, "delay", None)]
         return b"!" + json.dumps(told).encode()
     except Exception as error:
-        return b"-" + f"{type(error).__name__}: {error}"[:ERROR_LENGTH].encode()
+        return b"-" + f"{type(error).__name__}: {said(error)}"[:ERROR_LENGTH].encode()
 
 
 def main() -> None:

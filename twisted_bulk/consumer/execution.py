@@ -11,6 +11,7 @@ from twisted.python.failure import Failure
 
 from twisted_bulk.consumer.acks import AckBuffer
 from twisted_bulk.consumer.task import (
+    ERROR_LENGTH,
     Fatal,
     Function,
     GiveBack,
@@ -19,6 +20,7 @@ from twisted_bulk.consumer.task import (
     Retry,
     Task,
     TookTooLong,
+    said,
 )
 from twisted_bulk.errors import Unavailable
 from twisted_bulk.jobs.model import Ack, Job
@@ -28,7 +30,6 @@ from twisted_bulk.system.periodic import pause_after
 log = Logger()
 
 AWAY_PAUSES = (0.1, 0.5, 1.0, 2.0)  # seconds between tries while the queue is away
-ERROR_LENGTH = 500  # characters of an error that the queue keeps
 
 
 class Execution:
@@ -131,12 +132,3 @@ def brief(error: BaseException) -> str:
     """An exception in one line; one of the system without the paths that it names."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else said(error)
     return f"{type(error).__name__}: {text}"[:ERROR_LENGTH]
-
-
-def said(error: BaseException) -> str:
-    """An exception's message, as the queue can keep it, whatever the function put into it."""
-    try:
-        text = str(error)
-    except Exception:
-        text = "its message cannot be read"
-    return text.encode("utf-8", "replace").decode()[:ERROR_LENGTH]

@@ -23,7 +23,9 @@ from twisted_bulk.jobs.model import Job
 log = Logger()
 
 MIN_GIVE_BACK_SECONDS = 1.0  # before a call that its function gave back is taken again
-UNKNOWN_SECONDS = 5.0  # before a call whose function is not here is looked at again
+UNKNOWN_SECONDS = 5.0  # at least, before a call whose function is not here is looked at again
+MAX_UNKNOWN_SECONDS = 600.0
+UNKNOWN_RATE = 20.0  # of these calls that come back in a second
 
 
 def is_async(function: Callable[..., Any]) -> bool:
@@ -107,6 +109,7 @@ class FunctionCaller(Service):
         }
         self._threads = _Threads(0, slots, "calls")
         self._unknown: set[str] = set()
+        self._next_unknown = 0.0
 
     def startService(self) -> None:
         super().startService()
@@ -172,7 +175,18 @@ class FunctionCaller(Service):
                 raise Fatal(f"bad_arguments: {error}") from None
             except Unavailable:
                 raise GiveBack("the queue is away", UNKNOWN_SECONDS) from None
-            raise GiveBack(f"for another version: {error}", UNKNOWN_SECONDS) from None
+            raise GiveBack(f"for another version: {error}", self._spread()) from None
+
+    def _spread(self) -> float:
+        """Seconds before a call that is for others is looked at again.
+
+        Many of these must not keep the calls of this consumer waiting: they come back one after the
+        other, ``UNKNOWN_RATE`` a second.
+        """
+        now = self._reactor.seconds()
+        self._next_unknown = max(now + UNKNOWN_SECONDS, self._next_unknown + 1 / UNKNOWN_RATE)
+        self._next_unknown = min(self._next_unknown, now + MAX_UNKNOWN_SECONDS)
+        return float(self._next_unknown - now)
 
     def _find(self, name: str) -> Registered:
         """The function of a job; without a name it is the only one.
@@ -186,7 +200,7 @@ class FunctionCaller(Service):
             if name not in self._unknown:
                 self._unknown.add(name)
                 log.warn("calls of {name!r} are given back: there is no such function", name=name)
-            raise GiveBack(f"there is no function {name!r} here", UNKNOWN_SECONDS)
+            raise GiveBack(f"there is no function {name!r} here", self._spread())
         return found
 
     async def _in_thread(self, threads: ThreadPool, call: Callable[[], Any]) -> Any:

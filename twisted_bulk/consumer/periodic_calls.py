@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 
 from twisted_bulk.calls.arguments import encode
 from twisted_bulk.calls.cron import MAX_LATE_SECONDS, Periodic
 from twisted_bulk.calls.publisher import work_of
-from twisted_bulk.errors import QueueFull
+from twisted_bulk.errors import QueueFull, Unavailable
 from twisted_bulk.jobs.protocol import JobQueue
 
 log = Logger()
@@ -51,6 +52,12 @@ class PeriodicCalls:
                     log.warn("calls of {name} are due, and the queue is full", name=one.name)
                 self._is_full = True
                 return
+            except Unavailable:
+                raise
+            except CancelledError:
+                raise
+            except Exception:  # the other entries have their times, too
+                log.failure("calls of {name} cannot be queued", name=one.name)
         self._is_full = False
 
     async def _queue_due(self, one: Periodic, before: float, now: float) -> None:

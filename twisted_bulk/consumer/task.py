@@ -8,6 +8,7 @@ from twisted.internet.defer import Deferred
 
 from twisted_bulk.jobs.model import Job
 
+ERROR_LENGTH = 500  # characters of an error that the queue keeps
 MAX_DELAY_SECONDS = 366 * 86400.0  # that a function may ask for
 
 
@@ -118,3 +119,12 @@ class Task:
 
 
 Function = Callable[[Task], Awaitable[Result]]
+
+
+def said(error: BaseException) -> str:
+    """An exception's message, as the queue can keep it, whatever the function put into it."""
+    try:
+        text = str(error)
+    except Exception:
+        text = "its message cannot be read"
+    return text.encode("utf-8", "replace").decode()[:ERROR_LENGTH]

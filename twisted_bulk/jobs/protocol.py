@@ -40,7 +40,7 @@ class JobQueue(Protocol):
     async def enqueue(self, work: Sequence[Work]) -> list[Queued]:
         """Queue jobs, up to 500 in one step.
 
-        :raises QueueFull: the queue has reached its cap; the jobs before that were queued
+        :raises QueueFull: the queue has reached its cap; its ``queued`` has those that were queued
         """
 
     async def reserve(

@@ -72,18 +72,26 @@ class ScriptedQueue(CallScripts):
     async def enqueue(self, work: Sequence[Work]) -> list[Queued]:
         queued: list[Queued] = []
         for begin in range(0, len(work), BATCH_SIZE):
-            queued += await self._enqueue(work[begin : begin + BATCH_SIZE])
+            try:
+                queued += await self._enqueue(work[begin : begin + BATCH_SIZE])
+            except QueueFull as full:
+                full.queued = [*queued, *full.queued]
+                raise
         return queued
 
     async def _enqueue(self, work: Sequence[Work]) -> list[Queued]:
         words = [word for one in work for word in words_of(one)]
         replies = await self.script("enqueue", self.cap, *words)
-        if -2 in replies:
-            raise QueueFull("as much is waiting as may", FULL_RETRY_AFTER)
-        return [
+        found = [
             Queued(w.id, reply == 1) if isinstance(reply, int) else Queued(reply.decode(), False)
             for w, reply in zip(work, replies, strict=True)
+            if reply != -2
         ]
+        if len(found) < len(work):
+            full = QueueFull("as much is waiting as may", FULL_RETRY_AFTER)
+            full.queued = found
+            raise full
+        return found
 
     async def reserve(
         self,
