@@ -168,11 +168,20 @@ class AsyncClientTests(TestCase):
             ((200, b"<html>a router", {}), NotBulkwav, "not_bulkwav"),
             ((200, b'{"a": 1}', {}), NotBulkwav, "not_bulkwav"),
             ((200, b'{"', {"Content-Length": "100"}), Unreachable, "unreachable"),
+            ((200, b"[" * 100_000, {}), NotBulkwav, "not_bulkwav"),
+            ((404, b"[" * 100_000, {"Retry-After": "\xb2"}), Refused, "http_404"),
         ):
             url, _ = self.server(answer)
             for error in await self.both(url, lambda client: client.batch("x")):
                 self.assertIsInstance(error, kind)
                 self.assertEqual(error.code, code)
+
+    async def test_endless_pages(self) -> None:
+        """A cursor that leads to the page that it is of has an end."""
+        url, asked = self.server((200, b'{"batches": [], "cursor": "7"}', {}))
+        with self.assertRaises(NotBulkwav):
+            await deferToThread(lambda: list(Client(url).batches()))
+        self.assertEqual(len(asked), 2)
 
     async def test_away(self) -> None:
         """Names, ports and protocols that are wrong are told in words."""

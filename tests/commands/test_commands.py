@@ -230,6 +230,22 @@ class SubcommandTests(CommandTestCase):
             ended = run(*words.split(), "--server=http://127.0.0.1:1")
             self.assertEqual((ended.status, ended.err.count("\n")), (2, 1), (words, ended))
 
+    def test_odd_surroundings(self) -> None:
+        """Bytes that are no text, closed streams: one line, or none, and never a traceback."""
+        server = " ".join(self.server())
+        program = f"{RUN[0]} -c '{RUN[2]}'"
+        for line, status in (
+            (f"{program} show $'\\xff' {server}", 2),
+            (f"{program} list {server} >&-", 0),
+            (f"{program} list {server} 2>&-", 0),
+            (f"{program} submit - {server} <&-", 2),
+            (f"PYTHONIOENCODING=ascii {program} list --prefix ä {server}", 2),
+        ):
+            done = subprocess.run(["bash", "-c", line], env=environment(), capture_output=True,
+                                  text=True, timeout=60, check=False)  # fmt: skip
+            self.assertEqual(done.returncode, status, (line, done))
+            self.assertLessEqual(done.stderr.count("\n"), 1, (line, done))
+
     def test_full_output(self) -> None:
         """An output that takes nothing more is told in one line."""
         done = subprocess.run(

@@ -103,8 +103,8 @@ class AsyncAnswer:
 
     def header(self, name: str) -> str:
         """The value of a header, or empty."""
-        values = self._response.headers.getRawHeaders(name)
-        return values[-1] if values else ""
+        values: list[bytes] = self._response.headers.getRawHeaders(name.encode()) or [b""]
+        return values[-1].decode("latin-1")
 
     async def read(self, most: int) -> bytes:
         """The whole body, of ``most`` bytes."""

@@ -91,7 +91,7 @@ class Calls:
             page = await self.session.call(Page, "GET", "/v1/batches", query)
             for batch in page.batches:
                 yield batch
-            cursor = page.cursor
+            cursor = following(page.cursor, cursor)
 
     async def members(
         self, task_id: str, **conditions: Unpack[MemberConditions]
@@ -104,7 +104,7 @@ class Calls:
             page = await self.session.call(MembersPage, "GET", path, query)
             for member in page.members:
                 yield member
-            cursor = page.cursor
+            cursor = following(page.cursor, cursor)
 
     def events(self, task_id: str, patience: float = 600.0) -> AsyncGenerator[Batch, None]:
         """The batch as it stands, then at every change, until it has ended.
@@ -220,6 +220,16 @@ class Calls:
         """The secrets that sign the callbacks of this token's batches."""
         answer = await self.session.call(dict[str, list[str]], "GET", "/v1/secret")
         return answer["secrets"]
+
+
+def following(cursor: str | None, before: str) -> str | None:
+    """The cursor of the next page.
+
+    :raises NotBulkwav: it leads nowhere
+    """
+    if cursor is not None and cursor == before:
+        raise NotBulkwav("the pages of the server have no end")
+    return cursor
 
 
 def path_of(task_id: str) -> str:

@@ -44,6 +44,9 @@ def zips_of(batch: Batch) -> list[Part]:
     :raises DownloadFailed: there are none
     """
     found = [part for part in batch.parts if part.download]
+    for part in found:
+        if not part.download.startswith(("http://", "https://")):
+            raise DownloadFailed("gone", f"{part.download!r} is no link")
     if not found:
         raise DownloadFailed(
             "nothing_to_download", f"batch {batch.task_id} is {batch.status} and has no zip"

@@ -17,7 +17,7 @@ PIECE_BYTES = 1 << 20
 _BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, UnicodeError)
 MANIFEST_KEYS = {"url", "status", "code", "sha256"}  # of each of its lines, and others
 _PART = re.compile(r"\.part[0-9]+(?=\.json$|$)")  # of the names of several zips of a batch
-MAX_MANIFEST_BYTES = 256 << 20  # of one that is read
+MAX_MANIFEST_BYTES = 64 << 20  # of one that is read
 
 
 def extract(zips: Sequence[Path], folder: Path, *, force: bool = False) -> int:

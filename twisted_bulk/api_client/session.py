@@ -1,5 +1,6 @@
 """Calls of the API: requests made, repeated where that is safe, answers decoded."""
 
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 from urllib.parse import urlencode, urlsplit
@@ -160,7 +161,7 @@ def decoded(text: bytes | msgspec.Raw, kind: Any) -> Any:
     """
     try:
         return msgspec.json.decode(text, type=kind)
-    except msgspec.DecodeError:
+    except (ValueError, RecursionError):
         raise NotBulkwav("the server answers, and is no bulkwav") from None
 
 
@@ -170,7 +171,9 @@ async def refusal(answer: Answer) -> Refused:
     try:
         problem = msgspec.json.decode(await answer.read(1 << 20), type=Problem)
         code, detail = problem.code, problem.detail or problem.title
-    except (msgspec.DecodeError, ClientError):
+    except (ValueError, RecursionError, ClientError):
         answer.close()
         code, detail = "", f"the server answered with status {answer.status}"
-    return Refused(answer.status, code, detail, float(after) if after.isdigit() else None)
+    return Refused(
+        answer.status, code, detail, float(after) if re.fullmatch("[0-9]{1,6}", after) else None
+    )

@@ -6,6 +6,7 @@ import io
 import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ SUFFIXES = {
 }  # fmt: skip
 URL_COLUMNS = ("url", "urls", "link", "links", "href", "uri", "download", "download_url")
 NAME_COLUMNS = ("name", "filename", "file_name")
+MAX_FILE_BYTES = 512_000_000  # of one file; a server takes less in one batch
 DELIMITERS = ",;\t|"
 
 Entry = str | dict[str, Any]
@@ -64,13 +66,16 @@ def read_text(path: str) -> str:
     :raises CommandError: it cannot be read
     """
     try:
-        data = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
+        with nullcontext(sys.stdin.buffer) if path == "-" else open(path, "rb") as file:
+            data = file.read(MAX_FILE_BYTES + 1)
     except FileNotFoundError:
         raise CommandError(
             f"{path}: there is no such file", code="no_file", hint=near(path)
         ) from None
     except OSError as error:
         raise CommandError(f"{path}: {error.strerror}", code="no_file") from None
+    if len(data) > MAX_FILE_BYTES:
+        raise CommandError(f"{path}: more than {MAX_FILE_BYTES:,} bytes", code="bad_file")
     is_wide = data[:2] in (b"\xff\xfe", b"\xfe\xff")  # as spreadsheets save "Unicode text"
     try:
         return data.decode("utf-16" if is_wide else "utf-8-sig")

@@ -6,7 +6,6 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from twisted_bulk import __version__
 from twisted_bulk.api_client.failures import ClientError
@@ -54,7 +53,8 @@ def token_of(options: argparse.Namespace) -> str:
     if not path:
         return os.environ.get("BULKWAV_TOKEN", "").strip()
     try:
-        text = Path(path).read_bytes()[: MAX_TOKEN_BYTES + 1]
+        with open(path, "rb") as file:
+            text = file.read(MAX_TOKEN_BYTES + 1)
     except FileNotFoundError:
         raise CommandError(f"{path}: there is no such file", hint=near(path)) from None
     except OSError as error:
@@ -76,6 +76,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = make_parser(COMMANDS, __version__)
     name = "bulkwav"
     try:
+        if any(not word.isprintable() and not _is_text(word) for word in words):
+            raise CommandError("the command line is not UTF-8")
         options = parse(parser, words)
         if options.command is None:
             output.console.file.write(parser.format_help())
@@ -104,12 +106,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
         found = CommandError(f"{error.filename or 'the output'}: {error.strerror}", FAILED, "disk")
         output.complain(found, name)
         return FAILED
+    except Exception as error:  # a fault of ours, or an answer that nobody thought of
+        if os.environ.get("BULKWAV_TRACEBACK"):
+            raise
+        found = CommandError(
+            f"{type(error).__name__}: {error}"[:300], FAILED, "internal",
+            "that is a fault of bulkwav; BULKWAV_TRACEBACK=1 shows where",
+        )  # fmt: skip
+        output.fail(found, name)
+        return FAILED
     except KeyboardInterrupt:
         return INTERRUPTED
 
 
+def _is_text(word: str) -> bool:
+    """Whether a word has whole characters only; bytes that are none come as halves."""
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def run() -> None:
     """The program: ends by SIGINT itself if that ended it, so that shells stop their loops, too."""
+    for name in ("stdin", "stdout", "stderr"):  # one that is closed is None
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "r+"))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # what the terminal cannot show is escaped
             stream.reconfigure(errors="backslashreplace")

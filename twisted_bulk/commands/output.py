@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from enum import Enum
 from typing import Any, TextIO
 
@@ -77,8 +78,9 @@ class Output:
     def note(self, text: str) -> None:
         """Tell people something that is no data; not where ids or JSON are asked for."""
         if self.form in (Form.TEXT, Form.PLAIN):
-            self._err.write(visible(text) + "\n")
-            self._err.flush()
+            with suppress(OSError):  # nobody reads it: no reason to stop
+                self._err.write(visible(text) + "\n")
+                self._err.flush()
 
     def table(
         self, heads: Sequence[str], rows: Iterable[Sequence[str]], flexible: Sequence[str] = ()
@@ -104,8 +106,9 @@ class Output:
     def complain(self, error: CommandError, name: str) -> None:
         """Tell an error to people, in one line."""
         hint = f"; {error.hint}" if error.hint else ""
-        self._err.write(visible(f"{name}: {error}{hint}") + "\n")
-        self._err.flush()
+        with suppress(OSError):
+            self._err.write(visible(f"{name}: {error}{hint}") + "\n")
+            self._err.flush()
 
     def close(self) -> None:
         """Write what is left; a reader that has gone is no error."""

@@ -192,6 +192,10 @@ class ResponseParser(HTTPClientParser):
         super().statusReceived(b"%b %b %b" % (version, found[3], found[4]))
 
     def allHeadersReceived(self) -> None:
+        if 100 <= self.response.code < 200:  # as Twisted, but for a line in the log
+            self.connectionMade()
+            del self.response
+            return
         if self.response.code >= 200 and self.response.code not in self.NO_BODY_CODES:
             self._check_framing()
         super().allHeadersReceived()

@@ -15,7 +15,7 @@ PREFIX = "BULKWAV_"  # of environment variables
 #: Variables that are no keys: the name of the file, and what the command `bulkwav` reads.
 OTHERS = (
     *("BULKWAV_CONFIG", "BULKWAV_SERVER", "BULKWAV_TOKEN", "BULKWAV_TOKEN_FILE"),
-    *("BULKWAV_SERVER_CA", "BULKWAV_QUEUE"),
+    *("BULKWAV_SERVER_CA", "BULKWAV_QUEUE", "BULKWAV_TRACEBACK"),
 )
 
 
