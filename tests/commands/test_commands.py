@@ -17,7 +17,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.daemon import ROOT, Daemon, environment
 from tests.support.daemon_case import DaemonTestCase, until
-from tests.support.redis_servers import free_port
+from tests.support.redis_servers import free_port, need
+from twisted_bulk.api_client.failures import Refused
+from twisted_bulk.commands import exits
 from twisted_bulk.commands import main as program
 from twisted_bulk.commands.command_table import COMMANDS
 from twisted_bulk.queue import SyncPublisher
@@ -245,6 +247,29 @@ class SubcommandTests(CommandTestCase):
                                   text=True, timeout=60, check=False)  # fmt: skip
             self.assertEqual(done.returncode, status, (line, done))
             self.assertLessEqual(done.stderr.count("\n"), 1, (line, done))
+
+    def test_bars(self) -> None:
+        """On a terminal there are bars, and nothing of a server's words moves its cursor."""
+        path = self.file("t.txt", self.urls(2))
+        words = " ".join([RUN[0], "-c", f"'{RUN[2]}'", "submit", path, "--id=t", "--into=got"])
+        shown = subprocess.run(
+            [need("script"), "-qec", f"{words} {' '.join(self.server())}", "/dev/null"],
+            env=environment() | {"TERM": "xterm"}, cwd=self.folder, capture_output=True, text=True,
+            timeout=60, check=False,
+        )  # fmt: skip
+        self.assertEqual(shown.returncode, 0, shown)
+        self.assertIn("t done", shown.stdout)
+        self.assertIn("t.zip", shown.stdout)
+        self.assertIn("━", shown.stdout)
+
+    def test_other_servers(self) -> None:
+        """A server that is no bulkwav, and ids that would be another path."""
+        for one in ("..", ".", "x:..", ""):
+            self.assertEqual(self.call("watch", one).status, 6, one)
+        ended = run("list", f"--server={self.source.url}")
+        self.assertEqual(ended.status, 5, ended)
+        for status in (302, 404, 405, 413):  # answers that are no problems of a bulkwav
+            self.assertEqual(exits.status_of(Refused(status, "", "")), exits.TEMPORARY)
 
     def test_full_output(self) -> None:
         """An output that takes nothing more is told in one line."""

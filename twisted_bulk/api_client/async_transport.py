@@ -1,5 +1,6 @@
 """Sends requests with treq, on a reactor."""
 
+import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any, TypeVar
@@ -172,8 +173,8 @@ class AsyncTransport:
         await deferLater(self._reactor, seconds)
 
     def now(self) -> float:
-        """Seconds on a clock that nobody sets."""
-        return float(self._reactor.seconds())
+        """Seconds on a clock that nobody sets; a reactor's own may be the wall clock."""
+        return time.monotonic()
 
 
 def _late(result: Any, seconds: float) -> Any:

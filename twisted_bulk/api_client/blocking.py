@@ -39,6 +39,7 @@ class BlockingAnswer:
         async for piece in self.pieces():
             body += piece
             if len(body) > most:
+                self.close()
                 raise NotBulkwav(f"{self._server}: the answer has more than {most} bytes")
         return bytes(body)
 

@@ -15,7 +15,7 @@ from twisted_bulk.api.answers import (
 )
 from twisted_bulk.api.plans import BulkAction, Preflight, RetryPlan
 from twisted_bulk.api_client.events import ENDED, batch_events
-from twisted_bulk.api_client.failures import NotBulkwav, WaitTimeout
+from twisted_bulk.api_client.failures import NotBulkwav, Refused, WaitTimeout
 from twisted_bulk.api_client.fields import BatchConditions, MemberConditions, OrderFields
 from twisted_bulk.api_client.session import Session, decoded
 
@@ -233,5 +233,10 @@ def following(cursor: str | None, before: str) -> str | None:
 
 
 def path_of(task_id: str) -> str:
-    """The path of a batch."""
+    """The path of a batch.
+
+    :raises Refused: no batch can have this id; the path would be another one
+    """
+    if str(task_id).rpartition(":")[2] in ("", ".", ".."):
+        raise Refused(404, "no_such_batch", f"there is no batch {str(task_id)!r}")
     return f"/v1/batches/{quote(str(task_id), safe=':')}"

@@ -83,6 +83,8 @@ def status_of(error: ClientError) -> int:
     if isinstance(error, Refused):
         if error.status in (401, 403):
             return TOKEN_REFUSED
+        if error.code.startswith("http_"):  # no answer of a bulkwav: another server is there
+            return TEMPORARY
         if error.status in (404, 410):
             return NOT_FOUND
         if error.is_temporary:
@@ -98,6 +100,8 @@ def status_of(error: ClientError) -> int:
 def command_error(error: ClientError) -> CommandError:
     """An error of the client, as users see it."""
     hint = _HINTS.get(error.code, "")
+    if error.code.startswith("http_"):
+        hint = _HINTS["not_bulkwav"]
     if isinstance(error, Refused) and error.status == 400:
         hint = "see --help"
     if isinstance(error, Refused) and error.is_temporary and error.retry_after and not hint:

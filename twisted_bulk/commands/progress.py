@@ -8,6 +8,7 @@ from rich.progress import (
     BarColumn,
     DownloadColumn,
     Progress,
+    ProgressColumn,
     TaskID,
     TextColumn,
     TimeRemainingColumn,
@@ -21,24 +22,19 @@ from twisted_bulk.commands.output import Form, Output, size_text, time_text, vis
 LINE_SECONDS = 5.0  # between two lines in a pipe
 
 
-class BatchProgress:
-    """Shows a batch at its changes; with JSON lines each change is a document."""
+class _Shown:
+    """Shown while a block runs: a bar of these columns on a terminal, else lines."""
 
-    def __init__(self, output: Output) -> None:
+    def __init__(self, output: Output, *columns: ProgressColumn) -> None:
         self._output = output
         self._bar: Progress | None = None
-        self._task: TaskID | None = None
-        self._last = ("", -LINE_SECONDS)
         if output.is_live:
-            self._bar = Progress(
-                TextColumn("{task.description}", markup=False), BarColumn(),
-                TextColumn("{task.fields[words]}", markup=False), console=output.errors,
-            )  # fmt: skip
+            name = TextColumn("{task.description}", markup=False)
+            self._bar = Progress(name, BarColumn(), *columns, console=output.errors)
 
     def __enter__(self) -> Self:
         if self._bar is not None:
             self._bar.start()
-            self._task = self._bar.add_task("", total=100, words="")
         return self
 
     def __exit__(
@@ -49,6 +45,17 @@ class BatchProgress:
     ) -> None:
         if self._bar is not None:
             self._bar.stop()
+
+
+class BatchProgress(_Shown):
+    """Shows a batch at its changes; with JSON lines each change is a document."""
+
+    def __init__(self, output: Output) -> None:
+        super().__init__(output, TextColumn("{task.fields[words]}", markup=False))
+        self._task: TaskID | None = None
+        self._last = ("", -LINE_SECONDS)
+        if self._bar is not None:
+            self._task = self._bar.add_task("", total=100, words="")
 
     def __call__(self, batch: Batch) -> None:
         """Show it."""
@@ -81,33 +88,14 @@ def words(batch: Batch) -> str:
     return ", ".join(found)
 
 
-class DownloadProgress:
+class DownloadProgress(_Shown):
     """Shows how much of the zips is here."""
 
     def __init__(self, output: Output) -> None:
-        self._output = output
-        self._bar: Progress | None = None
+        columns = (DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+        super().__init__(output, *columns)
         self._tasks: dict[int, TaskID] = {}
         self._then = -LINE_SECONDS
-        if output.is_live:
-            self._bar = Progress(
-                TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(),
-                TransferSpeedColumn(), TimeRemainingColumn(), console=output.errors,
-            )  # fmt: skip
-
-    def __enter__(self) -> Self:
-        if self._bar is not None:
-            self._bar.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._bar is not None:
-            self._bar.stop()
 
     def __call__(self, now: Fetched) -> None:
         """Show it."""
