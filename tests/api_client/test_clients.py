@@ -26,7 +26,7 @@ from tests.support.daemon_case import DaemonTestCase
 from tests.support.reactor import reactor
 from tests.support.redis_servers import free_port
 from twisted_bulk.api.answers import Part
-from twisted_bulk.api_client import download, event_parser
+from twisted_bulk.api_client import download, event_parser, fields
 from twisted_bulk.api_client.blocking import BlockingTransport
 from twisted_bulk.api_client.event_parser import EventParser
 from twisted_bulk.api_client.extraction import extract
@@ -42,6 +42,8 @@ from twisted_bulk.client import (
     WaitTimeout,
     verify,
 )
+from twisted_bulk.orders.queries import BatchFilter, MembersQuery
+from twisted_bulk.orders.submission import Submission
 from twisted_bulk.system import disk
 from twisted_bulk.system.at_once import finish
 
@@ -302,6 +304,19 @@ def run_python(*words: str) -> Any:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
+
+
+class FieldTests(SynchronousTestCase):
+    """The types of what a client may ask for, beside the server's own."""
+
+    def test_same_fields(self) -> None:
+        """They have the fields that the server takes, and no others."""
+        order = set(Submission.__struct_fields__) - {"download", "task_id"}
+        self.assertEqual(set(fields.OrderFields.__annotations__), order)
+        batches = set(BatchFilter.__struct_fields__)
+        self.assertEqual(set(fields.BatchConditions.__annotations__), batches)
+        members = set(MembersQuery.__struct_fields__) - {"limit", "cursor", "count", "full"}
+        self.assertEqual(set(fields.MemberConditions.__annotations__), members)
 
 
 class EventParserTests(SynchronousTestCase):
